@@ -1,0 +1,8 @@
+"""The one error type for mistakes that a user can mend."""
+
+
+class UserError(ValueError):
+    """A mistake in a parameter, a file or the set-up, told in one line.
+
+    The message names the thing, its value and what is allowed.
+    """

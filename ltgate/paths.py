@@ -1,0 +1,39 @@
+"""Where things lie: absolute paths, the same from every working directory.
+
+The root is the checkout that holds this package, or the folder named by the environment variable
+``LTGATE_HOME`` (for an installed package, or to keep outputs elsewhere).
+"""
+
+import os
+from pathlib import Path
+
+
+def root() -> Path:
+    """Folder of the checkout (or ``LTGATE_HOME``)."""
+    home = os.environ.get("LTGATE_HOME")
+    return Path(home).resolve() if home else Path(__file__).resolve().parent.parent
+
+
+def data() -> Path:
+    """Downloads, HDF5 task files and cached features. Never committed."""
+    return root() / "data"
+
+
+def notebooks() -> Path:
+    """The numbered notebooks."""
+    return Path(__file__).resolve().parent.parent / "notebooks"
+
+
+def params() -> Path:
+    """The parameter files."""
+    return Path(__file__).resolve().parent.parent / "params"
+
+
+def run(name: str) -> Path:
+    """Everything one run leaves behind: notebooks, checkpoints, result rows."""
+    return root() / "runs" / name
+
+
+def figures(name: str) -> Path:
+    """Figures and tables of the parameter file ``name``."""
+    return root() / "figures" / name
