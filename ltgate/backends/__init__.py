@@ -1,0 +1,84 @@
+"""Ways to run a network over time. All give the same spikes, bit for bit.
+
+A backend is a module with a ``NAME``, ``available(device) -> bool`` and a function::
+
+    forward(network, images, schedule, trace_decay=None, raster=()) -> Activity
+
+Adding one is one file and one entry in ``BACKENDS``.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ltgate.data.tasks import Schedule
+from ltgate.errors import UserError
+from ltgate.network import Network
+
+
+@dataclass
+class Activity:
+    """What one forward pass over a batch of B images and T steps leaves.
+
+    Attributes:
+        steps: T.
+        counts: Per layer, spikes of each neuron over all steps, int32 [B, channels, height, width].
+        crossings: Per layer, threshold crossings of each compartment, summed over steps and
+            positions, int64 [B, C, channels].
+        updates: Only when ``trace_decay`` was given. Per layer, the raw Hebbian correlation
+            sum over t, b and positions of post[t] x trace_c[t], float32, shaped like the weights.
+        rasters: For the layers named in ``raster``, spikes uint8 [T, B, channels, height, width].
+    """
+
+    steps: int
+    counts: dict[str, Tensor] = field(default_factory=dict)
+    crossings: dict[str, Tensor] = field(default_factory=dict)
+    updates: dict[str, Tensor] = field(default_factory=dict)
+    rasters: dict[str, Tensor] = field(default_factory=dict)
+
+
+def forward(
+    network: Network,
+    images: np.ndarray | Tensor,
+    schedule: Schedule,
+    trace_decay: np.ndarray | None = None,
+    raster: tuple[str, ...] = (),
+    backend: str = "auto",
+    device: str = "cpu",
+) -> Activity:
+    """Show ``images`` to ``network`` and count its spikes.
+
+    State starts at zero for every image. With ``trace_decay`` (float32 [C]) the presynaptic traces
+    x_c[t] = trace_decay_c x_c[t-1] + x[t] are kept too and correlated with the output spikes.
+
+    Args:
+        network: What to run.
+        images: uint8 [B, height, width]; pixel current = byte / 256.
+        schedule: Steps, dt and drive of the presentation.
+        trace_decay: Decay of the presynaptic trace per compartment and step, or None.
+        raster: Names of layers whose spikes are wanted step by step.
+        backend: ``auto`` or a name in ``BACKENDS``.
+        device: Where to run, ``cpu`` or ``cuda``.
+    """
+    return choose(backend, device).forward(
+        network, torch.as_tensor(images), schedule, trace_decay=trace_decay, raster=raster
+    )
+
+
+def choose(backend: str, device: str):
+    """The module of a backend; ``auto`` takes the first available of ``BACKENDS``."""
+    from ltgate.backends import portable
+
+    try:
+        from ltgate.backends import event
+
+        candidates = [event, portable]
+    except ImportError:
+        candidates = [portable]
+    for module in candidates:
+        if backend in ("auto", module.NAME) and module.available(device):
+            return module
+    names = ", ".join(module.NAME for module in candidates)
+    raise UserError(f"backend: {backend!r} cannot run on {device!r}; known here: auto, {names}")

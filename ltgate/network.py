@@ -1,0 +1,177 @@
+r"""The network: convolutions, dense layers and their state, as plain tensors.
+
+A layer holds one weight set per compartment, thresholds and gates. The forward pass uses the
+weights rounded to a grid of 2^-10 with |w| < 2 and gates rounded to k/128: with pixels byte/256 every
+float32 sum of currents is then exact, so spikes do not depend on the order of summation, hence not
+on backend, batch, thread count or machine. Learning keeps the full-precision copy.
+
+Published configuration: 1 -> 16 -> 32 -> 64 channels, 3x3, strides 1, 2, 2, padding 1, no bias, then
+3136 -> 256 (configs/ltgate.yaml of the authors' code).
+"""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ltgate.neurons import Dynamics
+
+GRID = 2.0**-10
+LARGEST = 2.0 - GRID
+KERNEL = 3
+GATE_STEPS = 128
+
+
+@dataclass
+class Layer:
+    """One layer of neurons with the weights that lead to it.
+
+    Attributes:
+        name: ``conv1``, ``conv2``, ..., ``dense1``, ...
+        stride: Stride of a convolution (padding 1); 0 marks a dense layer.
+        in_shape: (channels, height, width) of its input.
+        out_shape: (channels, height, width) of its neurons; a dense layer is (neurons, 1, 1).
+        weight: Full-precision weights, float32 [C, out, in, 3, 3] or [C, out, in].
+        threshold: float32 [C, out] (``or``) or [1, out] (``blend``); shared over positions.
+        gate: gamma, float32 [out], 1 = fast only.
+    """
+
+    name: str
+    stride: int
+    in_shape: tuple[int, int, int]
+    out_shape: tuple[int, int, int]
+    weight: Tensor
+    threshold: Tensor
+    gate: Tensor
+
+    @property
+    def is_conv(self) -> bool:
+        """Whether this is a convolution."""
+        return self.stride > 0
+
+    @property
+    def neurons(self) -> int:
+        """Number of neurons."""
+        return int(np.prod(self.out_shape))
+
+    @property
+    def forward_weight(self) -> Tensor:
+        """The weights on the 2^-10 grid, |w| < 2, that the forward pass uses."""
+        return to_grid(self.weight)
+
+    @property
+    def forward_gate(self) -> Tensor:
+        """The gates as k/128."""
+        return torch.round(self.gate.clamp(0, 1) * GATE_STEPS) / GATE_STEPS
+
+
+def to_grid(weight: Tensor) -> Tensor:
+    """Round to the nearest multiple of 2^-10 and clip to |w| < 2."""
+    return (torch.round(weight / GRID) * GRID).clamp(-LARGEST, LARGEST)
+
+
+@dataclass
+class Network:
+    """Layers in order, and the dynamics that all of them share."""
+
+    dynamics: Dynamics
+    layers: list[Layer]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the layers in order."""
+        return [layer.name for layer in self.layers]
+
+    def upto(self, name: str) -> "Network":
+        """The layers up to and including ``name`` (sharing the same tensors)."""
+        return Network(self.dynamics, self.layers[: self.names.index(name) + 1])
+
+    def state(self) -> dict[str, Tensor]:
+        """All tensors by name (``conv1.weight``, ...), as they are."""
+        return {
+            f"{layer.name}.{field}": getattr(layer, field)
+            for layer in self.layers
+            for field in ("weight", "threshold", "gate")
+        }
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take over the tensors of :meth:`state`; shapes must agree."""
+        for layer in self.layers:
+            for field in ("weight", "threshold", "gate"):
+                value = state[f"{layer.name}.{field}"]
+                own = getattr(layer, field)
+                if value.shape != own.shape:
+                    raise ValueError(
+                        f"{layer.name}.{field} has shape {tuple(value.shape)}, "
+                        f"the network needs {tuple(own.shape)}"
+                    )
+                setattr(layer, field, value.to(own))
+
+    def clone(self) -> "Network":
+        """A deep copy."""
+        layers = [
+            replace(x, weight=x.weight.clone(), threshold=x.threshold.clone(), gate=x.gate.clone())
+            for x in self.layers
+        ]
+        return Network(self.dynamics, layers)
+
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that identify dynamics and all forward values."""
+        digest = hashlib.sha256(repr(self.dynamics).encode())
+        for layer in self.layers:
+            digest.update(f"{layer.name}/{layer.stride}/{layer.out_shape}".encode())
+            for tensor in (layer.forward_weight, layer.threshold, layer.forward_gate):
+                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]
+
+
+def create(
+    dynamics: Dynamics,
+    channels: list[int],
+    strides: list[int],
+    hidden: list[int],
+    generator: np.random.Generator,
+    image_shape: tuple[int, int, int] = (1, 28, 28),
+    threshold: float = 0.5,
+    gate: float = 0.5,
+    weight_scale: float = 1.0,
+) -> Network:
+    """Draw a network: weights uniform in +-weight_scale / sqrt(fan-in), clipped to |w| < 2.
+
+    Args:
+        dynamics: The neuron's options.
+        channels: Output channels of each convolution.
+        strides: Stride of each convolution.
+        hidden: Neurons of each dense layer after the convolutions.
+        generator: The seeded source of every draw.
+        image_shape: (channels, height, width) of the input.
+        threshold: Initial theta of every neuron.
+        gate: Initial gamma of every neuron.
+        weight_scale: Factor on the usual bound 1 / sqrt(fan-in).
+    """
+    compartments = dynamics.compartments
+
+    def draw(*shape: int) -> Tensor:
+        bound = weight_scale / np.sqrt(np.prod(shape[2:]))
+        weight = generator.uniform(-bound, bound, shape).astype(np.float32)
+        return torch.from_numpy(weight).clamp(-LARGEST, LARGEST)
+
+    def layer(name: str, stride: int, in_shape, out_shape, weight: Tensor) -> Layer:
+        out = out_shape[0]
+        thetas = torch.full((dynamics.thresholds, out), threshold)
+        return Layer(name, stride, in_shape, out_shape, weight, thetas, torch.full((out,), gate))
+
+    layers, shape = [], image_shape
+    for index, (out, stride) in enumerate(zip(channels, strides, strict=True), 1):
+        size = [(extent + 2 - KERNEL) // stride + 1 for extent in shape[1:]]
+        after = (out, size[0], size[1])
+        weight = draw(compartments, out, shape[0], KERNEL, KERNEL)
+        layers.append(layer(f"conv{index}", stride, shape, after, weight))
+        shape = after
+    for index, out in enumerate(hidden, 1):
+        weight = draw(compartments, out, int(np.prod(shape)))
+        layers.append(layer(f"dense{index}", 0, shape, (out, 1, 1), weight))
+        shape = (out, 1, 1)
+    return Network(dynamics, layers)

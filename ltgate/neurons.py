@@ -1,0 +1,176 @@
+r"""Leaky integrate-and-fire neurons with one or two compartments.
+
+Every compartment c integrates its own current and decays with its own time constant::
+
+    v_c[t] = a_c v_c[t-1] + g_c I_c[t],      a_c = exp(-dt / tau_c)
+
+``current = raw`` takes g_c = 1; ``current = normalised`` takes g_c = 1 - exp(-charge / tau_c), so a
+constant current ends at the same membrane whatever dt. Two outputs::
+
+    or      s_c = 1 if v_c >= theta_c;                        spike = s_fast or s_slow
+    blend   spike = 1 if gamma v_fast + (1 - gamma) v_slow >= theta,   gamma in [0, 1]
+
+A spike takes theta off its compartment (``reset = subtract``) or sets it to zero (``zero``); with
+``blend`` the one spike resets both compartments. In ``or`` each compartment resets by its own s_c.
+
+Times are milliseconds; membranes, currents and thresholds share one unit. The functions are pure:
+state goes in and comes out. Multiplications and additions are separate operations in a fixed order
+(no multiply-add contraction), so that every backend rounds alike.
+
+Sources: Tiwari & Chauhan 2025 (arXiv 2510.12843), abstract (``blend``) and published code (``or``).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """The options of the neuron's equation, the same for every layer.
+
+    Attributes:
+        tau_ms: Time constant of each compartment in ms, fast first: (5, 100) or a single one.
+        output: ``or`` or ``blend``.
+        current: ``raw`` or ``normalised``.
+        reset: ``subtract`` or ``zero``.
+    """
+
+    tau_ms: tuple[float, ...] = (5.0, 100.0)
+    output: str = "or"
+    current: str = "raw"
+    reset: str = "subtract"
+
+    @property
+    def compartments(self) -> int:
+        """Number C of compartments."""
+        return len(self.tau_ms)
+
+    @property
+    def thresholds(self) -> int:
+        """Comparisons with a threshold in one neuron: C for ``or``, 1 for ``blend``."""
+        return 1 if self.output == "blend" else self.compartments
+
+    def decay(self, dt_ms: float) -> np.ndarray:
+        """a_c = exp(-dt / tau_c) for a step of ``dt_ms``; float32 [C]."""
+        return np.exp(-dt_ms / np.array(self.tau_ms)).astype(np.float32)
+
+    def gain(self, charge_ms: float) -> np.ndarray:
+        """g_c, the factor on the current of one step; float32 [C].
+
+        ``charge_ms`` is the time for which one frame or spike stands: the step, except under the
+        ``pulse`` presentation, where one step carries the charge of a whole frame.
+        """
+        if self.current == "raw":
+            return np.ones(self.compartments, np.float32)
+        return (1.0 - np.exp(-charge_ms / np.array(self.tau_ms))).astype(np.float32)
+
+
+class _FastSigmoid(torch.autograd.Function):
+    """Heaviside step forward, derivative of a fast sigmoid backward (Zenke & Ganguli 2018)."""
+
+    @staticmethod
+    def forward(context, distance: Tensor, slope: float) -> Tensor:
+        context.save_for_backward(distance)
+        context.slope = slope
+        return (distance >= 0).to(distance.dtype)
+
+    @staticmethod
+    def backward(context, gradient: Tensor) -> tuple[Tensor, None]:
+        (distance,) = context.saved_tensors
+        return gradient / (1.0 + context.slope * distance.abs()) ** 2, None
+
+
+def heaviside(membrane: Tensor, threshold: Tensor) -> Tensor:
+    """1 where the membrane has reached the threshold, else 0; same dtype as the membrane."""
+    return (membrane >= threshold).to(membrane.dtype)
+
+
+def surrogate(membrane: Tensor, threshold: Tensor, slope: float = 10.0) -> Tensor:
+    """:func:`heaviside` with the surrogate derivative 1 / (1 + slope |v - theta|)^2."""
+    forward = heaviside(membrane.detach(), threshold)
+    smooth = _FastSigmoid.apply(membrane - threshold, slope)
+    return forward + (smooth - smooth.detach())
+
+
+class Step(NamedTuple):
+    """What one time step leaves.
+
+    Attributes:
+        membrane: [C, ...] after the reset.
+        crossed: [C, ...] 0/1, compartments at or above the threshold before the reset.
+        spikes: [...] 0/1, the neuron's output.
+    """
+
+    membrane: Tensor
+    crossed: Tensor
+    spikes: Tensor
+
+
+def step(
+    membrane: Tensor,
+    current: Tensor,
+    decay: Tensor,
+    gain: Tensor,
+    threshold: Tensor,
+    gate: Tensor | None = None,
+    output: str = "or",
+    reset: str = "subtract",
+    spike: Callable[[Tensor, Tensor], Tensor] = heaviside,
+) -> Step:
+    """One step of the equation at the head of this module.
+
+    Args:
+        membrane: [C, ...] before the step.
+        current: [C, ...] the summed weights of the inputs in this step.
+        decay: a_c, [C, 1, ...], broadcastable to ``membrane``.
+        gain: g_c, likewise.
+        threshold: theta, [C, ...] (``or``) or [1, ...] (``blend``), broadcastable.
+        gate: gamma, broadcastable to ``membrane[0]``; needed by ``blend`` with two compartments.
+        output: ``or`` or ``blend``.
+        reset: ``subtract`` or ``zero``.
+        spike: :func:`heaviside`, or :func:`surrogate` for training by gradients.
+    """
+    membrane = membrane * decay
+    membrane = membrane + current * gain
+    crossed = spike(membrane, threshold)
+    if output == "blend" and membrane.shape[0] == 2:
+        blended = gate * membrane[0]
+        blended = blended + (1.0 - gate) * membrane[1]
+        spikes = spike(blended, threshold[0])
+        resetting = spikes.unsqueeze(0)
+    else:
+        spikes = crossed.amax(0)
+        resetting = crossed
+    if reset == "subtract":
+        membrane = membrane - resetting.detach() * threshold
+    else:
+        membrane = membrane * (1.0 - resetting.detach())
+    return Step(membrane, crossed, spikes)
+
+
+class Trace(NamedTuple):
+    """A scan's record over time: membranes after the reset, crossings, spikes and the end state."""
+
+    membrane: Tensor
+    crossed: Tensor
+    spikes: Tensor
+    end: Tensor
+
+
+def scan(currents: Tensor, membrane: Tensor, **options) -> Trace:
+    """Run :func:`step` over the first axis of ``currents`` [T, C, ...] from ``membrane`` [C, ...].
+
+    ``options`` are those of :func:`step`. Returns membranes and crossings [T, C, ...], spikes
+    [T, ...] and the final membrane. For whole networks use :mod:`ltgate.backends`, which fold time.
+    """
+    steps = []
+    for current in currents.unbind(0):
+        steps.append(step(membrane, current, **options))
+        membrane = steps[-1].membrane
+    membranes, crossed, spikes = (torch.stack(field) for field in zip(*steps))
+    return Trace(membranes, crossed, spikes, membrane)
