@@ -1,0 +1,502 @@
+"""Every parameter of an experiment in one validated model.
+
+A parameter file is flat YAML; later files and keyword overrides win. Whatever is wrong (an unknown
+name, a wrong type, an impossible value, a contradiction) is told in one line as a `UserError`.
+"""
+
+import difflib
+import hashlib
+import json
+import re
+import types
+import typing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import annotated_types as bounds
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from ltgate.errors import UserError
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Label = Annotated[int, Field(ge=0, le=255)]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")]
+
+_PATTERNS = {
+    r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "text of letters, digits, '-', '_' and '.'",
+    r"^(auto|cpu|cuda(:[0-9]+)?)$": "auto | cpu | cuda | cuda:N",
+}
+
+# Parameters that change how a result is computed, or which results, but never a result's value.
+_COMPUTE = {"compute": True}
+
+
+def _without_repeats(values: list[Any]) -> list[Any]:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{value!r} is given twice")
+    return values
+
+
+class _Model(BaseModel):
+    """Frozen and strict: no text for numbers, no NaN or infinity, no unknown names."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
+    )
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise UserError(_one_line(type(self), error)) from None
+
+
+class TaskSpec(_Model):
+    """A temporal task: some classes of the images, shown at one frame rate for one duration."""
+
+    name: Name = Field(description="short name, used in tables and file names")
+    classes: list[Label] = Field(
+        min_length=1, description="classes of the image source, no repeats"
+    )
+    frame_rate_hz: float = Field(gt=0, description="frames per second (Hz)")
+    duration_ms: float = Field(gt=0, description="how long an image is shown (ms)")
+
+    @property
+    def frames(self) -> int:
+        """Number of frames of a sample, ``round(duration_ms * frame_rate_hz / 1000)``."""
+        return round(self.duration_ms * self.frame_rate_hz / 1000)
+
+    @field_validator("classes")
+    @classmethod
+    def _distinct(cls, classes: list[int]) -> list[int]:
+        return _without_repeats(classes)
+
+
+FAST = TaskSpec(name="fast", classes=[0, 1, 2, 3, 4], frame_rate_hz=1000.0, duration_ms=200.0)
+SLOW = TaskSpec(name="slow", classes=[5, 6, 7, 8, 9], frame_rate_hz=50.0, duration_ms=400.0)
+
+
+class Params(_Model):
+    """All parameters of an experiment; `Params.help` tells what each is and allows."""
+
+    name: Name = Field(
+        "smoke", description="name of the output folders", json_schema_extra=_COMPUTE
+    )
+    seeds: list[Seed] = Field(
+        [0], min_length=1, description="one repetition per seed", json_schema_extra=_COMPUTE
+    )
+    methods: list[str] = Field(
+        ["lt_gate", "random_features", "sequential", "joint", "lt_gate_published"],
+        min_length=1,
+        description="learning methods to compare, by the names of ltgate.methods",
+        json_schema_extra=_COMPUTE,
+    )
+    control: bool = Field(
+        True,
+        description="also run all tasks at the first task's frame rate and duration",
+        json_schema_extra=_COMPUTE,
+    )
+
+    # data
+    source: str = Field("digits", description="images: digits (offline), mnist, or idx:FOLDER")
+    data_folder: str = Field(
+        "",
+        description="folder that already holds the MNIST files; empty = environment variable "
+        "LTGATE_DATA, else download",
+        json_schema_extra=_COMPUTE,
+    )
+    tasks: list[TaskSpec] = Field([FAST, SLOW], min_length=1, description="tasks in learning order")
+    train_images: int = Field(0, ge=0, description="training images per task; 0 = all")
+    validation_images: int = Field(0, ge=0, description="validation images per task; 0 = all")
+    test_images: int = Field(0, ge=0, description="test images per task; 0 = all")
+    validation_fraction: float = Field(
+        0.2, gt=0, lt=1, description="share of the training images held back for validation"
+    )
+    presentation: Literal["frame", "pulse", "hold", "as_coded"] = Field(
+        "frame", description="how frames become time steps"
+    )
+    workers: int = Field(
+        0, ge=0, description="loader processes; 0 = none", json_schema_extra=_COMPUTE
+    )
+    prefetch: int = Field(
+        2, ge=1, description="batches each loader process keeps ready", json_schema_extra=_COMPUTE
+    )
+
+    # network
+    channels: list[Count] = Field(
+        [16, 32, 64], min_length=1, description="output channels of each convolution"
+    )
+    strides: list[Count] = Field([1, 2, 2], min_length=1, description="stride of each convolution")
+    hidden: list[Count] = Field([256], description="neurons of each dense layer")
+    compartments: Literal["dual", "fast", "slow"] = Field(
+        "dual", description="membrane compartments of a neuron"
+    )
+    tau_fast_ms: float = Field(5.0, gt=0, description="time constant of the fast compartment (ms)")
+    tau_slow_ms: float = Field(
+        100.0, gt=0, description="time constant of the slow compartment (ms)"
+    )
+    output: Literal["or", "blend"] = Field(
+        "or", description="spike of a neuron: either compartment's, or of the blended membranes"
+    )
+    current: Literal["raw", "normalised"] = Field(
+        "normalised", description="input current as it is, or scaled by 1 - exp(-dt/tau)"
+    )
+    reset: Literal["subtract", "zero"] = Field("subtract", description="membrane after a spike")
+    weight_scale: float = Field(1.0, gt=0, description="factor on the initial weights")
+    threshold: float = Field(0.5, gt=0, description="firing threshold before calibration")
+    target_rate: float = Field(
+        0.05, gt=0, lt=1, description="spikes per neuron and step that calibration aims at"
+    )
+    calibration_batches: int = Field(10, ge=1, description="batches per calibration iteration")
+    calibration_iterations: int = Field(
+        3, ge=0, description="most calibration iterations; 0 = none"
+    )
+    calibration_tolerance: float = Field(
+        0.5, gt=0, description="relative distance from the target rate that is good enough"
+    )
+
+    # learning
+    epochs: int = Field(1, ge=1, description="passes over each task")
+    batch_size: int = Field(32, ge=1, description="images per batch")
+    eta: float = Field(0.01, ge=0, description="learning rate of the Hebbian update")
+    trace_decay: float = Field(0.8, ge=0, lt=1, description="presynaptic trace kept per step")
+    hebbian_images: int = Field(
+        2000, ge=0, description="images of the first task per layer in the Hebbian pass; 0 = all"
+    )
+    gate: Literal["select", "blend", "fixed"] = Field(
+        "select", description="gate: hard, masks updates; soft, in the neuron; or fixed at gamma"
+    )
+    gamma: float = Field(
+        0.5, ge=0, le=1, description="fixed or initial weight of the fast membrane"
+    )
+    variance_lambda: float = Field(
+        0.001, gt=0, le=1, description="rate of the gate's running variance per step"
+    )
+    projector: Literal["none", "rank1", "rankk", "full"] = Field(
+        "full", description="directions that earlier tasks use and updates avoid"
+    )
+    projector_rank: int = Field(20, ge=1, description="rank of the projector rankk")
+    eta_v: float = Field(0.001, ge=0, description="learning rate of the projector's vectors")
+    readout_layers: list[str] = Field(
+        ["conv3"],
+        min_length=1,
+        description="layers the readout sees: conv1, ..., dense1, ...; dense = the last dense",
+    )
+    readout: Literal["delta", "delta_current", "rls"] = Field(
+        "rls",
+        description="rule: delta, delta on the current task's classes, recursive least squares",
+    )
+    readout_rate: float = Field(0.001, gt=0, description="learning rate of the delta rules")
+    readout_l2: float = Field(0.0001, ge=0, description="weight decay of the delta rules")
+    ridge: float = Field(1.0, gt=0, description="ridge penalty of recursive least squares")
+
+    # compute
+    device: Device = Field("auto", description="where to compute", json_schema_extra=_COMPUTE)
+    backend: Literal["auto", "portable", "event", "gpu"] = Field(
+        "auto", description="simulator of the network", json_schema_extra=_COMPUTE
+    )
+    threads: int = Field(0, ge=0, description="CPU threads; 0 = all", json_schema_extra=_COMPUTE)
+    chunk_images: int = Field(
+        32, ge=1, description="images simulated at once", json_schema_extra=_COMPUTE
+    )
+    keep_checkpoints: int = Field(
+        2, ge=1, description="checkpoints kept per method and seed", json_schema_extra=_COMPUTE
+    )
+    checkpoint_every: int = Field(
+        200, ge=1, description="batches between checkpoints", json_schema_extra=_COMPUTE
+    )
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct_seeds(cls, seeds: list[int]) -> list[int]:
+        return _without_repeats(seeds)
+
+    @field_validator("methods")
+    @classmethod
+    def _known_methods(cls, methods: list[str]) -> list[str]:
+        try:  # here, because methods import parameters
+            from ltgate.methods import names
+        except ImportError:
+            return _without_repeats(methods)
+        for method in methods:
+            if method not in names():
+                hint = _nearest(method, names())
+                raise ValueError(f"{method!r} is no method{hint}; allowed: {', '.join(names())}")
+        return _without_repeats(methods)
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, source: str) -> str:
+        if source not in ("digits", "mnist") and not re.match(r"idx:.", source):
+            raise ValueError("allowed: digits, mnist, or idx:FOLDER")
+        return source
+
+    @model_validator(mode="after")
+    def _no_contradictions(self) -> "Params":
+        owner: dict[int, str] = {}
+        names = [task.name for task in self.tasks]
+        for task in self.tasks:
+            if names.count(task.name) > 1:
+                raise ValueError(f"tasks: two are named {task.name!r}; names must differ")
+            for label in task.classes:
+                if label in owner:
+                    raise ValueError(
+                        f"tasks: class {label} is in both {owner[label]!r} and {task.name!r}; "
+                        "a class belongs to one task"
+                    )
+                if label > 9 and self.source in ("digits", "mnist"):
+                    raise ValueError(
+                        f"tasks: class {label} of {task.name!r} is not in source "
+                        f"{self.source!r}, which has 0 to 9"
+                    )
+                owner[label] = task.name
+            if task.frames < 1:
+                raise ValueError(
+                    f"tasks: {task.name!r} has no frame: frame_rate_hz = {task.frame_rate_hz:g} "
+                    f"for duration_ms = {task.duration_ms:g} rounds to 0 frames, at least 1 needed"
+                )
+            if self.presentation in ("pulse", "hold") and round(task.duration_ms) < 1:
+                raise ValueError(
+                    f"tasks: duration_ms = {task.duration_ms:g} of {task.name!r} rounds to 0 ms; "
+                    f"presentation {self.presentation!r} needs at least 1"
+                )
+        if len(self.channels) != len(self.strides):
+            raise ValueError(
+                f"strides = {_shown(self.strides)}: has {len(self.strides)} entries but channels = "
+                f"{_shown(self.channels)} has {len(self.channels)}; one stride per convolution"
+            )
+        if self.compartments == "dual" and self.tau_fast_ms >= self.tau_slow_ms:
+            raise ValueError(
+                f"tau_fast_ms = {self.tau_fast_ms:g}: must be below tau_slow_ms = "
+                f"{self.tau_slow_ms:g} when compartments is 'dual'"
+            )
+        layers = self.layers()
+        for layer in self.readout_layers:
+            if layer not in layers and not (layer == "dense" and self.hidden):
+                allowed = layers + (["dense"] if self.hidden else [])
+                raise ValueError(
+                    f"readout_layers = {_shown(self.readout_layers)}: no layer {layer!r} in this "
+                    f"network; allowed: {', '.join(allowed)}"
+                )
+        named = [layers[-1] if layer == "dense" else layer for layer in self.readout_layers]
+        if len(set(named)) < len(named):
+            raise ValueError(
+                f"readout_layers = {_shown(self.readout_layers)}: a layer is named twice"
+            )
+        return self
+
+    @classmethod
+    def load(cls, *paths: str | Path, **overrides: Any) -> "Params":
+        """Parameters of the YAML files ``paths`` (later ones win), then of ``overrides``.
+
+        Raises `UserError`, one line, for a missing or malformed file and for any wrong parameter.
+        """
+        values: dict[str, Any] = {}
+        for path in paths:
+            values.update(read(path))
+        try:
+            return cls(**{**values, **overrides})
+        except UserError as error:
+            source = ", ".join(str(path) for path in paths)
+            raise UserError(f"{source}: {error}" if source else str(error)) from None
+
+    def with_(self, **changes: Any) -> "Params":
+        """A copy with ``changes``, validated anew."""
+        return type(self)(**{**self.model_dump(), **changes})
+
+    def layers(self) -> list[str]:
+        """Names of the spiking layers, first to last: conv1, ..., dense1, ..."""
+        convolutions = [f"conv{i}" for i in range(1, len(self.channels) + 1)]
+        return convolutions + [f"dense{i}" for i in range(1, len(self.hidden) + 1)]
+
+    @property
+    def hash(self) -> str:
+        """12 hexadecimal digits that identify the configuration.
+
+        The same on every machine; parameters that cannot change a result (`is_compute`) do not
+        enter it.
+        """
+        values = {k: v for k, v in self.model_dump().items() if not is_compute(k)}
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @classmethod
+    def help(cls) -> dict[str, str]:
+        """One line per parameter: what it is, its unit, what is allowed and the default."""
+        return {name: _help_line(field) for name, field in cls.model_fields.items()}
+
+    def to_yaml(self) -> str:
+        """All parameters as YAML that `Params.load` reads back to an equal value."""
+        return yaml.safe_dump(
+            self.model_dump(), sort_keys=False, default_flow_style=None, width=100
+        )
+
+
+def is_compute(name: str) -> bool:
+    """Whether parameter ``name`` cannot change the value of any result, so that no hash has it."""
+    return bool((Params.model_fields[name].json_schema_extra or {}).get("compute"))
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The names and values a YAML parameter file gives, not yet validated.
+
+    Raises `UserError` for a missing file, broken YAML, a repeated name, or anything but a mapping.
+    """
+    path = Path(path)
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise UserError(f"{path}: cannot read this parameter file ({reason})") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}:" if mark else ""
+        problem = getattr(error, "problem", None) or "characters that YAML does not allow"
+        raise UserError(f"{path}:{line} not valid YAML: {problem}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: must hold 'name: value' lines, not {_shown(values)}")
+    for name in values:
+        if not isinstance(name, str):
+            raise UserError(f"{path}: {name!r}: a parameter's name must be text")
+    return values
+
+
+def from_namespace(namespace: dict[str, Any]) -> Params:
+    """Validated parameters from a notebook's ``globals()``.
+
+    Every plain value (number, text, truth value, list, mapping, None) whose name does not start
+    with an underscore counts as a parameter. An unknown name raises `UserError`; once a call has
+    succeeded, names the notebook defines further down are no longer mistaken for parameters, so
+    the cell may be run again.
+    """
+    plain = (bool, int, float, str, list, tuple, dict, set, types.NoneType)
+    ignored = (types.ModuleType, types.FunctionType, type)
+    values: dict[str, Any] = {}
+    for name, value in namespace.items():
+        if name.startswith("_") or name in ("In", "Out") or isinstance(value, ignored):
+            continue
+        known = name in Params.model_fields
+        if known or (isinstance(value, plain) and "_ltgate_params_read" not in namespace):
+            values[name] = value
+    try:
+        result = Params(**values)
+    except UserError as error:
+        stale = str(error).startswith("unknown")  # a name once set stays in the kernel
+        raise UserError(f"{error}{'; mend it and restart the kernel' * stale}") from None
+    namespace["_ltgate_params_read"] = True
+    return result
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML's safe loader, refusing a name that is given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value!r} is given twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _one_line(model: type[_Model], error: ValidationError) -> str:
+    """The first mistake of ``error`` in one line, and how many more there are."""
+    mistakes = error.errors(include_url=False)
+    more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
+    # An unknown name first: it is often the misspelt form of one that is also missing.
+    first = min(mistakes, key=lambda mistake: mistake["type"] != "extra_forbidden")
+    location = first["loc"]
+    cause = first.get("ctx", {}).get("error")
+    if not location:  # a contradiction, already told in full
+        return f"{cause}{more}"
+    name = str(location[0]) + "".join(f"[{part!r}]" for part in location[1:])
+    if first["type"] == "extra_forbidden":
+        return f"unknown parameter {name!r}{_nearest(name, model.model_fields)}{more}"
+    allowed = _allowed_by(model.model_fields[location[0]])
+    if first["type"] == "missing":
+        return f"{name}: is missing; must be {allowed}{more}"
+    if isinstance(cause, UserError):  # from a model inside this one
+        return f"{name}: {cause}{more}"
+    if cause is not None:
+        return f"{name} = {_shown(first['input'])}: {cause}{more}"
+    hint = _number_hint(first["input"]) if first["type"] in ("float_type", "int_type") else ""
+    return f"{name} = {_shown(first['input'])}: must be {allowed}{hint}{more}"
+
+
+def _number_hint(value: Any) -> str:
+    """What to write for a number that arrived as text: YAML wants a point and a signed exponent."""
+    match = isinstance(value, str) and re.fullmatch(
+        r"\s*([+-]?\d+)(\.\d*)?(?:[eE]([+-]?)(\d+))?\s*", value
+    )
+    if not match:
+        return ""
+    whole, fraction, sign, exponent = match.groups()
+    if exponent is None:
+        return f"; this is text, write {value.strip()} without quotes"
+    fraction = fraction if fraction and len(fraction) > 1 else ".0"
+    return f"; this is text, write {whole}{fraction}e{sign or '+'}{exponent}"
+
+
+def _help_line(field: FieldInfo) -> str:
+    return f"{field.description}. Allowed: {_allowed_by(field)}. Default: {_default(field)}."
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default()
+    if isinstance(value, list):
+        value = [v.model_dump() if isinstance(v, BaseModel) else v for v in value]
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
+    return text.split("\n")[0]
+
+
+def _allowed_by(field: FieldInfo) -> str:
+    return _allowed(field.annotation, field.metadata)
+
+
+def _allowed(annotation: Any, metadata: Iterable[Any] = ()) -> str:
+    """In words: the values that an annotation and its bounds allow."""
+    if typing.get_origin(annotation) is Annotated:
+        annotation, *inner = typing.get_args(annotation)
+        metadata = [m for i in inner for m in (i.metadata if isinstance(i, FieldInfo) else [i])]
+    if typing.get_origin(annotation) is Literal:
+        return " | ".join(typing.get_args(annotation))
+    if typing.get_origin(annotation) is list:
+        least = next((m.min_length for m in metadata if isinstance(m, bounds.MinLen)), 0)
+        return f"a list of {least} or more, each {_allowed(typing.get_args(annotation)[0])}"
+    if isinstance(annotation, type) and issubclass(annotation, _Model):
+        return f"a mapping with {', '.join(annotation.model_fields)}"
+    for pattern in (getattr(m, "pattern", None) for m in metadata):
+        if pattern:
+            return _PATTERNS[pattern]
+    words = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
+    limits = []
+    for bound, attribute, sign in (
+        (bounds.Gt, "gt", ">"),
+        (bounds.Ge, "ge", ">="),
+        (bounds.Lt, "lt", "<"),
+        (bounds.Le, "le", "<="),
+    ):
+        limits += [f"{sign} {getattr(m, attribute)}" for m in metadata if isinstance(m, bound)]
+    return " ".join([words[annotation], " and ".join(limits)]).strip()
