@@ -153,17 +153,25 @@ class Params(_Model):
     target_rate: float = Field(
         0.05, gt=0, lt=1, description="spikes per neuron and step that calibration aims at"
     )
+    threshold_scope: Literal["layer", "compartment", "channel"] = Field(
+        "layer", description="what shares one calibrated threshold"
+    )
+    threshold_lowest: float = Field(0.0039, gt=0, description="lower bound of calibration")
+    threshold_highest: float = Field(256.0, gt=0, description="upper bound of calibration")
     calibration_batches: int = Field(10, ge=1, description="batches per calibration iteration")
     calibration_iterations: int = Field(
-        3, ge=0, description="most calibration iterations; 0 = none"
+        10, ge=0, description="most calibration iterations; 0 = none"
     )
     calibration_tolerance: float = Field(
-        0.5, gt=0, description="relative distance from the target rate that is good enough"
+        0.1, gt=0, description="relative distance from the target rate that is good enough"
     )
 
     # learning
     epochs: int = Field(1, ge=1, description="passes over each task")
     batch_size: int = Field(32, ge=1, description="images per batch")
+    filters: Literal["random", "first", "always"] = Field(
+        "first", description="filters stay random, learn before the first task's pass, or always"
+    )
     eta: float = Field(0.01, ge=0, description="learning rate of the Hebbian update")
     trace_decay: float = Field(0.8, ge=0, lt=1, description="presynaptic trace kept per step")
     hebbian_images: int = Field(
@@ -194,6 +202,9 @@ class Params(_Model):
     )
     readout_rate: float = Field(0.001, gt=0, description="learning rate of the delta rules")
     readout_l2: float = Field(0.0001, ge=0, description="weight decay of the delta rules")
+    curve_points: int = Field(
+        10, ge=1, description="points of the learning curve per task, on validation images"
+    )
     ridge: float = Field(1.0, gt=0, description="ridge penalty of recursive least squares")
 
     # compute
@@ -275,6 +286,11 @@ class Params(_Model):
             raise ValueError(
                 f"tau_fast_ms = {self.tau_fast_ms:g}: must be below tau_slow_ms = "
                 f"{self.tau_slow_ms:g} when compartments is 'dual'"
+            )
+        if self.threshold_lowest >= self.threshold_highest:
+            raise ValueError(
+                f"threshold_lowest = {self.threshold_lowest:g}: must be below threshold_highest = "
+                f"{self.threshold_highest:g}"
             )
         layers = self.layers()
         for layer in self.readout_layers:
