@@ -1,0 +1,165 @@
+"""Plain PyTorch, on any device: time folded into the batch, one convolution call per layer and chunk.
+
+Images are cut into slices and time into chunks, so memory stays flat in T and in B. The first
+layer's current does not change while an image is shown: it is computed once per image.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from ltgate import neurons
+from ltgate.backends import Activity
+from ltgate.data.tasks import Schedule
+from ltgate.network import Layer, Network
+
+NAME = "portable"
+SLICE_IMAGES = 32
+CHUNK_STEPS = 8
+
+
+def available(device: str) -> bool:
+    """Every device that PyTorch knows."""
+    return device == "cpu" or torch.cuda.is_available()
+
+
+def currents(layer: Layer, inputs: Tensor) -> Tensor:
+    """Summed weights of ``inputs`` [N, channels, height, width]: [N, C, out, height, width]."""
+    weight = layer.forward_weight.to(inputs.device)
+    stacked = weight.flatten(0, 1)
+    if layer.is_conv:
+        summed = functional.conv2d(inputs, stacked, stride=layer.stride, padding=1)
+    else:
+        summed = inputs.flatten(1) @ stacked.T
+    return summed.reshape(len(inputs), weight.shape[0], *layer.out_shape)
+
+
+def correlate(layer: Layer, trace: Tensor, post: Tensor) -> Tensor:
+    """Sum over N and positions of post x trace, as one weight-gradient call.
+
+    Args:
+        layer: Gives stride and shapes.
+        trace: Presynaptic traces of one compartment [N, channels, height, width].
+        post: Postsynaptic spikes (or their weighted sums) [N, out, height, width].
+
+    Returns:
+        [out, in, 3, 3], or [out, in] for a dense layer.
+    """
+    if not layer.is_conv:
+        return post.flatten(1).T @ trace.flatten(1)
+    shape = tuple(layer.weight.shape[1:])
+    return torch.nn.grad.conv2d_weight(trace, shape, post, stride=layer.stride, padding=1)
+
+
+class _State:
+    """Membranes, traces and sums of one layer for one slice of images."""
+
+    def __init__(self, network: Network, layer: Layer, images: int, learning: bool, device) -> None:
+        dynamics = network.dynamics
+        compartments = dynamics.compartments
+        self.layer = layer
+        self.membrane = torch.zeros(compartments, images, *layer.out_shape, device=device)
+        self.threshold = layer.threshold.to(device)[:, None, :, None, None]
+        self.gate = layer.forward_gate.to(device)[:, None, None]
+        self.counts = torch.zeros(images, *layer.out_shape, dtype=torch.int32, device=device)
+        self.crossings = torch.zeros(images, compartments, layer.out_shape[0], device=device)
+        self.trace = torch.zeros(compartments, images, *layer.in_shape, device=device)
+        self.update = torch.zeros_like(layer.weight, device=device) if learning else None
+
+    def advance(self, current: Tensor, options: dict) -> Tensor:
+        """Scan a chunk of currents [K, C, B, ...]; spikes [K, B, ...] as float32."""
+        record = neurons.scan(
+            current, self.membrane, threshold=self.threshold, gate=self.gate, **options
+        )
+        self.membrane = record.end
+        self.counts += record.spikes.sum(0).to(torch.int32)
+        self.crossings += record.crossed.sum((0, 4, 5)).transpose(0, 1)
+        return record.spikes
+
+    def learn(self, inputs: Tensor, spikes: Tensor, trace_decay: Tensor) -> None:
+        """Advance the traces over a chunk of inputs [K, B, ...]; add post x trace."""
+        for compartment, decay in enumerate(trace_decay):
+            traces = []
+            trace = self.trace[compartment]
+            for frame in inputs.unbind(0):
+                trace = trace * decay + frame
+                traces.append(trace)
+            self.trace[compartment] = trace
+            folded = torch.stack(traces).flatten(0, 1)
+            self.update[compartment] += correlate(self.layer, folded, spikes.flatten(0, 1))
+
+
+def forward(
+    network: Network,
+    images: Tensor,
+    schedule: Schedule,
+    trace_decay: np.ndarray | None = None,
+    raster: tuple[str, ...] = (),
+) -> Activity:
+    """See :func:`ltgate.backends.forward`; runs on the device of the network's weights."""
+    slices = [_slice(network, part, schedule, trace_decay, raster) for part in
+              images.split(SLICE_IMAGES)]
+    activity = Activity(steps=len(schedule.drive))
+    for name in network.names:
+        activity.counts[name] = torch.cat([part.counts[name] for part in slices])
+        activity.crossings[name] = torch.cat([part.crossings[name] for part in slices])
+        if trace_decay is not None:
+            activity.updates[name] = sum(part.updates[name] for part in slices)
+        if name in raster:
+            activity.rasters[name] = torch.cat([part.rasters[name] for part in slices], 1)
+    return activity
+
+
+@torch.no_grad()
+def _slice(
+    network: Network,
+    images: Tensor,
+    schedule: Schedule,
+    trace_decay: np.ndarray | None,
+    raster: tuple[str, ...],
+) -> Activity:
+    device = network.layers[0].weight.device
+    learning = trace_decay is not None
+    dynamics = network.dynamics
+    column = (-1, 1, 1, 1, 1)
+    options = {
+        "decay": torch.from_numpy(dynamics.decay(schedule.dt_ms)).to(device).view(column),
+        "gain": torch.from_numpy(dynamics.gain(schedule.charge_ms)).to(device).view(column),
+        "output": dynamics.output,
+        "reset": dynamics.reset,
+    }
+    decays = torch.from_numpy(trace_decay).to(device) if learning else None
+    drive = torch.from_numpy(schedule.drive).to(device)
+    pixels = images.to(device).float()[:, None] / 256
+    states = [_State(network, layer, len(images), learning, device) for layer in network.layers]
+    constant = currents(network.layers[0], pixels).transpose(0, 1)
+    rasters: dict[str, list[Tensor]] = {name: [] for name in raster}
+
+    for start in range(0, len(drive), CHUNK_STEPS):
+        chunk = drive[start : start + CHUNK_STEPS]
+        spikes = None
+        for state in states:
+            if spikes is None:
+                inputs = chunk.view(column) * pixels
+                current = chunk.view(*column, 1) * constant
+            else:
+                inputs = spikes
+                current = currents(state.layer, inputs.flatten(0, 1))
+                current = current.unflatten(0, inputs.shape[:2]).transpose(1, 2)
+            spikes = state.advance(current, options)
+            if learning:
+                state.learn(inputs, spikes, decays)
+            if state.layer.name in rasters:
+                rasters[state.layer.name].append(spikes.to(torch.uint8).cpu())
+
+    activity = Activity(steps=len(drive))
+    for state in states:
+        name = state.layer.name
+        activity.counts[name] = state.counts
+        activity.crossings[name] = state.crossings.to(torch.int64)
+        if learning:
+            activity.updates[name] = state.update
+        if name in rasters:
+            activity.rasters[name] = torch.cat(rasters[name])
+    return activity

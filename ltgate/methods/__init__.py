@@ -1,0 +1,34 @@
+"""The methods compared, one file each. A new method is one file and one line in ``_MODULES``."""
+
+from importlib import import_module
+
+import numpy as np
+
+from ltgate.methods.base import Method
+from ltgate.params import Params
+
+# name -> module:class; imported when used, so that listing the names costs nothing
+_MODULES = {
+    "lt_gate": "ltgate.methods.lt_gate:LTGate",
+    "lt_gate_published": "ltgate.methods.lt_gate_published:LTGatePublished",
+    "sequential": "ltgate.methods.sequential:Sequential",
+    "random_features": "ltgate.methods.random_features:RandomFeatures",
+    "joint": "ltgate.methods.joint:Joint",
+}
+
+
+def names() -> list[str]:
+    """All known methods."""
+    return list(_MODULES)
+
+
+def find(name: str) -> type[Method]:
+    """The class of a method."""
+    module, _, cls = _MODULES[name].partition(":")
+    return getattr(import_module(module), cls)
+
+
+def create(name: str, params: Params, generator: np.random.Generator) -> Method:
+    """A fresh learner; the method's preset goes over ``params`` first."""
+    cls = find(name)
+    return cls(cls.configure(params), generator)

@@ -1,0 +1,1 @@
+"""Local learning rules, one per file; pure functions and small explicit states."""

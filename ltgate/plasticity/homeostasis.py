@@ -1,0 +1,75 @@
+r"""Homeostasis: thresholds move until neurons fire at a target rate, on the first task only.
+
+A neuron that fires too often gets a higher threshold, one that fires too rarely a lower one. As the
+rate falls when theta rises, each threshold is found by bisection of log theta between two bounds,
+layer by layer from the input, until its rate is within the tolerance of the target.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ltgate.backends import Activity
+from ltgate.network import Layer, Network
+
+LOWEST, HIGHEST = 2.0**-8, 2.0**8
+
+
+def rates(activity: Activity, layer: Layer, scope: str) -> Tensor:
+    """Spikes per step, shaped so that they broadcast to the thresholds.
+
+    ``layer``: one output rate, [1, 1]; ``compartment``: each compartment's, [C, 1]; ``channel``:
+    each compartment's in each channel, [C, out]. With one threshold per neuron (``blend``) the
+    output's rate stands for the compartments'.
+    """
+    positions = layer.out_shape[1] * layer.out_shape[2]
+    counts = activity.counts[layer.name].double().mean(0).sum((1, 2)) / positions
+    output = (counts / activity.steps).unsqueeze(0)
+    if scope == "layer":
+        return output.mean().view(1, 1)
+    crossed = activity.crossings[layer.name].double().mean(0) / (positions * activity.steps)
+    separate = crossed if layer.threshold.shape[0] == crossed.shape[0] else output
+    return separate if scope == "channel" else separate.mean(1, keepdim=True)
+
+
+def calibrate(
+    network: Network,
+    show: Callable[[Network], Activity],
+    target: float,
+    scope: str = "layer",
+    iterations: int = 10,
+    tolerance: float = 0.1,
+    bounds: tuple[float, float] = (LOWEST, HIGHEST),
+) -> dict[str, float]:
+    """Set all thresholds of ``network`` in place.
+
+    Args:
+        network: Its thresholds are replaced.
+        show: Runs a network on the calibration images.
+        target: Wanted spikes per neuron and step.
+        scope: What shares a threshold: ``layer``, ``compartment`` or ``channel``.
+        iterations: Most bisections per layer.
+        tolerance: Accepted relative distance from the target.
+        bounds: Smallest and largest threshold.
+
+    Returns:
+        The output rate reached in each layer, spikes per neuron and step.
+    """
+    reached = {}
+    for layer in network.layers:
+        part = network.upto(layer.name)
+        low = torch.full_like(layer.threshold, bounds[0]).log()
+        high = torch.full_like(layer.threshold, bounds[1]).log()
+        for _ in range(iterations):
+            layer.threshold = ((low + high) / 2).exp()
+            activity = show(part)
+            rate = rates(activity, layer, scope).to(layer.threshold.device)
+            rate = rate.expand_as(layer.threshold)
+            if ((rate - target).abs() <= tolerance * target).all():
+                break
+            middle = layer.threshold.log()
+            low = torch.where(rate > target, middle, low)
+            high = torch.where(rate > target, high, middle)
+        reached[layer.name] = float(rates(activity, layer, "layer"))
+    return reached

@@ -1,0 +1,233 @@
+"""The continual loop: any method, any list of tasks, resumable at every checkpoint.
+
+A trial is one method, one seed and one sequence of tasks. Training sees training and validation
+images only; a snapshot of the learner is kept after every task. When the last task is learned, the
+final evaluation opens the test images and fills R from the snapshots.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ltgate import checkpoint, metrics, paths, results
+from ltgate.data.store import Batch, TaskImages, batches, open_task
+from ltgate.methods import Method, create
+from ltgate.params import Params, TaskSpec
+from ltgate.progress import track
+
+# Streams of random numbers drawn from one seed: the learner's own and the order of the batches.
+LEARNER, ORDER = 0, 1
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One method, one seed, one sequence.
+
+    Attributes:
+        params: The validated parameters.
+        method: A name in :func:`ltgate.methods.names`.
+        seed: Seeds the split, the weights and the order of batches.
+        cue: False for the control, in which all tasks run at the first one's rate and duration.
+    """
+
+    params: Params
+    method: str
+    seed: int
+    cue: bool = True
+
+    @property
+    def tasks(self) -> list[TaskSpec]:
+        """The sequence; in the control every task has the first one's rate and duration."""
+        first = self.params.tasks[0]
+        timing = {"frame_rate_hz": first.frame_rate_hz, "duration_ms": first.duration_ms}
+        if self.cue:
+            return list(self.params.tasks)
+        return [TaskSpec(**{**task.model_dump(), **timing}) for task in self.params.tasks]
+
+    @property
+    def sequence(self) -> str:
+        """Names of the tasks in order, ``fast>slow``."""
+        return ">".join(task.name for task in self.params.tasks)
+
+    @property
+    def key(self) -> str:
+        """Names the trial's files."""
+        cue = "cue" if self.cue else "control"
+        return f"{self.params.hash}-{self.method}-{cue}-seed{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Where its checkpoints lie."""
+        return paths.run(self.params.name) / "checkpoints" / self.key
+
+    def open(self, position: int, split: str) -> TaskImages:
+        """Images of the task at ``position``."""
+        return open_task(self.params, self.tasks[position], split, self.seed)
+
+    def learner(self) -> Method:
+        """A fresh learner of this trial."""
+        return create(self.method, self.params, np.random.default_rng([self.seed, LEARNER]))
+
+    def restore(self, file: str) -> Method:
+        """The learner as it was when ``file`` (in :attr:`folder`) was written."""
+        learner = self.learner()
+        learner.load(*checkpoint.load(self.folder / file))
+        return learner
+
+
+def trials(params: Params) -> list[Trial]:
+    """Every trial that the parameters ask for, in the order in which they run."""
+    cues = [True, False] if params.control and len(params.tasks) > 1 else [True]
+    return [
+        Trial(params, method, seed, cue)
+        for cue in cues
+        for seed in params.seeds
+        for method in params.methods
+    ]
+
+
+def run(params: Params) -> None:
+    """Run all trials that have no result yet."""
+    torch.set_num_threads(params.threads or torch.get_num_threads())
+    for trial in track(trials(params), label="trials"):
+        run_trial(trial)
+
+
+def run_trial(trial: Trial) -> None:
+    """Train, evaluate and write the trial's result rows; nothing is done twice."""
+    folder = paths.run(trial.params.name) / "results"
+    if results.exists(folder, trial.key):
+        return
+    curves = train(trial)
+    results.write(folder, trial.key, curves + evaluate(trial))
+
+
+def train(trial: Trial, positions: int | None = None) -> list[dict]:
+    """Learn the sequence (or its first ``positions`` tasks), from the last checkpoint if any.
+
+    Leaves ``task<i>.safetensors`` after every task and ``last-*.safetensors`` on the way. Returns
+    the validation rows.
+    """
+    p = trial.params
+    learner = trial.learner()
+    rows: list[dict] = []
+    at = {"position": 0, "done": 0}
+    last = sorted(trial.folder.glob("last-*.safetensors"))
+    if last:
+        tensors, plain = checkpoint.load(last[-1])
+        learner.load(tensors, plain)
+        rows, at = plain["rows"], plain["at"]
+
+    for position in range(at["position"], positions or len(trial.tasks)):
+        sources = [trial.open(index, "train") for index in learner.curriculum(position)]
+        done = at["done"] if position == at["position"] else 0
+        if done == 0:
+            learner.begin_task(position, trial.open(0, "train") if position == 0 else sources[-1])
+        total = p.epochs * sum(-(-len(source) // p.batch_size) for source in sources)
+        points = set(np.linspace(0, total, p.curve_points + 1).round().astype(int)[1:])
+        stream = _stream(trial, sources, position)
+        label = f"{trial.method}, seed {trial.seed}: {trial.tasks[position].name}"
+        for number, (source, batch) in enumerate(track(stream, total, label), 1):
+            if number <= done:
+                continue
+            learner.learn(source, batch)
+            if number in points:
+                rows += _validate(trial, learner, position, number)
+            if number % p.checkpoint_every == 0 and number < total:
+                _save(trial, learner, rows, position, number)
+        learner.end_task(position)
+        _write(trial, f"task{position}", learner, {})
+        _save(trial, learner, rows, position + 1, 0)
+    return rows
+
+
+def evaluate(trial: Trial) -> list[dict]:
+    """R on the test images, from the snapshots; the only place that opens them."""
+    rows: list[dict] = []
+    for step in range(len(trial.tasks)):
+        learner = trial.restore(f"task{step}.safetensors")
+        spikes = []
+        for position in range(step + 1):
+            images = trial.open(position, "test")
+            rows += _accuracies(trial, learner, images, step, step)
+            spikes.append(sum(learner.spikes(images).values()))
+    state, _ = learner.state()
+    size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    for metric, value in (("spikes_per_sample", np.mean(spikes)), ("state_bytes", size)):
+        rows.append(_row(trial, "test", "all", step, "all", metric, float(value)))
+    return rows
+
+
+def _stream(
+    trial: Trial, sources: list[TaskImages], position: int
+) -> Iterator[tuple[TaskImages, Batch]]:
+    """Batches of one or several tasks, shuffled; the order follows from seed and position alone."""
+    p = trial.params
+    for epoch in range(p.epochs):
+        order = np.random.default_rng([trial.seed, ORDER, position, epoch])
+        flows = [batches(s, p.batch_size, order.spawn(1)[0], p.workers, p.prefetch)
+                 for s in sources]
+        lengths = [-(-len(source) // p.batch_size) for source in sources]
+        for index in order.permutation(np.repeat(np.arange(len(sources)), lengths)):
+            yield sources[index], next(flows[index])
+
+
+def _validate(trial: Trial, learner: Method, position: int, number: int) -> list[dict]:
+    """Points of the learning curve: validation accuracy on every task met so far."""
+    rows = []
+    for index in range(position + 1):
+        images = trial.open(index, "validation")
+        rows += _accuracies(trial, learner, images, position, number, "curve_accuracy")
+    return rows
+
+
+def _accuracies(
+    trial: Trial,
+    learner: Method,
+    images: TaskImages,
+    seen: int,
+    step: int,
+    metric: str = "accuracy",
+) -> list[dict]:
+    """Class- and task-incremental accuracy on ``images`` after the tasks up to ``seen``."""
+    scores = learner.scores(images)
+    known = [label for task in trial.tasks[: seen + 1] for label in task.classes]
+    choices = {"class": known, "task": list(images.task.classes)}
+    return [
+        _row(trial, images.split, scenario, step, images.task.name, metric,
+             metrics.accuracy(scores.numpy(), images.labels, classes), position=seen)
+        for scenario, classes in choices.items()
+    ]
+
+
+def _row(trial: Trial, split, scenario, step, task, metric, value, position=None) -> dict:
+    return {
+        "config": trial.params.hash,
+        "method": trial.method,
+        "seed": trial.seed,
+        "sequence": trial.sequence,
+        "cue": "yes" if trial.cue else "no",
+        "train_images": sum(len(trial.open(i, "train")) for i in range(len(trial.tasks))),
+        "split": split,
+        "scenario": scenario,
+        "position": step if position is None else position,
+        "step": step,
+        "task": task,
+        "metric": metric,
+        "value": value,
+    }
+
+
+def _write(trial: Trial, name: str, learner: Method, extra: dict) -> None:
+    tensors, plain = learner.state()
+    checkpoint.save(trial.folder / f"{name}.safetensors", tensors, {**plain, **extra})
+
+
+def _save(trial: Trial, learner: Method, rows: list[dict], position: int, done: int) -> None:
+    """The state from which a killed run goes on; older ones beyond the limit are removed."""
+    extra = {"rows": rows, "at": {"position": position, "done": done}}
+    _write(trial, f"last-{position:03d}-{done:07d}", learner, extra)
+    checkpoint.keep(trial.folder, "last-*.safetensors", trial.params.keep_checkpoints)
