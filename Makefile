@@ -1,0 +1,34 @@
+# Every target sets up what is missing: a fresh machine needs the one command.
+python := .venv/bin/python
+ready := .venv/.ready
+.DEFAULT_GOAL := help
+.PHONY: help setup quick test mnist lint clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
+
+setup: $(ready) ## make the environment in .venv
+
+$(ready): pyproject.toml environment.yml tools/setup.sh
+	@tools/setup.sh
+	@touch $@
+
+quick: $(ready) ## main job on the bundled digits: all notebooks, figures, tables (minutes)
+	$(python) -m ltgate run params/quick.yaml
+
+mnist: $(ready) ## the same on MNIST, downloaded or from the folder LTGATE_DATA
+	$(python) -m ltgate run params/mnist.yaml
+
+test: $(ready) ## unit tests, then the committed notebooks against their outputs
+	$(python) -m pytest
+	$(python) -m pytest --nbval --nbval-current-env \
+	    --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks/*.ipynb
+
+lint: $(ready) ## check style and format
+	$(python) -m ruff check
+	$(python) -m ruff format --check
+
+clean: ## remove environment, caches, smoke and quick runs (keeps data and longer runs)
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis \
+	    runs/smoke runs/quick figures/smoke figures/quick
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
