@@ -1,0 +1,92 @@
+"""The network step by step in plain NumPy: slow, obvious, and what every backend must reproduce."""
+
+import numpy as np
+
+F32 = np.float32
+
+
+def convolve(inputs: np.ndarray, weight: np.ndarray, stride: int) -> np.ndarray:
+    """3x3 convolution, padding 1, by shifts: [B, in, H, W] and [out, in, 3, 3] to [B, out, h, w]."""
+    height, width = ((extent - 1) // stride + 1 for extent in inputs.shape[2:])
+    padded = np.pad(inputs, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    result = np.zeros((len(inputs), len(weight), height, width), F32)
+    for ky in range(3):
+        for kx in range(3):
+            tap = padded[:, :, ky : ky + stride * height : stride, kx : kx + stride * width : stride]
+            tap = tap[:, :, :height, :width]
+            result += np.einsum("bihw,oi->bohw", tap, weight[:, :, ky, kx])
+    return result
+
+
+def correlate(trace: np.ndarray, post: np.ndarray, stride: int) -> np.ndarray:
+    """Sum over images and positions of post x trace, in float64: [out, in, 3, 3]."""
+    height, width = post.shape[2:]
+    padded = np.pad(trace, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    result = np.zeros((post.shape[1], trace.shape[1], 3, 3))
+    for ky in range(3):
+        for kx in range(3):
+            tap = padded[:, :, ky : ky + stride * height : stride, kx : kx + stride * width : stride]
+            tap = tap[:, :, :height, :width]
+            result[:, :, ky, kx] = np.einsum("bohw,bihw->oi", post, tap, dtype=np.float64)
+    return result
+
+
+def forward(network, images, schedule, trace_decay=None) -> tuple[dict, dict, dict]:
+    """Run ``network`` over uint8 ``images`` [B, H, W], one step and one layer at a time.
+
+    Returns:
+        By layer name: rasters uint8 [T, B, channels, h, w], crossings int64 [B, C, channels] and,
+        with ``trace_decay`` [C], updates float64 shaped like the weights.
+    """
+    dynamics, layers = network.dynamics, network.layers
+    decay, gain = dynamics.decay(schedule.dt_ms), dynamics.gain(schedule.charge_ms)
+    count, both = len(images), range(dynamics.compartments)
+    pixels = np.asarray(images)[:, None].astype(F32) / F32(256)
+    membranes = [[np.zeros((count, *x.out_shape), F32) for _ in both] for x in layers]
+    traces = [[np.zeros((count, *x.in_shape), F32) for _ in both] for x in layers]
+    rasters = {x.name: [] for x in layers}
+    crossings = {x.name: np.zeros((count, len(both), x.out_shape[0]), np.int64) for x in layers}
+    updates = {x.name: np.zeros(tuple(x.weight.shape)) for x in layers if trace_decay is not None}
+
+    for drive in schedule.drive:
+        inputs = F32(drive) * pixels
+        for index, layer in enumerate(layers):
+            v, weight = membranes[index], layer.forward_weight.numpy()
+            threshold = layer.threshold.numpy()[:, :, None, None]
+            gate = layer.forward_gate.numpy()[:, None, None]
+            crossed = []
+            for c in both:
+                source = pixels if index == 0 else inputs
+                if layer.is_conv:
+                    current = convolve(source, weight[c], layer.stride)
+                else:
+                    current = (source.reshape(count, -1) @ weight[c].T)[:, :, None, None]
+                if index == 0:
+                    current = F32(drive) * current
+                v[c] = v[c] * decay[c]
+                v[c] = v[c] + current * gain[c]
+                crossed.append(v[c] >= threshold[min(c, len(threshold) - 1)])
+                crossings[layer.name][:, c] += crossed[c].sum((2, 3))
+            if dynamics.output == "blend" and len(both) == 2:
+                blended = gate * v[0]
+                blended = blended + (F32(1) - gate) * v[1]
+                spikes = blended >= threshold[0]
+                resetting = [spikes, spikes]
+            else:
+                spikes = np.any(crossed, axis=0)
+                resetting = crossed
+            for c in both:
+                theta = threshold[min(c, len(threshold) - 1)]
+                after = v[c] - theta if dynamics.reset == "subtract" else np.zeros_like(v[c])
+                v[c] = np.where(resetting[c], after, v[c])
+            rasters[layer.name].append(spikes.astype(np.uint8))
+            post = spikes.astype(F32)
+            for c in both if trace_decay is not None else ():
+                trace = traces[index][c] = traces[index][c] * F32(trace_decay[c]) + inputs
+                if layer.is_conv:
+                    updates[layer.name][c] += correlate(trace, post, layer.stride)
+                else:
+                    flat = trace.reshape(count, -1).astype(np.float64)
+                    updates[layer.name][c] += post.reshape(count, -1).T @ flat
+            inputs = post
+    return {name: np.stack(steps) for name, steps in rasters.items()}, crossings, updates
