@@ -1,0 +1,29 @@
+"""Figures: each takes a tidy frame and returns a matplotlib figure; ``FIGURES`` lists them all.
+
+``save_figure(r_heatmap(frame), folder, "r_heatmap")`` draws, saves (PDF and PNG) and, as a
+notebook cell's last line, shows. A figure's file is named after its one producer.
+"""
+
+from ltgate.figures.comparison import ablations, acc_forgetting_bars
+from ltgate.figures.data import tasks_and_frames
+from ltgate.figures.learning import learning_curves, r_heatmap
+from ltgate.figures.neurons import membrane_traces, spike_rates_and_gates
+from ltgate.figures.registry import FIGURES
+from ltgate.figures.save import save_figure, save_table, show
+from ltgate.figures.sweeps import grid_heatmap, robustness
+
+__all__ = [
+    "FIGURES",
+    "ablations",
+    "acc_forgetting_bars",
+    "grid_heatmap",
+    "learning_curves",
+    "membrane_traces",
+    "r_heatmap",
+    "robustness",
+    "save_figure",
+    "save_table",
+    "show",
+    "spike_rates_and_gates",
+    "tasks_and_frames",
+]

@@ -1,0 +1,69 @@
+"""How every figure looks: colours that colour-blind readers can tell apart, sizes, fonts."""
+
+import io
+import zlib
+
+import matplotlib.style
+import numpy as np
+from matplotlib.figure import Figure
+
+# Okabe & Ito 2008, the eight colours (yellow darkened a little: it carries lines here).
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILION, PURPLE = "#D9C400", "#0072B2", "#D55E00", "#CC79A7"
+GREY, DARK = "#8C8C8C", "#444444"
+
+# A method has the same name, colour and marker in every figure.
+METHODS = {
+    "lt_gate": ("LT-Gate", BLUE, "o"),
+    "lt_gate_local": ("LT-Gate, local", SKY, "s"),
+    "lt_gate_published": ("LT-Gate, as published", PURPLE, "D"),
+    "hlop": ("HLOP", VERMILION, "^"),
+    "dsd_snn": ("DSD-SNN", ORANGE, "v"),
+    "sequential": ("sequential", GREY, "X"),
+    "single_tau": ("single tau", YELLOW, "P"),
+    "random_features": ("random features", "#7A5230", "<"),
+    "replay": ("replay", GREEN, ">"),
+    "joint": ("joint", BLACK, "*"),
+}
+SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, DARK)  # tasks, rates, anything else
+COMPARTMENTS = {"fast": VERMILION, "slow": BLUE}
+
+MAP = "cividis"  # made for colour-blind readers; even in lightness
+
+RC = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "figure.dpi": 100,
+}
+
+
+def method(name: str) -> tuple[str, str, str]:
+    """Label, colour and marker of a method; an unlisted one keeps its name and gets a colour."""
+    return METHODS.get(name, (name, SERIES[zlib.crc32(name.encode()) % len(SERIES)], "o"))
+
+
+def context():
+    """Context in which figures are drawn and saved, whatever the user's own settings."""
+    return matplotlib.style.context(["default", RC])
+
+
+class _Shown(Figure):
+    """A figure outside pyplot: no backend is touched, and a notebook shows it once."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+
+def panels(
+    rows: int, columns: int, width: float, height: float, **options: object
+) -> tuple[Figure, np.ndarray]:
+    """Figure of ``width`` x ``height`` inches and axes ``[rows, columns]``; options of subplots."""
+    figure = _Shown(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)

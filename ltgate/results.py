@@ -1,0 +1,272 @@
+"""Tidy result rows on disk, and what is computed from them.
+
+One row is one number. A run writes one CSV file a key (``<run folder>/results/<key>.csv``),
+whole or not at all; ``load`` joins them. Columns:
+
+============ ===== =================================================================================
+config       text  hash of the parameters (``Params.hash``); a control or another sequence of the
+                   same parameters keeps it and differs in ``cue`` or ``sequence``
+method       text  name of the method
+seed         int
+sequence     text  the tasks in order
+cue          text  ``yes``, or ``no`` for the control with every task at the same frame rate
+train_images int   training images seen
+split        text  ``validation`` or ``test``
+scenario     text  ``class`` or ``task``
+step         int   index of the task learned last, or the batch number of a curve
+task         text  name of the task tested; empty or ``all`` where none is meant
+metric       text  ``accuracy`` (an entry of R), ``curve_accuracy``, ``spikes_per_sample``,
+                   ``state_bytes``, ``spike_rate/<layer>``, ``gate/<layer>``
+value        float fractions 0-1, counts, bytes
+============ ===== =================================================================================
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ltgate import metrics
+from ltgate.errors import UserError
+from ltgate.files import atomic
+
+if TYPE_CHECKING:
+    from ltgate.params import Params
+
+COLUMNS = {
+    "config": str,
+    "method": str,
+    "seed": int,
+    "sequence": str,
+    "cue": str,
+    "train_images": int,
+    "split": str,
+    "scenario": str,
+    "step": int,
+    "task": str,
+    "metric": str,
+    "value": float,
+}
+MAIN_COLUMNS = [
+    "method",
+    "scenario",
+    "sequence",
+    "cue",
+    "metric",
+    "mean",
+    "ci_low",
+    "ci_high",
+    "seeds",
+    "train_images",
+    "paper",
+]
+COSTS = ("spikes_per_sample", "state_bytes")
+MAIN_METRICS = ("acc", "forgetting", "forgetting_excess", "bwt", "retention", *COSTS)
+
+# Method prefix and metric -> the paper's value. Accuracies: abstract of arXiv 2510.12843. The
+# forgetting is second hand (a summary of the paper); its protocol is unpublished.
+PAPER = {("lt_gate", "acc"): 0.51, ("hlop", "acc"): 0.46, ("lt_gate", "forgetting"): 0.032}
+
+_GROUP = ["method", "scenario", "sequence", "cue", "train_images"]
+
+
+def write(folder: str | Path, key: str, rows: Sequence[dict]) -> Path:
+    """Write ``rows`` (each with exactly the columns above) as ``folder/results/<key>.csv``.
+
+    ``folder`` is the run's folder. An earlier file of the same key is replaced; a kill leaves the
+    old file or the new one. Returns the path.
+    """
+    path = _path(folder, key)
+    if not rows:
+        raise UserError(f"rows of {key!r} are empty: at least one is needed")
+    for row in rows:
+        if wrong := set(COLUMNS) ^ set(row):
+            raise UserError(
+                f"row of {key!r}: column {sorted(wrong)[0]!r} is missing or unknown; "
+                f"allowed are exactly {', '.join(COLUMNS)}"
+            )
+    frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    for name, kind in COLUMNS.items():
+        if kind is int and not pd.api.types.is_integer_dtype(frame[name]):
+            raise UserError(
+                f"row of {key!r}: {name} holds {frame[name].iloc[0]!r}; allowed are whole numbers"
+            )
+    with atomic(path) as temporary:
+        frame.to_csv(temporary, index=False, lineterminator="\n")
+    return path
+
+
+def load(folder: str | Path) -> pd.DataFrame:
+    """All rows of the run folder ``folder``, keys in alphabetical order; no file, no rows."""
+    files = sorted(
+        path
+        for path in (Path(folder) / "results").glob("*.csv")
+        if not path.name.startswith(".")  # left by a killed writer
+    )
+    empty = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
+    return pd.concat([_read(path) for path in files], ignore_index=True) if files else empty
+
+
+def exists(folder: str | Path, key: str) -> bool:
+    """Whether ``key`` has been written in the run folder ``folder``."""
+    return _path(folder, key).is_file()
+
+
+def choose(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
+    """The rows whose columns have these ``values``: ``choose(frame, method="joint", seed=0)``."""
+    for name, value in values.items():
+        if name not in frame:
+            raise UserError(
+                f"column {name!r} (= {value!r}) is not there; allowed are {', '.join(frame)}"
+            )
+        frame = frame[frame[name] == value]
+    return frame
+
+
+def r_matrix(
+    frame: pd.DataFrame, tasks: Sequence[str] | None = None, **values: object
+) -> np.ndarray:
+    """Matrix ``R [T, T]`` (see ``metrics``) from the ``accuracy`` rows of one method and seed.
+
+    ``values`` choose the rows, as in ``choose``; one value at most may be left for each step and
+    task. ``tasks`` is the order of learning; without it, the order in which tasks first appear when
+    the rows are sorted by step. Entries without a row, and above the diagonal, are NaN.
+    """
+    rows = choose(frame, metric="accuracy", **values)
+    if rows.empty:
+        raise UserError(f"no accuracy rows for {values}: R needs one for each step and task")
+    tasks = _order(rows) if tasks is None else list(tasks)
+    if (repeated := rows.duplicated(["step", "task"])).any():
+        row = rows[repeated].iloc[0]
+        raise UserError(
+            f"several accuracies for step {row['step']}, task {row['task']!r}: allowed is one, "
+            "choose one method, seed, sequence, cue, scenario, split and train_images"
+        )
+    R = np.full((len(tasks), len(tasks)), np.nan)
+    for step, task, value in zip(rows["step"], rows["task"], rows["value"], strict=True):
+        if task not in tasks or not 0 <= step < len(tasks):
+            raise UserError(
+                f"accuracy row of step {step}, task {task!r}: allowed are steps 0 to "
+                f"{len(tasks) - 1} and tasks {', '.join(tasks)}"
+            )
+        if tasks.index(task) <= step:
+            R[step, tasks.index(task)] = value
+    return R
+
+
+def summarise(frame: pd.DataFrame, p: "Params | None" = None, split: str = "test") -> pd.DataFrame:
+    """The main table: mean over seeds and 95 % Student t interval of every metric.
+
+    ``frame`` holds result rows; with ``p`` only those of its hash count, and methods come in its
+    order. Returns the columns ``MAIN_COLUMNS`` for the metrics ``MAIN_METRICS``; ``seeds`` is how
+    many there are, ``paper`` the paper's value beside its setting (class-incremental, with the
+    timescale cue) or NaN. ``forgetting_excess`` is against method ``joint`` of the same seed,
+    scenario, sequence, cue and number of images. A metric with no value has no row.
+    """
+    rows = frame[frame["split"] == split]
+    if p is not None:
+        rows = rows[rows["config"] == p.hash]
+    rows = rows[rows["metric"].isin(["accuracy", *COSTS])]
+    if rows.empty:
+        wanted = f"{split} rows" + (f" of configuration {p.hash}" if p is not None else "")
+        found = ", ".join(sorted(frame["config"].unique())) or "no rows"
+        raise UserError(f"no {wanted}; found configurations: {found}")
+    values: dict[tuple, dict[str, list[float]]] = {}
+    for (*group, seed), part in rows.groupby([*_GROUP, "seed"], sort=False):
+        found = values.setdefault(tuple(group), {name: [] for name in MAIN_METRICS})
+        others = dict(zip(_GROUP[1:], group[1:], strict=True), seed=seed)
+        joint = choose(rows, method="joint", **others)
+        tasks = _order(choose(rows, sequence=others["sequence"]))
+        for name, value in _metrics(part, joint, tasks).items():
+            if not np.isnan(value):
+                found[name].append(value)
+    methods = list(rows["method"].unique()) if p is None else list(p.methods)
+    table = [
+        _main_row(dict(zip(_GROUP, group, strict=True)), name, found[name])
+        for group, found in values.items()
+        for name in MAIN_METRICS
+        if found[name]
+    ]
+    place = {name: position for position, name in enumerate(methods)}
+    table.sort(key=lambda row: place.get(row["method"], len(place)))
+    return pd.DataFrame(table, columns=MAIN_COLUMNS)
+
+
+def _order(rows: pd.DataFrame) -> list[str]:
+    """Tasks in the order in which they first have an accuracy."""
+    rows = choose(rows, metric="accuracy").sort_values("step", kind="stable")
+    return list(rows["task"].unique())
+
+
+def _metrics(part: pd.DataFrame, joint: pd.DataFrame, tasks: Sequence[str]) -> dict[str, float]:
+    """Every main metric of one seed of one method; NaN where an entry of R is missing."""
+    found = {}
+    if (part["metric"] == "accuracy").any():
+        R = r_matrix(part, tasks)
+        found = {
+            "acc": metrics.average_accuracy(R),
+            "forgetting": metrics.forgetting(R),
+            "bwt": metrics.backward_transfer(R),
+            "retention": metrics.retention(R),
+        }
+        if (joint["metric"] == "accuracy").any():
+            found["forgetting_excess"] = metrics.forgetting_excess(R, r_matrix(joint, tasks))
+    for name in COSTS:
+        cost = part[(part["metric"] == name) & part["task"].isin(["", "all"])]
+        cost = cost[cost["step"] == cost["step"].max()]
+        if len(cost) > 1:
+            row = cost.iloc[0]
+            raise UserError(
+                f"{len(cost)} values of {name} for {row['method']}, seed {row['seed']}: "
+                "allowed is one for all tasks after the last step"
+            )
+        if len(cost) == 1:
+            found[name] = float(cost["value"].iloc[0])
+    return found
+
+
+def _main_row(group: dict, metric: str, values: list[float]) -> dict:
+    mean, low, high = metrics.mean_interval(values)
+    paper = next(
+        (
+            value
+            for (prefix, name), value in PAPER.items()
+            if group["method"].startswith(prefix) and name == metric
+        ),
+        np.nan,
+    )
+    if group["scenario"] != "class" or group["cue"] != "yes":
+        paper = np.nan
+    return {
+        **group,
+        "metric": metric,
+        "mean": mean,
+        "ci_low": low,
+        "ci_high": high,
+        "seeds": len(values),
+        "paper": paper,
+    }
+
+
+def _path(folder: str | Path, key: str) -> Path:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]*", key):
+        raise UserError(f"key {key!r}: allowed are letters, digits and _ . = + - (not first)")
+    return Path(folder) / "results" / f"{key}.csv"
+
+
+def _read(path: Path) -> pd.DataFrame:
+    frame = pd.read_csv(
+        path,
+        dtype=COLUMNS,
+        keep_default_na=False,  # an empty task is a text, not a gap
+        na_values={"value": [""]},
+        float_precision="round_trip",
+    )
+    if list(frame) != list(COLUMNS):
+        raise UserError(
+            f"{path}: columns are {', '.join(frame)}; allowed are exactly {', '.join(COLUMNS)}"
+        )
+    return frame

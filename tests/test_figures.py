@@ -1,0 +1,355 @@
+"""Every figure is drawn, saved in both formats, the same each time, and shows its data."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ltgate import figures
+from ltgate.errors import UserError
+from ltgate.figures import save, style
+from ltgate.files import sha256
+
+METHODS = list(style.METHODS)
+TASKS = ("fast", "slow")
+
+
+def tasks_and_frames() -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    shown = {"fast": np.arange(200.0), "slow": np.arange(20) * 20.0}
+    return pd.DataFrame(
+        {
+            "task": task,
+            "label": label,
+            "image": random.integers(0, 256, (28, 28), dtype=np.uint8),
+            "time_ms": shown[task],
+            "drive": np.ones(shown[task].size),
+        }
+        for task in TASKS
+        for label in range(5)
+    )
+
+
+def membrane_traces() -> pd.DataFrame:
+    rows = []
+    for task, dt, steps in (("fast", 1.0, 200), ("slow", 20.0, 20)):
+        for compartment, tau in (("fast", 5.0), ("slow", 100.0)):
+            membrane = 0.0
+            for t in range(steps):
+                membrane = np.exp(-dt / tau) * membrane + (1 - np.exp(-dt / tau)) * 0.7
+                spike = int(membrane >= 0.5)
+                rows.append((task, compartment, t * dt, membrane, 0.5, spike))
+                membrane -= 0.5 * spike
+    return pd.DataFrame(
+        rows, columns=["task", "compartment", "time_ms", "membrane", "threshold", "spike"]
+    )
+
+
+def learning_curves() -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    rows = []
+    for number, method in enumerate(METHODS):
+        kept = 0.95 if method.startswith("lt_gate") else 0.9 - 0.1 * number
+        for seed in range(3):
+            for batch in range(0, 1201, 50):
+                fast = 0.97 * (1 - np.exp(-batch / 80)) if batch <= 600 else kept
+                slow = 0.94 * (1 - np.exp(-max(batch - 600, 0) / 80))
+                for task, accuracy in (("fast", fast), ("slow", slow)):
+                    accuracy = np.clip(accuracy + random.normal(0, 0.01), 0, 1)
+                    rows.append((method, seed, batch, task, accuracy, 600))
+    return pd.DataFrame(rows, columns=["method", "seed", "batch", "task", "accuracy", "boundary"])
+
+
+def spike_rates_and_gates() -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "layer": layer,
+            "when": f"{task} task",
+            "compartment": compartment,
+            "rate": random.uniform(0.02, 0.08),
+            "gate": random.uniform(0.2, 0.8),
+        }
+        for layer in ("conv1", "conv2", "conv3", "dense1")
+        for task in TASKS
+        for compartment in ("fast", "slow")
+    )
+
+
+def r_heatmap() -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    return pd.DataFrame(
+        {"method": method, "step": i, "task": TASKS[j], "accuracy": random.uniform(0.2, 1)}
+        for method in METHODS
+        for i in range(2)
+        for j in range(i + 1)
+    )
+
+
+def acc_forgetting_bars() -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    paper = {"lt_gate": (0.51, 0.032), "hlop": (0.46, np.nan)}
+    rows = []
+    for method in METHODS:
+        for cue in ("yes", "no"):
+            means = random.uniform(0.4, 0.97), random.uniform(0, 0.4)
+            told = paper.get(method, (np.nan, np.nan))
+            for metric, mean, value in zip(("acc", "forgetting"), means, told, strict=True):
+                rows.append(
+                    {
+                        "method": method,
+                        "scenario": "class",
+                        "sequence": "fast>slow",
+                        "cue": cue,
+                        "metric": metric,
+                        "mean": mean,
+                        "ci_low": mean - 0.02,
+                        "ci_high": mean + 0.02,
+                        "seeds": 3,
+                        "train_images": 48_000,
+                        "paper": value if cue == "yes" else np.nan,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def ablations() -> pd.DataFrame:
+    main = acc_forgetting_bars()
+    one = main[(main["method"] == "lt_gate") & (main["cue"] == "yes")]
+    names = ("reference", "tau10", "tau20", "tau100", "nofast", "noslow", "gamma_fixed", "eta_half")
+    return pd.concat(
+        [
+            one.assign(
+                variant=name,
+                mean=one["mean"] - 0.01 * n,
+                ci_low=one["ci_low"] - 0.01 * n,
+                ci_high=one["ci_high"] - 0.01 * n,
+            )
+            for n, name in enumerate(names)
+        ]
+    )
+
+
+def grid_heatmap() -> pd.DataFrame:
+    return pd.DataFrame(
+        {"eta": eta, "tau_ratio": ratio, "accuracy": 0.9 + 5 * eta + ratio / 1000}
+        for eta in (0.002, 0.005)
+        for ratio in (20, 50)
+    )
+
+
+def robustness() -> pd.DataFrame:
+    rows = []
+    for number, method in enumerate(METHODS[:5]):
+        for trained in (1000.0, 50.0):
+            for presentation in ("frame", "pulse"):
+                for tested in (25, 50, 100, 200, 500, 1000):
+                    gap = abs(np.log10(tested / trained))
+                    mean = 0.97 - 0.05 * number - 0.1 * (1 + number) * gap
+                    rows.append(
+                        (method, trained, tested, presentation, mean, mean - 0.01, mean + 0.01)
+                    )
+    columns = ["method", "trained_hz", "tested_hz", "presentation", "mean", "ci_low", "ci_high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+EXAMPLES = {
+    example.__name__: example
+    for example in (
+        tasks_and_frames,
+        membrane_traces,
+        learning_curves,
+        spike_rates_and_gates,
+        r_heatmap,
+        acc_forgetting_bars,
+        ablations,
+        grid_heatmap,
+        robustness,
+    )
+}
+every_figure = pytest.mark.parametrize("producer", figures.FIGURES, ids=lambda f: f.__name__)
+
+
+def test_every_figure_has_one_producer_and_an_example():
+    assert sorted(producer.__name__ for producer in figures.FIGURES) == sorted(EXAMPLES)
+
+
+@every_figure
+def test_saved_in_both_formats_with_the_same_bytes_each_time(producer, tmp_path):
+    name = producer.__name__
+    for folder in ("first", "second"):
+        fig = producer(EXAMPLES[name]())
+        assert figures.save_figure(fig, tmp_path / folder, name) is fig
+    assert sorted(os.listdir(tmp_path / "first")) == [f"{name}.pdf", f"{name}.png"]
+    assert (tmp_path / "first" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert (tmp_path / "first" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    for suffix in ("pdf", "png"):
+        first, second = (tmp_path / folder / f"{name}.{suffix}" for folder in ("first", "second"))
+        assert sha256(first) == sha256(second)
+
+
+@every_figure
+def test_fits_a_laptop_and_labels_its_axes(producer):
+    fig = producer(EXAMPLES[producer.__name__]())
+    width, height = fig.get_size_inches()
+    assert 3 <= width <= 11 and 2 <= height <= 8
+    labels = [label for a in fig.axes for label in (a.get_xlabel(), a.get_ylabel()) if label]
+    assert len(labels) >= 2
+
+
+@every_figure
+def test_missing_column_is_named(producer):
+    frame = EXAMPLES[producer.__name__]()
+    for column in producer.columns:
+        with pytest.raises(UserError, match=f"^{producer.__name__}: column '{column}' is missing"):
+            producer(frame.drop(columns=column))
+
+
+@every_figure
+def test_empty_frame_is_named(producer):
+    with pytest.raises(UserError, match=f"^{producer.__name__}: the frame is empty"):
+        producer(EXAMPLES[producer.__name__]().iloc[:0])
+
+
+@every_figure
+def test_input_is_left_alone(producer):
+    frame = EXAMPLES[producer.__name__]()
+    before = frame.copy(deep=True)
+    producer(frame)
+    pd.testing.assert_frame_equal(frame, before)
+
+
+def test_learning_curves_show_means_and_the_boundary():
+    frame = learning_curves()
+    frame = frame[frame["method"] == "joint"]
+    fast = figures.learning_curves(frame).axes[0]
+    curve, boundary = fast.lines
+    expected = frame[frame["task"] == "fast"].groupby("batch")["accuracy"].mean()
+    np.testing.assert_allclose(curve.get_ydata(), expected)
+    assert list(boundary.get_xdata()) == [600, 600]
+    joint = figures.learning_curves(frame.assign(boundary=np.nan)).axes[0]
+    assert len(joint.lines) == 1
+
+
+def test_r_heatmap_averages_seeds_and_leaves_later_tasks_blank():
+    rows = [("joint", 0, "b", 0.8), ("joint", 0, "b", 0.6), ("joint", 1, "b", 0.5)]
+    rows += [("joint", 1, "a", 0.9)]
+    frame = pd.DataFrame(rows, columns=["method", "step", "task", "accuracy"])
+    axis = figures.r_heatmap(frame).axes[0]
+    assert [text.get_text() for text in axis.texts] == ["0.70", "0.50", "0.90"]
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["after b", "after a"]
+
+
+def test_bars_show_means_intervals_and_the_papers_value():
+    frame = acc_forgetting_bars()
+    frame = frame[(frame["method"] == "lt_gate") & (frame["cue"] == "yes")]
+    acc = figures.acc_forgetting_bars(frame).axes[0]
+    row = frame[frame["metric"] == "acc"].iloc[0]
+    assert acc.patches[0].get_width() == row["mean"]
+    drawn = [list(line.get_xdata()) for line in acc.lines]
+    assert [row["ci_low"], row["ci_high"]] in drawn and [0.51] in drawn
+    unknown = figures.acc_forgetting_bars(frame.assign(ci_low=np.nan, ci_high=np.nan)).axes[0]
+    assert len(unknown.lines) == len(acc.lines) - 1  # one seed has no interval
+
+
+@pytest.mark.parametrize(("column", "value"), [("sequence", "slow>fast"), ("train_images", 10)])
+def test_bars_never_mix_settings(column, value):
+    frame = acc_forgetting_bars()
+    mixed = pd.concat([frame, frame.assign(**{column: value})])
+    with pytest.raises(UserError, match=f"2 values of {column}"):
+        figures.acc_forgetting_bars(mixed)
+    with pytest.raises(UserError, match="scenario 'task'; there: class"):
+        figures.acc_forgetting_bars(frame, scenario="task")
+
+
+def test_grid_frames_the_best_cell():
+    axis = figures.grid_heatmap(grid_heatmap()).axes[0]
+    (frame,) = axis.patches
+    assert frame.get_xy() == (1, 1)  # tau_ratio 50, eta 0.005
+    with pytest.raises(UserError, match="no number"):
+        figures.grid_heatmap(grid_heatmap().assign(accuracy=np.nan))
+
+
+def test_robustness_is_over_the_logarithm_of_the_rate():
+    fig = figures.robustness(robustness())
+    assert [axis.get_xscale() for axis in fig.axes] == ["log", "log"]
+    assert len(fig.axes[0].lines) == 10  # five methods, each trained at two rates
+
+
+def test_colours_of_methods_differ():
+    assert len({style.method(name)[1] for name in METHODS}) == len(METHODS)
+    assert style.method("new_one")[0] == "new_one"
+
+
+def test_no_backend_is_chosen_and_no_figure_is_left_open(tmp_path):
+    """Drawing and saving leave the user's backend and settings as they are."""
+    code = """if True:
+        import matplotlib, pandas
+        matplotlib.rcParams["font.size"] = 23
+        before = dict(matplotlib.rcParams)
+        from ltgate import figures
+        frame = pandas.DataFrame({"eta": [0.1, 0.2], "tau_ratio": 20, "accuracy": [0.5, 0.6]})
+        fig = figures.save_figure(figures.grid_heatmap(frame), "OUT", "grid_heatmap")
+        assert dict(matplotlib.rcParams) == before
+        assert fig._repr_png_().startswith(b"\\x89PNG")
+        from matplotlib import pyplot
+        assert pyplot.get_fignums() == []
+        print(matplotlib.get_backend())
+    """.replace("OUT", str(tmp_path))
+    environment = {**os.environ, "MPLBACKEND": "svg"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "svg"
+
+
+def test_a_failing_save_leaves_the_old_figure(tmp_path):
+    class Broken:
+        def savefig(self, path, **_):
+            path.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    path = tmp_path / "a.pdf"
+    path.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt):
+        figures.save_figure(Broken(), tmp_path, "a")
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["a.pdf"]
+
+
+TABLE = pd.DataFrame(
+    {
+        "method": ["a|b", "c"],
+        "seeds": [3, 1],
+        "mean": [1 / 3, 1234567.0],
+        "low": [-0.00001, np.nan],
+    }
+)
+
+
+def test_show_rounds():
+    shown = figures.show(TABLE)
+    assert list(shown["mean"]) == ["0.333", "1,234,567"]
+    assert list(shown["low"]) == ["0.000", ""]
+    assert list(shown["seeds"]) == ["3", "1"]
+    assert list(figures.show(TABLE, digits=1)["mean"]) == ["0.3", "1,234,567"]
+
+
+def test_table_is_saved_as_csv_and_markdown(tmp_path):
+    figures.save_table(TABLE, tmp_path, "table_main")
+    assert sorted(os.listdir(tmp_path)) == ["table_main.csv", "table_main.md"]
+    back = pd.read_csv(tmp_path / "table_main.csv")
+    pd.testing.assert_frame_equal(back, TABLE, rtol=1e-9, atol=0)
+    assert (tmp_path / "table_main.md").read_text() == (
+        "| method | seeds | mean | low |\n"
+        "| --- | --- | --- | --- |\n"
+        "| a\\|b | 3 | 0.333 | 0.000 |\n"
+        "| c | 1 | 1,234,567 |  |\n"
+    )
+
+
+def test_metadata_holds_no_time(tmp_path):
+    save.save_figure(figures.grid_heatmap(grid_heatmap()), tmp_path, "a")
+    assert b"CreationDate" not in (tmp_path / "a.pdf").read_bytes()
