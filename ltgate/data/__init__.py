@@ -1,0 +1,17 @@
+"""Images as temporal tasks: sources, task files, batches and the frames of a sample."""
+
+from ltgate.data.store import SPLITS, Batch, TaskImages, batches, is_test_file, open_task
+from ltgate.data.tasks import PRESENTATIONS, Schedule, frames, schedule
+
+__all__ = [
+    "PRESENTATIONS",
+    "SPLITS",
+    "Batch",
+    "Schedule",
+    "TaskImages",
+    "batches",
+    "frames",
+    "is_test_file",
+    "open_task",
+    "schedule",
+]

@@ -1,0 +1,121 @@
+"""Reader of IDX files, the format of MNIST (and Fashion-MNIST, KMNIST, QMNIST, EMNIST, ...).
+
+Layout: two zero bytes, a type byte (8 = unsigned byte), the number of dimensions n, then n sizes as
+big-endian unsigned 32-bit integers, then the elements in C order. Files may be gzip-compressed;
+that is seen from their first bytes, not from their name.
+
+Source: LeCun, Cortes & Burges, the MNIST database, "FILE FORMATS".
+"""
+
+import gzip
+import hashlib
+import math
+import os
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from ltgate.errors import UserError
+
+MAX_BYTES = 1 << 31
+_UNSIGNED_BYTE = 8
+_MAX_DIMENSIONS = 4
+_GZIP_MAGIC = b"\x1f\x8b"
+_DEFLATE_MAX_RATIO = 1032  # no deflate stream grows by more
+_CHUNK = 1 << 20
+
+
+def read(path: str | Path) -> tuple[np.ndarray, str]:
+    """Read one IDX file of unsigned bytes.
+
+    Memory is taken only after the header's size has been compared with what the file can hold, and
+    no more is read than it declares, so a forged header or a gzip bomb costs nothing.
+
+    Returns:
+        The elements, uint8 of the declared shape, and the SHA-256 of the file's uncompressed bytes.
+
+    Raises:
+        UserError: The file is missing, truncated, too long, not IDX, or not of unsigned bytes.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            compressed = file.read(2) == _GZIP_MAGIC
+            file.seek(0)
+            if not compressed:
+                return _parse(file, path, least=size, most=size)
+            with gzip.open(file) as stream:
+                return _parse(stream, path, least=0, most=_DEFLATE_MAX_RATIO * size)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except EOFError:
+        raise UserError(f"{path} is truncated: its gzip stream ends early") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{path} is not a sound gzip file: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _parse(stream: BinaryIO, path: Path, least: int, most: int) -> tuple[np.ndarray, str]:
+    """Parse a stream that holds between ``least`` and ``most`` bytes."""
+    header = stream.read(4)
+    if len(header) < 4 or header[:2] != b"\0\0":
+        raise UserError(
+            f"{path} is not an IDX file: it starts with {header[:4].hex() or 'nothing'}"
+        )
+    if header[2] != _UNSIGNED_BYTE:
+        raise UserError(f"{path} has IDX type 0x{header[2]:02x}; allowed is 0x08 (unsigned byte)")
+    if not 1 <= header[3] <= _MAX_DIMENSIONS:
+        raise UserError(f"{path} has {header[3]} dimensions; allowed are 1 to {_MAX_DIMENSIONS}")
+    sizes = stream.read(4 * header[3])
+    if len(sizes) < 4 * header[3]:
+        raise UserError(f"{path} is truncated: its header ends early")
+    header += sizes
+    shape = tuple(int(n) for n in np.frombuffer(sizes, ">u4"))
+    total = len(header) + math.prod(shape)
+    declared = f"shape {shape} takes {total} bytes"
+    if total > MAX_BYTES:
+        raise UserError(f"{path} is too large: {declared}; allowed are {MAX_BYTES}")
+    if total > most:
+        raise UserError(f"{path} is truncated: {declared}, the file holds at most {most}")
+    if total < least:  # known exactly for an uncompressed file only
+        raise UserError(f"{path} is too long: {declared}, the file holds {least}")
+    data = np.empty(shape, np.uint8)
+    _fill(stream, memoryview(data).cast("B") if data.size else memoryview(b""), path, declared)
+    if stream.read(1):  # also makes gzip compare its checksum
+        raise UserError(f"{path} is too long: {declared}, the file holds more")
+    digest = hashlib.sha256(header)
+    digest.update(data)
+    return data, digest.hexdigest()
+
+
+def _fill(stream: BinaryIO, target: memoryview, path: Path, declared: str) -> None:
+    filled = 0
+    while filled < len(target):
+        count = stream.readinto(target[filled : filled + _CHUNK])
+        if not count:
+            raise UserError(
+                f"{path} is truncated: {declared}, the file ends after {filled} elements"
+            )
+        filled += count
+
+
+def write(path: str | Path, data: np.ndarray) -> None:
+    """Write a uint8 array as an IDX file, compressed when ``path`` ends in ``.gz``.
+
+    Raises:
+        UserError: ``data`` is not uint8, or has no or too many dimensions.
+    """
+    if data.dtype != np.uint8 or not 1 <= data.ndim <= _MAX_DIMENSIONS:
+        raise UserError(
+            f"IDX data of type {data.dtype} with {data.ndim} dimensions; "
+            f"allowed is uint8 with 1 to {_MAX_DIMENSIONS}"
+        )
+    header = bytes([0, 0, _UNSIGNED_BYTE, data.ndim]) + np.array(data.shape, ">u4").tobytes()
+    content = header + data.tobytes()
+    if os.fspath(path).endswith(".gz"):
+        content = gzip.compress(content, mtime=0)
+    Path(path).write_bytes(content)

@@ -1,0 +1,287 @@
+"""Where images come from: ``digits`` (bundled), ``mnist`` (downloaded), ``idx:FOLDER`` (yours).
+
+Every source has a pool for training and validation, and a pool for testing. Reading one never
+opens a file of the other; only the bundled digits come in one file and are divided in code.
+"""
+
+import functools
+import hashlib
+import os
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ltgate import files, paths
+from ltgate.data import idx
+from ltgate.errors import UserError
+
+SIDE = 28  # pixels of an image's side, of every source
+
+# Pool -> files of images and labels, as MNIST names them.
+FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+
+# Of the uncompressed bytes: compressed copies of the same data differ between mirrors.
+MNIST_SHA256 = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+
+# Tried in order: PyTorch's and TensorFlow's copies, then a public one on GitHub.
+MNIST_MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    "https://raw.githubusercontent.com/fgnt/mnist/master/",
+)
+
+DIGITS_SHA256 = {
+    "train": "52ee35b51c9e6effd8484b4569c8163d82e65fbec1e64795ad7b25c7417d5120",
+    "test": "3e1c5762885e415dbb7a9725e93fd6abf05f96a1ab47ccec8c9d032b56969c29",
+}
+
+
+class Source(Protocol):
+    """A set of labelled 28x28 images in two pools, ``train`` and ``test``."""
+
+    name: str
+
+    def identity(self, pool: str) -> str:
+        """SHA-256 that changes when the pool's content does; cheap, reads no image."""
+        ...
+
+    def read(self, pool: str) -> tuple[np.ndarray, np.ndarray]:
+        """Images uint8 [N, 28, 28] and labels uint8 [N] of a pool, checked.
+
+        Raises:
+            UserError: A file is missing, damaged, or holds something else.
+        """
+        ...
+
+
+def source(name: str, data_folder: str = "") -> Source:
+    """The source called ``digits``, ``mnist`` or ``idx:FOLDER``.
+
+    Args:
+        name: The parameter ``source``.
+        data_folder: For ``mnist``: folder that holds its files, raw or ``.gz``. Empty: the folder
+            named by the environment variable ``LTGATE_DATA``, else they are downloaded into
+            ``data/mnist``.
+
+    Relative folders start at the project's root, so that notebooks find them from anywhere.
+
+    Raises:
+        UserError: The name is unknown.
+    """
+    if name == "digits":
+        return Digits()
+    if name == "mnist":
+        folder = data_folder or os.environ.get("LTGATE_DATA", "")
+        return Mnist(_folder(folder) if folder else None)
+    if name.startswith("idx:") and name != "idx:":
+        return Idx(_folder(name.removeprefix("idx:")))
+    raise UserError(f"source={name!r}; allowed are digits, mnist, idx:FOLDER")
+
+
+@dataclass(frozen=True)
+class Digits:
+    """scikit-learn's bundled 8x8 handwritten digits (1797 images), brought to 28x28.
+
+    Bilinear interpolation to 20x20 (MNIST's box) and a black border of 4 pixels, in whole numbers,
+    so that every machine and library version gives the same bytes. Every fifth image of each class
+    is the test pool.
+
+    Source: Alpaydin & Kaynak 1998, "Optical Recognition of Handwritten Digits", UCI repository.
+    """
+
+    name: str = "digits"
+
+    def identity(self, pool: str) -> str:
+        """See `Source.identity`."""
+        return DIGITS_SHA256[pool]
+
+    def read(self, pool: str) -> tuple[np.ndarray, np.ndarray]:
+        """See `Source.read`."""
+        import sklearn
+        from sklearn.datasets import load_digits
+
+        bundle = load_digits()
+        labels = bundle.target.astype(np.uint8)
+        rank = np.zeros(len(labels), int)  # position of an image within its class
+        for label in range(10):
+            members = labels == label
+            rank[members] = np.arange(members.sum())
+        chosen = (rank % 5 == 4) == (pool == "test")
+        images, labels = enlarge(bundle.images[chosen].astype(np.int64)), labels[chosen]
+        if _digest(images, labels) != DIGITS_SHA256[pool]:
+            raise UserError(
+                f"source='digits': scikit-learn {sklearn.__version__} bundles other images; "
+                "allowed are those of scikit-learn 1.7.2"
+            )
+        return images, labels
+
+
+def enlarge(images: np.ndarray) -> np.ndarray:
+    """Bring 8x8 images of 0..16 to 28x28 of 0..255; int64 [N, 8, 8] -> uint8 [N, 28, 28].
+
+    Bilinear interpolation with aligned pixel centres and black outside, to 20x20; all weights are
+    multiples of 1/40, so the sums are exact. Halves round up.
+    """
+    small, large = 8, 20
+    one = 2 * large
+    weights = np.zeros((large, small + 2), np.int64)  # one black pixel beyond each edge
+    for i in range(large):
+        left, rest = divmod(
+            (2 * i + 1) * small - large, one
+        )  # centre of pixel i, in units of 1/one
+        weights[i, left + 1 : left + 3] = one - rest, rest
+    weights = weights[:, 1:-1]
+    white = 16 * one**2
+    sums = weights @ images @ weights.T
+    border = (SIDE - large) // 2
+    scaled = (sums * 255 + white // 2) // white
+    return np.pad(scaled, ((0, 0), (border, border), (border, border))).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Mnist:
+    """MNIST: 60,000 images for training and validation, 10,000 for testing.
+
+    All files are checked by the SHA-256 of their uncompressed bytes.
+
+    Attributes:
+        folder: Where the files lie; None: they are downloaded.
+
+    Source: LeCun, Bottou, Bengio & Haffner 1998, "Gradient-based learning applied to document
+    recognition".
+    """
+
+    folder: Path | None = None
+    name: str = "mnist"
+
+    def identity(self, pool: str) -> str:
+        """See `Source.identity`."""
+        return _digest(*(MNIST_SHA256[name].encode() for name in FILES[pool]))
+
+    def read(self, pool: str) -> tuple[np.ndarray, np.ndarray]:
+        """See `Source.read`."""
+        images, labels = (
+            _fetch_mnist(name) if self.folder is None else _checked(_find(self.folder, name), name)
+            for name in FILES[pool]
+        )
+        return images, labels
+
+
+@dataclass(frozen=True)
+class Idx:
+    """Any 28x28 images in IDX files with MNIST's four file names, raw or ``.gz``."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """``idx:`` and the absolute folder."""
+        return f"idx:{self.folder}"
+
+    def identity(self, pool: str) -> str:
+        """See `Source.identity`."""
+        found = [_find(self.folder, name) for name in FILES[pool]]
+        return _digest(
+            *(
+                _file_sha256(path, path.stat().st_size, path.stat().st_mtime_ns).encode()
+                for path in found
+            )
+        )
+
+    def read(self, pool: str) -> tuple[np.ndarray, np.ndarray]:
+        """See `Source.read`."""
+        image_path, label_path = (_find(self.folder, name) for name in FILES[pool])
+        images, labels = idx.read(image_path)[0], idx.read(label_path)[0]
+        if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE):
+            raise UserError(
+                f"{image_path} holds images of shape {images.shape}; allowed is (N, {SIDE}, {SIDE})"
+            )
+        if labels.shape != images.shape[:1]:
+            raise UserError(
+                f"{label_path} holds labels of shape {labels.shape}; "
+                f"{image_path.name} needs {images.shape[:1]}"
+            )
+        return images, labels
+
+
+def _folder(text: str) -> Path:
+    return paths.root() / Path(text).expanduser()
+
+
+def _find(folder: Path, name: str) -> Path:
+    """The file ``name`` in ``folder``, raw or compressed."""
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise UserError(f"{folder / name} does not exist, nor does {name}.gz beside it")
+
+
+def _checked(path: Path, name: str) -> np.ndarray:
+    """Read a file of MNIST and compare its hash."""
+    data, found = idx.read(path)
+    if found != MNIST_SHA256[name]:
+        raise UserError(
+            f"{path} is not MNIST's {name}: SHA-256 of its uncompressed bytes is {found}; "
+            f"allowed is {MNIST_SHA256[name]}"
+        )
+    return data
+
+
+def _fetch_mnist(name: str) -> np.ndarray:
+    """A file of MNIST from ``data/mnist``, downloaded when it is not there or damaged."""
+    path = paths.data() / "mnist" / f"{name}.gz"
+    with files.lock(path.with_suffix(".lock")):
+        if path.exists():
+            try:
+                return _checked(path, name)
+            except UserError as error:
+                warnings.warn(f"{error}; downloading it again", stacklevel=2)
+        return _download(name, path)
+
+
+def _download(name: str, path: Path) -> np.ndarray:
+    """Download one file of MNIST from the first mirror that has it; only a sound file is kept."""
+    import pooch
+    import requests
+
+    print(f"Downloading {path.name} to {path.parent}", file=sys.stderr)
+    download = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=1 << 16, timeout=30)
+    failures = []
+    for mirror in MNIST_MIRRORS:
+        try:
+            with files.atomic(path) as temporary:
+                download(mirror + path.name, str(temporary), None)
+                return _checked(temporary, name)
+        except requests.RequestException as error:
+            failures.append(f"{mirror} ({type(error).__name__})")
+        except UserError as error:
+            failures.append(f"{mirror} ({str(error).replace(str(temporary), 'the file')})")
+    raise UserError(
+        f"{path.name} could not be downloaded from {', '.join(failures)}; "
+        "name a folder that holds MNIST with data_folder or the environment variable LTGATE_DATA"
+    )
+
+
+def _digest(*parts: bytes | np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=64)
+def _file_sha256(path: Path, size: int, modified_ns: int) -> str:
+    """SHA-256 of a file, computed once for each of its versions."""
+    return files.sha256(path)

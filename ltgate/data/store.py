@@ -1,0 +1,345 @@
+"""Tasks on disk: built once into HDF5, read lazily, handed out in batches.
+
+One HDF5 file holds the images of a task's classes from one pool of a source, each image once as
+bytes; the split into training and validation is a seeded choice of rows in memory. The test pool
+has a file of its own, built from the source's test files when ``split="test"`` is asked for and
+never opened otherwise. Frames are made when read (``ltgate.data.tasks``), so tasks that differ in
+rate or duration only share a file.
+"""
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ltgate import files, paths
+from ltgate.data.sources import SIDE, Source, source
+from ltgate.errors import UserError
+
+if TYPE_CHECKING:
+    from ltgate.params import Params, TaskSpec
+
+SPLITS = ("train", "validation", "test")
+TEST_MARK = "-test.h5"  # ends the name of every task file with test images
+SOURCE_TEST_MARK = "t10k-"  # begins the name of every source file with test images
+
+_FORMAT = 1  # part of the file's name: raise it when the layout changes
+
+
+def is_test_file(path: str | Path) -> bool:
+    """Whether ``path`` names a file with test images, of a source or of a task."""
+    name = os.path.basename(os.fspath(path))
+    return name.endswith(TEST_MARK) or name.startswith(SOURCE_TEST_MARK)
+
+
+class Rows:
+    """Some rows of an array in a file, read when indexed.
+
+    Behaves like a read-only array: ``shape``, ``dtype``, ``len``, ``rows[i]``, ``rows[a:b]``,
+    ``rows[index_array]`` (each a fresh array) and ``np.asarray(rows)`` (all of it). The file is
+    mapped into memory, so processes share its pages and a pickle holds no image.
+    """
+
+    def __init__(self, stored: "_Stored", indices: np.ndarray) -> None:
+        self._stored = stored
+        self._indices = indices
+        self._map: np.ndarray | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(N, 28, 28)."""
+        return (len(self._indices), SIDE, SIDE)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """uint8."""
+        return np.dtype(np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, key: int | slice | np.ndarray) -> np.ndarray:
+        if self._map is None:
+            self._map = self._stored.map()
+        return np.take(self._map, self._indices[key], axis=0)
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_map": None}
+
+
+@dataclass(frozen=True, eq=False)
+class TaskImages:
+    """One split of one task.
+
+    Attributes:
+        task: What is shown, and how fast.
+        split: ``train``, ``validation`` or ``test``.
+        images: uint8 [N, 28, 28], read when indexed.
+        labels: int64 [N], the classes of the source (0-9 for MNIST).
+        fingerprint: Text that is equal for equal images in equal order: from the source's content,
+            the classes, the split, and the rows that seed and limits chose.
+    """
+
+    task: "TaskSpec"
+    split: str
+    images: Rows
+    labels: np.ndarray
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Images of one task.
+
+    Attributes:
+        images: uint8 [B, 28, 28].
+        labels: int64 [B].
+        indices: int64 [B], positions in the split.
+        task: The task they belong to.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    indices: np.ndarray
+    task: "TaskSpec"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def open_task(params: "Params", task: "TaskSpec", split: str, seed: int) -> TaskImages:
+    """Open one split of ``task``; its HDF5 file is built when it is not there or damaged.
+
+    The pool of training images is divided by a permutation that depends on the seed and the
+    classes: the first ``validation_fraction`` of it is validation, the rest training; a limit keeps
+    the first rows of its part. The test split is the whole test pool whatever the seed; its limit
+    takes evenly spaced rows. Rows keep the order of the source.
+
+    Args:
+        params: Reads ``source``, ``data_folder``, ``validation_fraction``, ``train_images``,
+            ``validation_images`` and ``test_images`` (at most so many images, 0 = all).
+        task: Its classes choose the images.
+        split: ``train``, ``validation`` or ``test``.
+        seed: Of the division into training and validation.
+
+    Raises:
+        UserError: The split is unknown, a file of the source is missing or damaged, the source has
+            not all classes of the task, or the split would be empty.
+    """
+    if split not in SPLITS:
+        raise UserError(f"split={split!r}; allowed are {', '.join(SPLITS)}")
+    origin = source(params.source, params.data_folder)
+    stored = _stored(origin, task, pool="test" if split == "test" else "train")
+    if split == "test":
+        indices = _evenly(len(stored.labels), params.test_images)
+    else:
+        limit = params.train_images if split == "train" else params.validation_images
+        indices = _part(len(stored.labels), task, split, seed, params.validation_fraction, limit)
+    if len(indices) == 0:
+        raise UserError(
+            f"task {task.name!r}: {len(stored.labels)} images of {origin.name} leave none for "
+            f"{split} at validation_fraction={params.validation_fraction}; at least 1 is needed"
+        )
+    labels = stored.labels[indices]
+    key = json.dumps([_FORMAT, stored.identity, sorted(task.classes), split])
+    fingerprint = hashlib.sha256(key.encode() + indices.tobytes()).hexdigest()[:16]
+    return TaskImages(task, split, Rows(stored, indices), labels, fingerprint)
+
+
+def batches(
+    images: TaskImages,
+    batch_size: int,
+    generator: np.random.Generator | None = None,
+    workers: int = 0,
+    prefetch: int = 2,
+) -> Iterator[Batch]:
+    """All images of a split once, in batches; the last one may be smaller.
+
+    The batches and their order are the same for every number of workers.
+
+    Args:
+        images: The split.
+        batch_size: Images of a batch.
+        generator: Shuffles (one permutation, drawn at the call); None keeps the split's order.
+        workers: Processes that read ahead; 0 reads here, which is faster while the images are in
+            the operating system's file cache.
+        prefetch: Batches that each worker holds ready.
+    """
+    order = np.arange(len(images)) if generator is None else generator.permutation(len(images))
+    parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    reader = _Reader(images)
+    if workers == 0:
+        return map(reader.__getitem__, parts)
+    import torch
+    from torch.utils.data import DataLoader
+
+    loader = DataLoader(
+        reader,
+        sampler=parts,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=prefetch,
+        collate_fn=_unchanged,
+        generator=torch.Generator(),  # else the loader would draw from the global one
+    )
+    return iter(loader)
+
+
+class _Reader:
+    """Index array -> Batch; what a loader process needs, and no more."""
+
+    def __init__(self, images: TaskImages) -> None:
+        self._images = images
+
+    def __getitem__(self, indices: np.ndarray) -> Batch:
+        split = self._images
+        return Batch(split.images[indices], split.labels[indices], indices, split.task)
+
+
+def _unchanged(batch: Batch) -> Batch:
+    return batch
+
+
+def _part(
+    count: int, task: "TaskSpec", split: str, seed: int, validation_fraction: float, limit: int
+) -> np.ndarray:
+    """Rows of the training or validation part of ``count`` rows; int64, ascending."""
+    order = np.random.default_rng([seed, *sorted(task.classes)]).permutation(count)
+    held_out = round(count * validation_fraction)
+    part = order[held_out:] if split == "train" else order[:held_out]
+    return np.sort(part[: limit or None])
+
+
+def _evenly(count: int, limit: int) -> np.ndarray:
+    """``limit`` evenly spaced rows of ``count`` (0 = all); int64, ascending."""
+    chosen = min(limit, count) if limit else count
+    return np.arange(chosen) * count // max(chosen, 1)
+
+
+# The HDF5 file of one pool of one task.
+
+
+class _DamagedError(Exception):
+    """A task file that is not what it should be."""
+
+
+class _Stored(NamedTuple):
+    """A checked task file: where its images lie, and its labels (int64 [N])."""
+
+    path: Path
+    offset: int
+    labels: np.ndarray
+    identity: str
+
+    def map(self) -> np.ndarray:
+        """Its images, uint8 [N, 28, 28], mapped read-only.
+
+        For scattered rows this is far faster than h5py, and possible because the images are stored
+        in one uncompressed piece.
+        """
+        shape = (len(self.labels), SIDE, SIDE)
+        return np.asarray(np.memmap(self.path, np.uint8, "r", self.offset, shape))
+
+
+# Files whose content this process has compared with its hash: (path, inode, size, modification).
+_verified: set[tuple] = set()
+
+
+def _stored(origin: Source, task: "TaskSpec", pool: str) -> _Stored:
+    """The task file of a pool, checked; built when it is missing or damaged."""
+    identity = origin.identity(pool)
+    classes = sorted(task.classes)
+    key = hashlib.sha256(json.dumps([_FORMAT, identity, classes]).encode()).hexdigest()[:12]
+    kind = origin.name.partition(":")[0]
+    label = "_".join(map(str, classes))[:40]
+    path = paths.data() / "tasks" / f"{kind}-{label}-{key}-{pool}.h5"
+    try:
+        return _inspect(path, identity)
+    except (FileNotFoundError, _DamagedError):
+        with files.lock(path.with_suffix(".lock")):
+            try:
+                return _inspect(path, identity)  # another process may have built it meanwhile
+            except FileNotFoundError:
+                pass
+            except _DamagedError as damage:
+                warnings.warn(f"{path} is damaged ({damage}); building it again", stacklevel=3)
+            _build(path, origin, identity, task, pool)
+            return _inspect(path, identity)
+
+
+def _build(path: Path, origin: Source, identity: str, task: "TaskSpec", pool: str) -> None:
+    import h5py
+
+    images, labels = origin.read(pool)
+    known = np.unique(labels).tolist()
+    missing = sorted(set(task.classes) - set(known))
+    if missing:
+        raise UserError(
+            f"task {task.name!r}: classes {missing} are not among the {pool} images of "
+            f"{origin.name}; allowed are {known}"
+        )
+    chosen = np.isin(labels, task.classes)
+    images, labels = images[chosen], labels[chosen]
+    with files.atomic(path) as temporary, h5py.File(temporary, "w", locking=False) as file:
+        file["images"] = images
+        file["labels"] = labels
+        file.attrs["source"] = origin.name
+        file.attrs["source_sha256"] = identity
+        file.attrs["pool"] = pool
+        file.attrs["content_sha256"] = _content_hash(images, labels)
+        # The task that it was built for; others of the same classes share the file.
+        file.attrs["task_name"] = task.name
+        file.attrs["task_classes"] = sorted(task.classes)
+        file.attrs["task_frame_rate_hz"] = task.frame_rate_hz
+        file.attrs["task_duration_ms"] = task.duration_ms
+
+
+def _inspect(path: Path, identity: str) -> _Stored:
+    """Open and check a task file.
+
+    Raises:
+        FileNotFoundError: There is none.
+        _DamagedError: Truncated, altered, or of another content.
+    """
+    import h5py
+
+    state = path.stat()
+    try:
+        # Finished files never change, so HDF5's own locks (which some network disks lack) are idle.
+        with h5py.File(path, "r", locking=False) as file:
+            images, labels = file["images"], file["labels"][...]
+            shape, dtype, offset = images.shape, images.dtype, images.id.get_offset()
+            found, content = file.attrs["source_sha256"], file.attrs["content_sha256"]
+    except Exception as error:  # HDF5 meets damage with many types
+        raise _DamagedError(" ".join(str(error).split())) from None
+    if found != identity:
+        raise _DamagedError(f"source_sha256={found}, expected {identity}")
+    if shape != (len(labels), SIDE, SIDE) or dtype != np.uint8 or offset is None:
+        raise _DamagedError(f"images of shape {shape} and type {dtype} beside {len(labels)} labels")
+    if offset + len(labels) * SIDE**2 > state.st_size:
+        raise _DamagedError("truncated")
+    stored = _Stored(path, offset, labels.astype(np.int64), identity)
+    version = (path, state.st_ino, state.st_size, state.st_mtime_ns)
+    if version not in _verified:
+        if _content_hash(stored.map(), labels) != content:
+            raise _DamagedError("its content does not fit its hash")
+        _verified.add(version)
+    return stored
+
+
+def _content_hash(images: np.ndarray, labels: np.ndarray) -> str:
+    digest = hashlib.sha256(images)
+    digest.update(labels)
+    return digest.hexdigest()

@@ -1,0 +1,101 @@
+"""How the frames of a sample are laid out in time.
+
+A sample is one image shown as ``T = round(duration_ms * frame_rate_hz / 1000)`` frames. A
+presentation decides which clock the network runs on while it sees them:
+
+=========  ==========  ====================================================================
+name       step        input current at each step, in units of the image
+=========  ==========  ====================================================================
+frame      1000/rate   1: one step per frame, decays over the frame interval
+pulse      1 ms        the number of frames that start in this step: a frame's charge at once
+hold       1 ms        1: each frame is held until the next
+as_coded   1 ms        1: one step per frame, whatever its rate (the published code)
+=========  ==========  ====================================================================
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ltgate.errors import UserError
+
+if TYPE_CHECKING:
+    from ltgate.params import TaskSpec
+
+PRESENTATIONS = ("frame", "pulse", "hold", "as_coded")
+
+_BOUNDARY_MS = (
+    1e-9  # a frame this close to the next millisecond starts in it (rounding of 1000/rate)
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """One sample's clock: the input current at step t is ``drive[t] * pixels``.
+
+    Attributes:
+        name: The presentation.
+        dt_ms: Length of a step in ms; the decays are computed over it.
+        frame_interval_ms: 1000 / frame rate, in ms.
+        drive: float32 [T].
+    """
+
+    name: str
+    dt_ms: float
+    frame_interval_ms: float
+    drive: np.ndarray
+
+    @property
+    def charge_ms(self) -> float:
+        """Time in ms for which the charge of one frame or spike stands.
+
+        The step, except under ``pulse``, where one step carries the charge of a whole frame.
+        """
+        return self.frame_interval_ms if self.name == "pulse" else self.dt_ms
+
+    def __len__(self) -> int:
+        """Number T of steps."""
+        return len(self.drive)
+
+
+def schedule(task: "TaskSpec", presentation: str) -> Schedule:
+    """The clock of ``task``'s samples under ``presentation``.
+
+    Raises:
+        UserError: The presentation is unknown, or the task is too short for one frame.
+    """
+    if presentation not in PRESENTATIONS:
+        raise UserError(f"presentation={presentation!r}; allowed are {', '.join(PRESENTATIONS)}")
+    count = task.frames
+    if count < 1:
+        raise UserError(
+            f"task {task.name!r}: {task.duration_ms:g} ms at {task.frame_rate_hz:g} Hz round to "
+            "0 frames; at least 1 is needed"
+        )
+    interval = 1000 / task.frame_rate_hz
+    milliseconds = max(round(task.duration_ms), 1)
+    if presentation == "pulse":
+        starts = np.floor(np.arange(count) * 1000 / task.frame_rate_hz + _BOUNDARY_MS).astype(
+            np.int64
+        )
+        # Above 1000 Hz a fractional duration can put the last frame past the rounded end: keep it.
+        drive = np.bincount(starts, minlength=milliseconds)
+    else:
+        drive = np.ones(milliseconds if presentation == "hold" else count)
+    dt = interval if presentation == "frame" else 1.0
+    return Schedule(presentation, dt, interval, drive.astype(np.float32))
+
+
+def frames(image: np.ndarray, schedule: Schedule) -> np.ndarray:
+    """The current of every step, written out (for figures and tests; the network never needs it).
+
+    Args:
+        image: uint8 [28, 28] (any shape works).
+        schedule: The sample's clock with T steps.
+
+    Returns:
+        float32 [T, 28, 28]: drive[t] * byte / 256, exact in float32.
+    """
+    drive = schedule.drive.reshape(-1, *[1] * image.ndim)
+    return drive * (image.astype(np.float32) / np.float32(256))

@@ -1,0 +1,165 @@
+"""The IDX reader: what it reads, and what it refuses."""
+
+import gzip
+import hashlib
+import struct
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from ltgate.data import idx
+from ltgate.errors import UserError
+
+BYTES = arrays(np.uint8, array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=5))
+
+
+def header(*shape, kind=8, dimensions=None):
+    return bytes([0, 0, kind, len(shape) if dimensions is None else dimensions]) + struct.pack(
+        f">{len(shape)}I", *shape
+    )
+
+
+def refusal(path, content):
+    """The message with which ``content`` is refused; it names the file, in one line."""
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        idx.read(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("idx")
+
+
+def test_layout_written_by_hand(tmp_path):
+    path = tmp_path / "labels"
+    path.write_bytes(b"\0\0\x08\x02" + b"\0\0\0\x02" + b"\0\0\0\x03" + bytes([1, 2, 3, 4, 5, 255]))
+    data, digest = idx.read(path)
+    assert data.dtype == np.uint8
+    assert data.tolist() == [[1, 2, 3], [4, 5, 255]]
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=BYTES, suffix=st.sampled_from(["", ".gz"]))
+def test_round_trip(folder, data, suffix):
+    path = folder / f"data{suffix}"
+    idx.write(path, data)
+    found, digest = idx.read(path)
+    assert found.dtype == np.uint8
+    assert found.shape == data.shape
+    assert np.array_equal(found, data)
+    idx.write(folder / "plain", data)
+    assert digest == hashlib.sha256((folder / "plain").read_bytes()).hexdigest()
+
+
+def test_compression_is_seen_from_the_content(tmp_path):
+    data = np.arange(6, dtype=np.uint8)
+    idx.write(tmp_path / "a.gz", data)
+    (tmp_path / "a.gz").rename(tmp_path / "a")
+    assert np.array_equal(idx.read(tmp_path / "a")[0], data)
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"", "not an IDX file"),
+        (b"\0\0\x08", "not an IDX file"),
+        (b"<html>not found</html>", "not an IDX file"),
+        (header(2, kind=0x0D) + bytes(8), "0x0d"),
+        (header(kind=8, dimensions=0), "0 dimensions"),
+        (header(1, 1, 1, 1, 1) + b"\0", "5 dimensions"),
+        (header(7, dimensions=2), "header ends early"),
+        (header(3) + bytes(2), "truncated"),
+        (header(3) + bytes(4), "too long"),
+        (header(2**32 - 1, 28, 28) + bytes(9), "too large"),
+        (gzip.compress(header(3) + bytes(2)), "truncated"),
+        (gzip.compress(header(3) + bytes(4)), "too long"),
+        (gzip.compress(header(3) + bytes(3)) + b"more", "gzip"),
+        (gzip.compress(header(3) + bytes(3))[:-9], "gzip stream ends early"),
+        (gzip.compress(b"words, not images"), "not an IDX file"),
+        (b"\x1f\x8b", "gzip"),
+    ],
+)
+def test_malformed_files(tmp_path, content, said):
+    assert said in refusal(tmp_path / "file", content)
+
+
+def test_wrong_checksum(tmp_path):
+    content = bytearray(gzip.compress(header(3) + b"abc"))
+    content[-8] ^= 1
+    assert "CRC" in refusal(tmp_path / "file", bytes(content))
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(UserError, match="nothing does not exist"):
+        idx.read(tmp_path / "nothing")
+    with pytest.raises(UserError, match=str(tmp_path)):
+        idx.read(tmp_path)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=64))
+def test_any_bytes_give_data_or_a_user_error(folder, content):
+    for prefix in (b"", b"\0\0\x08", b"\x1f\x8b\x08"):
+        path = folder / "fuzz"
+        path.write_bytes(prefix + content)
+        try:
+            data, _ = idx.read(path)
+        except UserError as error:
+            assert str(path) in str(error)
+        else:
+            assert (prefix + content)[-data.size or None :] == data.tobytes() or data.size == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_damaged_gzip_never_gives_other_data(folder, data):
+    original = np.arange(200, dtype=np.uint8).reshape(2, 10, 10)
+    path = folder / "damaged.gz"
+    idx.write(path, original)
+    content = bytearray(path.read_bytes())
+    at = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        content[at] ^= data.draw(st.integers(1, 255))
+    else:
+        content = content[:at]
+    path.write_bytes(content)
+    try:
+        found, _ = idx.read(path)
+    except UserError:
+        return
+    assert np.array_equal(found, original)  # the damage hit gzip's time stamp or the like
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        gzip.compress(header(10, 28, 28) + bytes(100_000_000)),  # a bomb behind a modest header
+        gzip.compress(header(2_000_000, 28, 28) + bytes(100)),  # a header that promises too much
+        header(2_000_000, 28, 28) + bytes(100),
+    ],
+    ids=["bomb", "forged compressed", "forged"],
+)
+def test_memory_follows_the_declared_size_and_the_file(tmp_path, content):
+    tracemalloc.start()
+    try:
+        refusal(tmp_path / "file", content)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4_000_000
+
+
+@pytest.mark.parametrize("data", [np.zeros(3), np.uint8(3), np.zeros((1,) * 5, np.uint8)])
+def test_write_refuses_what_cannot_be_read(tmp_path, data):
+    with pytest.raises(UserError, match="allowed is uint8"):
+        idx.write(tmp_path / "file", np.asarray(data))

@@ -1,0 +1,419 @@
+"""Task files, splits and batches; and that only the test split opens test files."""
+
+import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ltgate.data import SPLITS, TaskImages, batches, is_test_file, open_task, sources, store
+from ltgate.data.idx import write
+from ltgate.errors import UserError
+from ltgate.params import FAST, SLOW, Params, TaskSpec
+
+DIGITS = Params(source="digits")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """Build task files in a fresh root."""
+    monkeypatch.setenv("LTGATE_HOME", str(tmp_path))
+    monkeypatch.delenv("LTGATE_DATA", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """IDX files of 100 training and 20 test images of classes 0 to 9; image i is filled with i."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for pool, count, first in (("train", 100, 0), ("test", 20, 200)):
+        values = (first + np.arange(count)).astype(np.uint8)
+        images, labels = sources.FILES[pool]
+        write(folder / images, np.broadcast_to(values[:, None, None], (count, 28, 28)).copy())
+        write(folder / labels, (np.arange(count) % 10).astype(np.uint8))
+    return folder
+
+
+@pytest.fixture
+def own(folder):
+    """Parameters of that folder, with its two tasks."""
+    return Params(source=f"idx:{folder}")
+
+
+def task_files(home):
+    return sorted((home / "data" / "tasks").glob("*.h5"))
+
+
+def content(split):
+    return np.asarray(split.images).tolist(), split.labels.tolist(), split.fingerprint
+
+
+# content of a split
+
+
+def test_shapes_types_and_classes():
+    for task in DIGITS.tasks:
+        for split in SPLITS:
+            opened = open_task(DIGITS, task, split, seed=0)
+            assert opened.images.shape == (len(opened), 28, 28)
+            assert opened.images.dtype == np.uint8
+            assert opened.labels.dtype == np.int64
+            assert opened.labels.shape == (len(opened),)
+            assert set(opened.labels) == set(task.classes)
+            assert (opened.task, opened.split) == (task, split)
+
+
+def test_images_are_those_of_the_source(own):
+    for task in own.tasks:
+        test = open_task(own, task, "test", seed=0)
+        assert [int(image[0, 0]) % 10 for image in test.images[:]] == test.labels.tolist()
+        expected = [200 + i for i in range(20) if i % 10 in task.classes]
+        assert np.asarray(test.images)[:, 5, 5].tolist() == expected
+        for split in ("train", "validation"):
+            part = open_task(own, task, split, seed=3)
+            assert np.array_equal(part.images[:][:, 0, 0] % 10, part.labels)
+
+
+def test_split_is_disjoint_complete_and_80_20(own):
+    for task in own.tasks:
+        train, validation = (
+            set(np.asarray(open_task(own, task, split, seed=4).images)[:, 0, 0].tolist())
+            for split in ("train", "validation")
+        )
+        assert len(train) == 40 and len(validation) == 10
+        assert train | validation == {i for i in range(100) if i % 10 in task.classes}
+
+
+def test_split_follows_seed_and_classes_only(own):
+    def shown(task=FAST, seed=0, params=own):
+        return content(open_task(params, task, "validation", seed))
+
+    assert shown() == shown()
+    assert shown(seed=1) != shown(seed=0)
+    same = TaskSpec(name="other", classes=[4, 3, 2, 1, 0], frame_rate_hz=50.0, duration_ms=40.0)
+    assert shown(same) == shown()
+
+
+def test_test_split_is_the_same_for_all_seeds(own):
+    assert content(open_task(own, FAST, "test", 0)) == content(open_task(own, FAST, "test", 1))
+
+
+def test_fingerprint_tells_splits_seeds_classes_limits_and_content_apart(own, folder):
+    limited = own.with_(train_images=39, test_images=9)
+    found = [
+        open_task(params, task, split, seed).fingerprint
+        for params in (own, limited)
+        for task in own.tasks
+        for split in SPLITS
+        for seed in (0, 1)
+    ]
+    # Of 24 openings: 8 test (seed is irrelevant: 4 kinds), 8 validation (no limit: 4), 8 train.
+    assert len(set(found)) == 4 + 4 + 8
+    before = open_task(own, FAST, "train", 0).fingerprint
+    write(folder / sources.FILES["train"][0], np.zeros((100, 28, 28), np.uint8))
+    assert open_task(own, FAST, "train", 0).fingerprint != before
+
+
+def test_limits(own):
+    limited = own.with_(train_images=7, validation_images=3, test_images=4)
+    for split, count in (("train", 7), ("validation", 3), ("test", 4)):
+        everything = open_task(own, FAST, split, 0)
+        part = open_task(limited, FAST, split, 0)
+        assert len(part) == len(part.images) == count
+        assert set(part.images[:][:, 0, 0]) < set(everything.images[:][:, 0, 0])
+    assert content(open_task(own.with_(train_images=1000), FAST, "train", 0)) == content(
+        open_task(own, FAST, "train", 0)
+    )
+    # test rows are evenly spaced: 10 rows of 0, 1, 2, 3, 4, 0, 1, 2, 3, 4
+    assert open_task(limited, FAST, "test", 0).labels.tolist() == [0, 2, 0, 2]
+
+
+def test_rows_index_like_an_array(own):
+    rows = open_task(own, FAST, "train", 0).images
+    array = np.asarray(rows)
+    for key in (
+        3,
+        -1,
+        slice(2, 9),
+        slice(None, None, -2),
+        np.array([5, 1, 1]),
+        array[:, 0, 0] > 50,
+    ):
+        assert np.array_equal(rows[key], array[key])
+        assert rows[key].flags.writeable  # a copy: nothing written to it reaches the file
+    with pytest.raises(IndexError):
+        rows[len(rows)]
+
+
+def test_open_split_pickles_without_its_images(own):
+    split = open_task(DIGITS, FAST, "train", 0)
+    split.images[0]
+    frozen = pickle.dumps(split)
+    assert len(frozen) < 20_000 < split.images[:].nbytes
+    assert content(pickle.loads(frozen)) == content(split)
+
+
+# mistakes
+
+
+def test_class_that_the_source_has_not(own, home):
+    strange = TaskSpec(name="strange", classes=[3, 11], frame_rate_hz=50.0, duration_ms=40.0)
+    with pytest.raises(UserError, match=r"'strange': classes \[11\] .*allowed are \[0, 1, .* 9\]"):
+        open_task(own, strange, "train", 0)
+    assert task_files(home) == []
+
+
+def test_unknown_split():
+    with pytest.raises(UserError, match="split='dev'; allowed are train, validation, test"):
+        open_task(DIGITS, FAST, "dev", 0)
+
+
+def test_too_few_images_for_a_split(own):
+    with pytest.raises(UserError, match=r"none for validation at validation_fraction=0\.005"):
+        open_task(own.with_(validation_fraction=0.005), FAST, "validation", 0)
+    with pytest.raises(UserError, match="leave none for train"):
+        open_task(own.with_(validation_fraction=0.999), FAST, "train", 0)
+
+
+# the file
+
+
+def test_built_once_and_shared(own, home, monkeypatch):
+    builds = []
+    build = store._build
+    monkeypatch.setattr(store, "_build", lambda *args: (builds.append(args), build(*args)))
+    for _ in range(2):
+        for split in ("train", "validation"):
+            open_task(own, FAST, split, 0)
+    open_task(own, FAST.model_copy(update={"frame_rate_hz": 50.0}), "train", 1)
+    assert len(builds) == len(task_files(home)) == 1
+    open_task(own, FAST, "test", 0)
+    open_task(own, SLOW, "train", 0)
+    assert len(builds) == len(task_files(home)) == 3
+
+
+def test_built_once_by_several_at_a_time(own, monkeypatch):
+    builds = []
+    build = store._build
+    monkeypatch.setattr(store, "_build", lambda *args: (builds.append(args), build(*args)))
+    with ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(lambda _: content(open_task(own, FAST, "train", 0)), range(4)))
+    assert len(builds) == 1
+    assert all(a == b for a, b in pairwise(opened))
+
+
+def test_file_holds_each_image_once_with_its_task(own, home):
+    open_task(own, SLOW, "train", 0)
+    (path,) = task_files(home)
+    with h5py.File(path) as file:
+        assert file["images"].shape == (50, 28, 28)
+        assert file["images"].dtype == np.uint8
+        assert sorted(file["images"][:, 0, 0]) == [i for i in range(100) if i % 10 in SLOW.classes]
+        attributes = dict(file.attrs)
+    assert attributes["source"] == own.source
+    assert attributes["source_sha256"] == sources.source(own.source).identity("train")
+    assert attributes["pool"] == "train"
+    assert attributes["task_name"] == "slow"
+    assert attributes["task_classes"].tolist() == SLOW.classes
+    assert attributes["task_frame_rate_hz"] == 50.0
+    assert attributes["task_duration_ms"] == 400.0
+    assert path.stat().st_size < 50 * 785 + 8192
+
+
+def test_source_is_not_needed_again(own, folder, home):
+    before = content(open_task(own, FAST, "train", 0))
+    for pool in sources.FILES.values():
+        (folder / pool[0]).touch()  # a new time stamp, the same content
+    assert content(open_task(own, FAST, "train", 0)) == before
+    assert len(task_files(home)) == 1
+
+
+def truncate(path, keep):
+    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+
+
+def flip(path, where):
+    data = bytearray(path.read_bytes())
+    data[data.index(where) + len(where) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def rewrite(path, name, value):
+    with h5py.File(path, "a") as file:
+        if name in file:
+            del file[name]
+            file[name] = value
+        else:
+            file.attrs[name] = value
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"not HDF5" * 1000),
+        lambda path: truncate(path, 0.1),
+        lambda path: truncate(path, 0.5),
+        lambda path: truncate(path, 0.99),
+        lambda path: flip(path, bytes([50]) * 784),  # one pixel of image 50
+        lambda path: flip(path, bytes([0, 1, 2, 3, 4] * 10)),  # one label
+        lambda path: rewrite(path, "images", np.zeros((50, 28, 28), np.uint8)),
+        lambda path: rewrite(path, "images", np.zeros((49, 28, 28), np.uint8)),
+        lambda path: rewrite(path, "images", np.zeros((50, 32, 32), np.uint8)),
+        lambda path: rewrite(path, "images", np.zeros((50, 28, 28), np.float32)),
+        lambda path: rewrite(path, "labels", np.zeros((50, 1), np.uint8)),
+        lambda path: rewrite(path, "source_sha256", "0" * 64),
+        lambda path: rewrite(path, "content_sha256", "0" * 64),
+    ],
+)
+def test_damaged_file_is_built_again(own, home, damage):
+    before = content(open_task(own, FAST, "train", 0))
+    (path,) = task_files(home)
+    damage(path)
+    with pytest.warns(UserWarning) as warned:
+        assert content(open_task(own, FAST, "train", 0)) == before
+    (message,) = [str(warning.message) for warning in warned]
+    assert str(path) in message and "building it again" in message
+    assert "\n" not in message
+    assert content(open_task(own, FAST, "train", 0)) == before  # without a warning
+
+
+def test_failed_build_leaves_nothing(own, home, monkeypatch):
+    monkeypatch.setattr(store, "_content_hash", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        open_task(own, FAST, "train", 0)
+    assert [path.suffix for path in (home / "data" / "tasks").iterdir()] == [".lock"]
+
+
+# batches
+
+
+def of_arrays(count):
+    """A split without a file, whose image i is filled with i."""
+    images = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None], (count, 28, 28))
+    return TaskImages(FAST, "train", images, np.arange(count) % 5, "")
+
+
+@settings(max_examples=60, deadline=None)
+@given(count=st.integers(1, 120), batch_size=st.integers(1, 50), shuffled=st.booleans())
+def test_batches_cover_every_image_once(count, batch_size, shuffled):
+    split = of_arrays(count)
+    generator = np.random.default_rng(count) if shuffled else None
+    found = list(batches(split, batch_size, generator))
+    assert [len(batch) for batch in found[:-1]] == [batch_size] * (len(found) - 1)
+    assert 1 <= len(found[-1]) <= batch_size
+    indices = np.concatenate([batch.indices for batch in found])
+    if shuffled:
+        assert sorted(indices) == list(range(count))
+    else:
+        assert indices.tolist() == list(range(count))
+    for batch in found:
+        assert batch.task == FAST
+        assert batch.images.shape == (len(batch), 28, 28) and batch.images.dtype == np.uint8
+        assert batch.indices.dtype == batch.labels.dtype == np.int64
+        assert np.array_equal(batch.images[:, 0, 0], batch.indices)
+        assert np.array_equal(batch.labels, split.labels[batch.indices])
+
+
+def test_shuffling_follows_the_generator():
+    def order(generator):
+        return [int(i) for batch in batches(of_arrays(50), 8, generator) for i in batch.indices]
+
+    assert order(np.random.default_rng(1)) == order(np.random.default_rng(1))
+    assert order(np.random.default_rng(1)) != order(np.random.default_rng(2))
+    one = np.random.default_rng(1)
+    assert order(one) != order(one)  # every epoch another order
+    one, two = np.random.default_rng(1), np.random.default_rng(1)
+    batches(of_arrays(50), 8, one)  # drawn at the call, before the first batch is taken
+    two.permutation(50)
+    assert one.bit_generator.state == two.bit_generator.state
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a single core
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("workers, prefetch", [(1, 1), (2, 3)])
+def test_workers_give_the_same_batches(own, workers, prefetch):
+    split = open_task(own, FAST, "train", 0)
+    here = list(batches(split, 6, np.random.default_rng(5)))
+    state = torch.get_rng_state()
+    there = list(batches(split, 6, np.random.default_rng(5), workers, prefetch))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert len(here) == len(there) == 7
+    for one, other in zip(here, there, strict=True):
+        for name in ("images", "labels", "indices"):
+            assert type(getattr(other, name)) is np.ndarray
+            assert np.array_equal(getattr(one, name), getattr(other, name))
+        assert other.task == FAST
+
+
+# no test file is opened but for the test split
+
+_opened: list[str] | None = None
+
+
+def _record(event, arguments):
+    if _opened is not None and event == "open":
+        _opened.append(str(arguments[0]))
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Paths of all files that Python or h5py opens during the test."""
+    global _opened
+
+    class File(h5py.File):
+        def __init__(self, name, *args, **kwargs):
+            _opened.append(str(name))
+            super().__init__(name, *args, **kwargs)
+
+    if not getattr(_record, "added", False):  # an audit hook stays for good
+        sys.addaudithook(_record)
+        _record.added = True
+    monkeypatch.setattr(h5py, "File", File)
+    _opened = []
+    yield _opened
+    _opened = None
+
+
+def use(params, split):
+    for task in params.tasks:
+        for batch in batches(open_task(params, task, split, 0), 16):
+            assert batch.images.any()
+
+
+@pytest.mark.parametrize("source", ["digits", "mnist", "idx"])
+def test_only_the_test_split_opens_test_files(source, folder, opened, monkeypatch):
+    if source == "mnist":
+        for name in [name for pool in sources.FILES.values() for name in pool]:
+            digest = sources.idx.read(folder / name)[1]
+            monkeypatch.setitem(sources.MNIST_SHA256, name, digest)
+        opened.clear()
+    named = f"idx:{folder}" if source == "idx" else source
+    params = Params(source=named, data_folder=str(folder) if source == "mnist" else "")
+    for _ in range(2):  # built, then read
+        use(params, "train")
+        use(params, "validation")
+    assert [path for path in opened if path.endswith("-train.h5")]
+    assert [path for path in opened if is_test_file(path)] == []
+
+    use(params, "test")  # the proof can fail: here they are
+    marked = {path.rpartition("/")[2] for path in opened if is_test_file(path)}
+    assert len([name for name in marked if name.endswith(store.TEST_MARK)]) == 2
+    if source != "digits":  # whose images come in one file
+        assert marked >= set(sources.FILES["test"])
+
+
+def test_training_needs_no_test_files(own, folder):
+    for name in sources.FILES["test"]:
+        (folder / name).unlink()
+    use(own, "train")
+    use(own, "validation")
+    with pytest.raises(UserError, match="t10k-images-idx3-ubyte does not exist"):
+        use(own, "test")
