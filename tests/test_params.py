@@ -1,0 +1,522 @@
+"""Parameters: what is refused, in which words, and what identifies a configuration."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ltgate import methods, paths
+from ltgate.errors import UserError
+from ltgate.params import Params, TaskSpec, from_namespace, is_compute, read
+
+FIELDS = Params.model_fields
+PARAMETER_FILES = sorted(paths.params().rglob("*.yaml"))
+
+
+def refusal(**values: Any) -> str:
+    """The message that refuses ``values``: exactly one line."""
+    with pytest.raises(UserError) as caught:
+        Params(**values)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def task(**changes: Any) -> dict[str, Any]:
+    base = {"name": "a", "classes": [0], "frame_rate_hz": 100.0, "duration_ms": 100.0}
+    return {**base, **changes}
+
+
+# ------------------------------------------------------------------------------- single values
+
+
+@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("wrong", [None, {"a": 1}, object(), 3 + 1j, b"bytes"], ids=repr)
+def test_no_field_takes_a_value_of_no_allowed_type(name: str, wrong: Any) -> None:
+    assert refusal(**{name: wrong}).startswith(f"{name} = ")
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_field_refuses_the_other_plain_types(name: str) -> None:
+    wrong = {
+        int: [1.5, 2.0, True, "3", [1]],
+        float: [True, "1.0", [1.0]],
+        bool: [0, 1, "true", "yes", 1.0],
+        str: [1, 1.0, True, ["auto"]],
+    }
+    default = FIELDS[name].get_default()
+    cases = wrong.get(type(default), [1, 1.0, True, "digits", (0,)])
+    for value in cases:
+        assert refusal(**{name: value}).startswith(f"{name} = "), value
+
+
+@pytest.mark.parametrize("name", [n for n in FIELDS if type(FIELDS[n].get_default()) is float])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_no_number_is_nan_or_infinite(name: str, value: float) -> None:
+    assert "must be a finite number" in refusal(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("eta", 1), ("gamma", 0), ("ridge", 3), ("tau_slow_ms", 200), ("weight_scale", 2)],
+)
+def test_a_whole_number_serves_where_a_number_is_wanted(name: str, value: int) -> None:
+    result = getattr(Params(**{name: value}), name)
+    assert result == value and type(result) is float
+
+
+OUT_OF_RANGE = {
+    "name": ["", ".", "..", "a/b", "-a", ".hidden", "a b"],
+    "seeds": [[], [-1], [2**32], [0, 0], [0.0], [True]],
+    "methods": [[], ["no_such_method"], ["joint", "joint"], [1]],
+    "source": ["", "mnits", "idx:", "idx", "MNIST"],
+    "tasks": [[], [3], [task(), task()], [task(classes=[10])]],
+    "train_images": [-1],
+    "validation_images": [-1],
+    "test_images": [-1],
+    "validation_fraction": [0, 1, -0.1, 1.1],
+    "presentation": ["", "Frame", "frames"],
+    "workers": [-1],
+    "prefetch": [0, -1],
+    "channels": [[], [0, 1, 1], [-1, 1, 1], [1.0, 1, 1], [16, 32]],
+    "strides": [[], [0, 1, 1], [1, 2], [1, 2, 2, 2]],
+    "hidden": [[0], [-1], [1.0]],
+    "compartments": ["", "both"],
+    "tau_fast_ms": [0, -5, 100, 200],
+    "tau_slow_ms": [0, -5, 5, 1],
+    "output": ["and"],
+    "current": ["normalized"],
+    "reset": ["none"],
+    "weight_scale": [0, -1],
+    "threshold": [0, -1],
+    "target_rate": [0, 1, -0.1],
+    "threshold_scope": ["neuron"],
+    "threshold_lowest": [0, -1, 256, 300],
+    "threshold_highest": [0, -1, 0.001],
+    "calibration_batches": [0],
+    "calibration_iterations": [-1],
+    "calibration_tolerance": [0, -1],
+    "epochs": [0, -1],
+    "batch_size": [0, -1],
+    "filters": ["last"],
+    "eta": [-0.01],
+    "trace_decay": [-0.1, 1, 1.1],
+    "hebbian_images": [-1],
+    "gate": ["hard"],
+    "gamma": [-0.1, 1.1],
+    "variance_lambda": [0, 1.1, -1],
+    "projector": ["rank", "rank2"],
+    "projector_rank": [0],
+    "eta_v": [-1],
+    "readout_layers": [[], ["conv4"], ["conv0"], ["dense2"], ["dense", "dense1"], ["conv"]],
+    "readout": ["sgd"],
+    "readout_rate": [0, -1],
+    "readout_l2": [-1],
+    "ridge": [0, -1],
+    "device": ["gpu", "cuda:", "cuda:x", ""],
+    "backend": ["cuda"],
+    "threads": [-1],
+    "chunk_images": [0],
+    "keep_checkpoints": [0],
+    "checkpoint_every": [0],
+    "curve_points": [0],
+}
+ANY_OF_ITS_TYPE = {"control", "data_folder"}
+
+
+def test_every_field_has_impossible_values_below() -> None:
+    assert set(OUT_OF_RANGE) == set(FIELDS) - ANY_OF_ITS_TYPE
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in OUT_OF_RANGE.items() for value in values]
+)
+def test_impossible_values_are_refused_by_name(name: str, value: Any) -> None:
+    assert name in refusal(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    {
+        "source": ["digits", "mnist", "idx:/some/folder"],
+        "device": ["auto", "cpu", "cuda", "cuda:0", "cuda:11"],
+        "hidden": [[], [4], [4, 4]],
+        "gamma": [0, 0.5, 1],
+        "methods": [[name] for name in methods.names()],
+        "readout_layers": [["conv1"], ["conv3", "dense1"], ["dense"], ["conv2", "dense"]],
+    }.items(),
+)
+def test_possible_values_are_kept(name: str, values: list[Any]) -> None:
+    for value in values:
+        assert getattr(Params(**{name: value}), name) == value
+
+
+TASK_MISTAKES = [
+    ({"classes": []}, "classes"),
+    ({"classes": [0, 0]}, "0 is given twice"),
+    ({"classes": [-1]}, "classes[0] = -1"),
+    ({"classes": [256]}, "classes[0] = 256"),
+    ({"classes": [True]}, "classes[0] = True"),
+    ({"frame_rate_hz": 0}, "frame_rate_hz = 0"),
+    ({"frame_rate_hz": -50.0}, "frame_rate_hz = -50.0"),
+    ({"frame_rate_hz": math.nan}, "frame_rate_hz = nan"),
+    ({"frame_rate_hz": "1e3"}, "write 1.0e+3"),
+    ({"duration_ms": -1}, "duration_ms = -1"),
+    ({"duration_ms": None}, "duration_ms = None"),
+    ({"name": "a/b"}, "name = 'a/b'"),
+    ({"frame_rate": 50.0}, "unknown parameter 'frame_rate', did you mean 'frame_rate_hz'?"),
+    ({"duration_ms": 1.0}, "rounds to 0 frames"),
+    ({"classes": [10]}, "class 10 of 'a' is not in source 'digits', which has 0 to 9"),
+]
+
+
+@pytest.mark.parametrize(("changes", "expected"), TASK_MISTAKES)
+def test_mistakes_in_a_task_are_told(changes: dict[str, Any], expected: str) -> None:
+    message = refusal(tasks=[task(**changes)])
+    assert expected in message and message.startswith("tasks")
+
+
+def test_a_task_alone_is_refused_in_one_line_too() -> None:
+    with pytest.raises(UserError, match=r"^frame_rate_hz = -1: must be a finite number > 0$"):
+        TaskSpec(**task(frame_rate_hz=-1))
+
+
+def test_a_missing_value_of_a_task_is_named() -> None:
+    incomplete = task()
+    del incomplete["duration_ms"]
+    message = "tasks[0]: duration_ms: is missing; must be a finite number > 0"
+    assert refusal(tasks=[incomplete]) == message
+
+
+# ------------------------------------------------------------------------------ contradictions
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (
+            {"tasks": [task(), task(name="b")]},
+            "tasks: class 0 is in both 'a' and 'b'; a class belongs to one task",
+        ),
+        (
+            {"tasks": [task(), task(classes=[1])]},
+            "tasks: two are named 'a'; names must differ",
+        ),
+        (
+            {"channels": [4, 4], "strides": [1], "readout_layers": ["conv1"]},
+            "strides = [1]: has 1 entries but channels = [4, 4] has 2; one stride per convolution",
+        ),
+        (
+            {"tau_fast_ms": 100.0},
+            "tau_fast_ms = 100: must be below tau_slow_ms = 100 when compartments is 'dual'",
+        ),
+        (
+            {"channels": [4, 4], "strides": [1, 1]},
+            "readout_layers = ['conv3']: no layer 'conv3' in this network; "
+            "allowed: conv1, conv2, dense1, dense",
+        ),
+        (
+            {"hidden": [], "readout_layers": ["dense"]},
+            "readout_layers = ['dense']: no layer 'dense' in this network; "
+            "allowed: conv1, conv2, conv3",
+        ),
+        (
+            {"presentation": "pulse", "tasks": [task(duration_ms=0.4, frame_rate_hz=5000.0)]},
+            "tasks: duration_ms = 0.4 of 'a' rounds to 0 ms; presentation 'pulse' needs at least 1",
+        ),
+        (
+            {"threshold_lowest": 2.0, "threshold_highest": 1.0},
+            "threshold_lowest = 2: must be below threshold_highest = 1",
+        ),
+    ],
+)
+def test_contradictions_are_told(values: dict[str, Any], expected: str) -> None:
+    assert refusal(**values) == expected
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"tau_fast_ms": 100.0, "compartments": "fast"},
+        {"presentation": "frame", "tasks": [task(duration_ms=0.4, frame_rate_hz=5000.0)]},
+        {"tasks": [task(classes=[200])], "source": "idx:/folder"},
+        {"hidden": [], "readout_layers": ["conv3"]},
+    ],
+)
+def test_what_only_looks_like_a_contradiction_is_allowed(values: dict[str, Any]) -> None:
+    assert Params(**values).model_dump().items() >= values.items()
+
+
+# ---------------------------------------------------------------------------- unknown names, text
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [("etta", "eta"), ("batchsize", "batch_size"), ("tau_fast", "tau_fast_ms"), ("seed", "seeds")],
+)
+def test_an_unknown_name_gets_the_nearest_known_one(misspelt: str, meant: str) -> None:
+    assert refusal(**{misspelt: 1}) == f"unknown parameter {misspelt!r}, did you mean {meant!r}?"
+
+
+def test_an_unknown_name_like_no_other_gets_no_suggestion() -> None:
+    assert refusal(qqqq=1) == "unknown parameter 'qqqq'"
+
+
+def test_an_unknown_method_gets_the_nearest_known_one() -> None:
+    message = refusal(methods=["lt_gat"])
+    assert "'lt_gat' is no method, did you mean 'lt_gate'?; allowed: " in message
+
+
+@pytest.mark.parametrize(
+    ("text", "write"),
+    [("1e-3", "1.0e-3"), ("2e5", "2.0e+5"), ("1.5e5", "1.5e+5"), ("-1.E2", "-1.0e+2")],
+)
+def test_yaml_text_that_looks_like_a_number_gets_a_hint(
+    text: str, write: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(f"eta: {text}\n")
+    assert read(file) == {"eta": text}, "YAML reads this as text; if not, the hint is needless"
+    with pytest.raises(UserError) as caught:
+        Params.load(file)
+    assert str(caught.value).startswith(f"{file}: eta = '{text}': must be a finite number >= 0")
+    assert str(caught.value).endswith(f"; this is text, write {write}")
+    assert isinstance(yaml.safe_load(write), float), "what the hint says must work"
+
+
+def test_quoted_digits_get_a_hint() -> None:
+    assert refusal(epochs="3").endswith("; this is text, write 3 without quotes")
+
+
+def test_several_mistakes_are_counted() -> None:
+    assert refusal(eta=-1, gamma=2, epochs=0).endswith("(and 2 more)")
+
+
+def test_a_long_value_is_cut() -> None:
+    assert len(refusal(seeds=["x"] * 1000)) < 300
+    assert len(refusal(device="x" * 1000)) < 300
+
+
+def test_a_number_too_large_for_a_float_is_refused() -> None:
+    assert "must be a finite number" in refusal(eta=10**400)
+
+
+# ---------------------------------------------------------------------------------------- files
+
+
+def test_later_files_and_overrides_win(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("eta: 0.1\ngamma: 0.1\nridge: 0.1\n")
+    (tmp_path / "b.yaml").write_text("# only comments and one value\ngamma: 0.2\nridge: 0.2\n")
+    (tmp_path / "c.yaml").write_text("")
+    p = Params.load(*(tmp_path / f"{name}.yaml" for name in "abc"), ridge=0.3)
+    assert (p.eta, p.gamma, p.ridge) == (0.1, 0.2, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("eta: 0.1\neta: 0.2\n", "line 2: not valid YAML: 'eta' is given twice"),
+        ("eta: [1\n", "not valid YAML"),
+        ("- eta\n", "must hold 'name: value' lines"),
+        ("just text\n", "must hold 'name: value' lines"),
+        ("1: 2\n", "a parameter's name must be text"),
+        ("[1, 2]: 3\n", "not valid YAML"),
+        ("eta: !!python/object:os.system x\n", "not valid YAML"),
+        ("tasks: [{name: a, name: b}]\n", "'name' is given twice"),
+        ("etta: 1\n", "unknown parameter 'etta', did you mean 'eta'?"),
+        ("eta: \x00\n", "not valid YAML"),
+    ],
+)
+def test_a_broken_file_is_told_in_one_line(text: str, expected: str, tmp_path: Path) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        Params.load(file)
+    assert str(caught.value).startswith(str(file))
+    assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none.yaml: cannot read .*No such file"):
+        Params.load(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"name: \xe9\n")
+    with pytest.raises(UserError, match="not UTF-8 text"):
+        Params.load(tmp_path / "latin.yaml")
+
+
+@pytest.mark.parametrize("file", PARAMETER_FILES, ids=lambda file: file.stem)
+def test_the_parameter_files_are_valid(file: Path) -> None:
+    assert Params.load(file).name == file.stem
+
+
+def test_there_are_the_four_parameter_files() -> None:
+    assert {"smoke", "quick", "mnist", "paper"} <= {file.stem for file in PARAMETER_FILES}
+
+
+@pytest.mark.parametrize("file", PARAMETER_FILES, ids=lambda file: file.stem)
+def test_a_parameter_file_states_what_the_notebooks_default_otherwise(file: Path) -> None:
+    """Notebooks open with the smoke values: `papermill -f file` must override each of them."""
+    assert set(read(file)) >= set(read(paths.params() / "smoke.yaml"))
+
+
+@pytest.mark.parametrize("file", PARAMETER_FILES, ids=lambda file: file.stem)
+def test_round_trip_through_yaml(file: Path, tmp_path: Path) -> None:
+    params = Params.load(file, eta=1e-7, readout_l2=3e20)
+    (tmp_path / "copy.yaml").write_text(params.to_yaml())
+    copy = Params.load(tmp_path / "copy.yaml")
+    assert copy == params and copy.hash == params.hash
+
+
+# ----------------------------------------------------------------------------------------- hash
+
+
+def test_the_hash_is_the_same_in_another_process() -> None:
+    code = "from ltgate.params import Params; print(Params().hash)"
+    root = str(Path(__file__).parent.parent)
+    environment = {"PYTHONHASHSEED": "1", "PYTHONPATH": root}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == Params().hash
+
+
+def test_the_hash_is_what_its_definition_gives() -> None:
+    """Worked out from a hand-written text, so that a change of its form does not go unnoticed."""
+    import hashlib
+    import json
+
+    values = {k: v for k, v in yaml.safe_load(Params().to_yaml()).items() if not is_compute(k)}
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    assert '"eta":0.01,' in text and '"frame_rate_hz":1000.0' in text
+    assert Params().hash == hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+CHANGED = {
+    "source": "mnist",
+    "tasks": [task()],
+    "presentation": "hold",
+    "channels": [1, 2, 3],
+    "strides": [1, 1, 1],
+    "hidden": [3],
+    "compartments": "fast",
+    "output": "blend",
+    "current": "raw",
+    "reset": "zero",
+    "threshold_scope": "channel",
+    "filters": "random",
+    "gate": "blend",
+    "projector": "rank1",
+    "readout_layers": ["conv2"],
+    "readout": "delta",
+    "name": "other",
+    "seeds": [5],
+    "methods": ["joint"],
+    "control": False,
+    "data_folder": "/elsewhere",
+    "device": "cpu",
+    "backend": "portable",
+}
+
+
+def changed(name: str) -> Any:
+    """An allowed value of a parameter that is not its default."""
+    default = FIELDS[name].get_default()
+    if name in CHANGED:
+        return CHANGED[name]
+    return default + 1 if isinstance(default, int) else default / 2
+
+
+COMPUTE = {
+    "name", "seeds", "methods", "control", "data_folder", "workers", "prefetch", "device",
+    "backend", "threads", "chunk_images", "keep_checkpoints", "checkpoint_every",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_hash_follows_what_can_change_a_result_and_nothing_else(name: str) -> None:
+    other = Params().with_(**{name: changed(name)})
+    assert getattr(other, name) != getattr(Params(), name)
+    assert (other.hash == Params().hash) == (name in COMPUTE)
+
+
+def test_a_whole_number_gives_the_same_hash_as_its_float() -> None:
+    assert Params(ridge=2).hash == Params(ridge=2.0).hash
+
+
+# ---------------------------------------------------------------------------------- interface
+
+
+def test_with_validates_and_leaves_the_original() -> None:
+    p = Params()
+    assert p.with_(eta=0.5).eta == 0.5 and p.eta == 0.01
+    with pytest.raises(UserError, match="etta"):
+        p.with_(etta=1)
+    with pytest.raises(UserError, match="strides"):
+        p.with_(channels=[1])
+
+
+def test_parameters_cannot_be_assigned() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Params().eta = 1.0
+
+
+def test_frames_and_layers() -> None:
+    assert [t.frames for t in Params().tasks] == [200, 20]
+    assert Params(hidden=[5, 5]).layers() == ["conv1", "conv2", "conv3", "dense1", "dense2"]
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_field_has_a_help_line_with_what_is_allowed(name: str) -> None:
+    line = Params.help()[name]
+    assert len(FIELDS[name].description or "") > 8
+    assert ". Allowed: " in line and ". Default: " in line and "\n" not in line
+    if name.endswith("_ms"):
+        assert "(ms)" in line
+
+
+def test_a_help_line_in_full() -> None:
+    assert Params.help()["tau_fast_ms"] == (
+        "time constant of the fast compartment (ms). Allowed: a finite number > 0. Default: 5.0."
+    )
+
+
+# ------------------------------------------------------------------------------------- notebooks
+
+
+def test_a_namespace_gives_its_parameters_and_nothing_else() -> None:
+    namespace = {
+        "eta": 0.5,
+        "tasks": [task()],
+        "math": math,
+        "Path": Path,
+        "read": read,
+        "_hidden": 1,
+        "__name__": "__main__",
+        "In": ["", "eta = 0.5"],
+        "Out": {},
+        "figure": object(),
+    }
+    assert from_namespace(namespace) == Params(eta=0.5, tasks=[task()])
+
+
+def test_an_unknown_plain_name_in_a_namespace_is_refused() -> None:
+    with pytest.raises(UserError, match=r"unknown parameter 'etta', did you mean 'eta'\?; mend it"):
+        from_namespace({"etta": 0.5})
+
+
+def test_a_known_name_with_any_strange_value_is_refused() -> None:
+    with pytest.raises(UserError, match="eta = "):
+        from_namespace({"eta": object()})
+
+
+def test_the_cell_may_be_run_again_after_later_cells() -> None:
+    namespace: dict[str, Any] = {"eta": 0.5}
+    from_namespace(namespace)
+    namespace.update(total=3, eta=0.25)
+    assert from_namespace(namespace).eta == 0.25
+    namespace["eta"] = -1
+    with pytest.raises(UserError, match="eta = -1"):
+        from_namespace(namespace)
