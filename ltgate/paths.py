@@ -15,8 +15,12 @@ def root() -> Path:
 
 
 def data() -> Path:
-    """Downloads, HDF5 task files and cached features. Never committed."""
-    return root() / "data"
+    """Downloads, HDF5 task files and cached features. Never committed.
+
+    ``LTGATE_DATA_CACHE`` names another folder (the runner's ``--out`` keeps data where they are).
+    """
+    cache = os.environ.get("LTGATE_DATA_CACHE")
+    return Path(cache).resolve() if cache else root() / "data"
 
 
 def notebooks() -> Path:

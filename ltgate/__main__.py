@@ -1,0 +1,82 @@
+"""The command ``python -m ltgate``: run, list, clean, expected.
+
+Exit status: 0 done, 1 a notebook failed, 2 the request is wrong (nothing was run), 130 interrupted.
+"""
+
+import argparse
+import sys
+
+from ltgate import expected, paths, plan, runner
+from ltgate.errors import UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.action(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except runner.NotebookFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("error: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ltgate", description="Run the notebooks with a parameter file."
+    )
+    actions = parser.add_subparsers(required=True, metavar="command")
+
+    run = actions.add_parser(
+        "run", help="run the numbered notebooks, skipping what has not changed"
+    )
+    run.add_argument("files", nargs="+", metavar="params.yaml", help="one run per parameter file")
+    run.add_argument("--only", default="", metavar="02,03", help="numbers of the notebooks to run")
+    run.add_argument("--force", action="store_true", help="run also what has not changed")
+    run.add_argument(
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="name=value",
+        help="parameters that win over the files; values are YAML",
+    )
+    run.add_argument("--out", default="", metavar="FOLDER", help="where runs/ and figures/ go")
+    run.set_defaults(action=_run)
+
+    listing = actions.add_parser("list", help="list the notebooks and the parameter files")
+    listing.set_defaults(action=_list)
+
+    clean = actions.add_parser("clean", help="delete a run's folder (its figures are kept)")
+    clean.add_argument("name", help="the run's name")
+    clean.set_defaults(action=lambda options: print(f"deleted {runner.clean(options.name)}"))
+
+    measured = actions.add_parser(
+        "expected", help="copy a run's measured time and disk space into params/expected.csv"
+    )
+    measured.add_argument("name", help="the run's name")
+    measured.set_defaults(action=lambda options: print(expected.record(options.name)))
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    overrides = runner.parse_overrides(options.set)
+    runner.run(options.files, options.only, options.force, overrides, options.out)
+
+
+def _list(options: argparse.Namespace) -> None:
+    for notebook in plan.select():
+        print(f"{notebook.stem:<20}  {plan.title(notebook)}")
+    for file in sorted(paths.params().rglob("*.yaml")):
+        first = file.read_text(encoding="utf-8").split("\n", 1)[0]
+        print(f"{file.relative_to(paths.params().parent)!s:<20}  {first.lstrip('# ')}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""What the runs of the parameter files cost, as measured: ``params/expected.csv``."""
+
+import csv
+from pathlib import Path
+
+from ltgate import files, paths, provenance
+from ltgate.errors import UserError
+
+
+def record(name: str) -> Path:
+    """Copy the measured time and disk space of run ``name`` into ``params/expected.csv``."""
+    run = provenance.read(name)
+    machine = run.get("machine", {})
+    label = f"{machine.get('cpu')}, {machine.get('cores')} cores, GPU {machine.get('gpu')}"
+    measured = [
+        {"name": name, "notebook": notebook, "seconds": f"{entry['seconds']:.0f}",
+         "megabytes": f"{entry['megabytes']:.1f}", "machine": label}
+        for notebook, entry in sorted(run.get("notebooks", {}).items())
+        if "seconds" in entry
+    ]  # fmt: skip
+    if not measured:
+        raise UserError(f"{paths.run(name)}: holds no finished run")
+    rows = [row for row in _rows() if row["name"] != name] + measured
+    with files.atomic(_file()) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(measured[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted(rows, key=lambda row: (row["name"], row["notebook"])))
+    return _file()
+
+
+def _file() -> Path:
+    return paths.params() / "expected.csv"
+
+
+def _rows() -> list[dict[str, str]]:
+    if not _file().exists():
+        return []
+    with open(_file(), newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def lookup(name: str, notebook: str) -> tuple[float | None, float | None, str]:
+    """Seconds and megabytes measured for a notebook of run ``name``, and on which machine."""
+    for row in _rows():
+        if row["name"] == name and row["notebook"] == notebook:
+            return float(row["seconds"]), float(row["megabytes"]), f"on {row['machine']}"
+    return None, None, ""

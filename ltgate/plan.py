@@ -1,0 +1,205 @@
+"""Which notebooks a run has to run, what each is passed, and what that will cost.
+
+A notebook is run again when its source, the library, a parameter it is passed, the image files it
+names or an earlier notebook's run has changed since its last success, or when an output is gone.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ltgate
+from ltgate import expected, files, paths, provenance
+from ltgate.errors import UserError
+from ltgate.params import Params
+from ltgate.provenance import Record
+
+FORCED = "forced"
+
+# Files and folders of the library that run, show and record, and cannot change a result.
+PRESENTATION = {
+    "__main__.py", "expected.py", "figures", "jupyter.py", "plan.py", "progress.py",
+    "provenance.py", "runner.py",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Step:
+    """One notebook of a run: what it is passed, and why it runs ('' = nothing has changed)."""
+
+    notebook: Path
+    parameters: dict[str, Any]
+    reason: str
+    seconds: float | None  # expected, None = never measured
+    megabytes: float | None
+    basis: str  # what the expectation rests on
+
+    @property
+    def name(self) -> str:
+        """The notebook's file name without its suffix."""
+        return self.notebook.stem
+
+
+def select(only: str = "") -> list[Path]:
+    """The numbered notebooks, all or those whose comma-separated numbers are given."""
+    found = {p.name[:2]: p for p in sorted(paths.notebooks().glob("[0-9][0-9]_*.ipynb"))}
+    if not found:
+        raise UserError(f"{paths.notebooks()}: holds no numbered notebooks")
+    if not only:
+        return list(found.values())
+    wanted = [number.strip().zfill(2) for number in only.split(",")]
+    for number in wanted:
+        if number not in found:
+            raise UserError(f"--only {only}: no notebook {number!r}; there are {', '.join(found)}")
+    return [found[number] for number in sorted(set(wanted))]
+
+
+def title(notebook: Path) -> str:
+    """The notebook's first Markdown heading."""
+    text = "\n".join(c["source"] for c in _cells(notebook) if c["cell_type"] == "markdown")
+    heading = re.search(r"^#+ *(.+)", text, re.MULTILINE)
+    return heading[1].strip() if heading else ""
+
+
+def plan(params: Params, names: dict[Path, set[str]], force: bool = False) -> list[Step]:
+    """What each notebook would be passed, and which of them have to run.
+
+    ``names``: those declared in each chosen notebook's parameters cell. A notebook is passed those,
+    and whatever else differs from its default, so that every notebook sees the whole configuration.
+    """
+    record = provenance.read(params.name)
+    done = record.get("notebooks", {})
+    values, defaults = params.model_dump(), Params().model_dump()
+    steps: list[Step] = []
+    for notebook, known in names.items():
+        passed = {k: v for k, v in values.items() if k in known or v != defaults[k]}
+        entry = done.get(notebook.stem, {})
+        if force:
+            reason = FORCED
+        elif any(step.reason for step in steps):
+            reason = "an earlier notebook runs"
+        else:
+            reason = _reason(params, notebook, passed, done)
+        seconds, megabytes, basis = entry.get("seconds"), entry.get("megabytes"), "last time"
+        if seconds is None:
+            seconds, megabytes, basis = expected.lookup(params.name, notebook.stem)
+        steps.append(Step(notebook, passed, reason, seconds, megabytes, basis))
+    return steps
+
+
+def _reason(params: Params, notebook: Path, passed: dict[str, Any], done: Record) -> str:
+    entry = done.get(notebook.stem)
+    if entry is None:
+        return "not run yet"
+    before = entry.get("inputs", {})
+    for kind, fingerprint in inputs(params, notebook, passed, done).items():
+        if before.get(kind) != fingerprint:
+            return f"{kind} changed"
+    if entry.get("status") != "done":
+        return "did not finish"
+    for output in entry.get("outputs", []):
+        if not (paths.root() / output).exists():
+            return f"{output} is gone"
+    return ""
+
+
+def inputs(params: Params, notebook: Path, passed: dict[str, Any], done: Record) -> dict[str, str]:
+    """Fingerprints of everything a notebook's result depends on, by kind."""
+    earlier = [p.stem for p in select() if p.name < notebook.name]
+    return {
+        "notebook": _digest([[c["cell_type"], c["source"]] for c in _cells(notebook)]),
+        "learning code": learning_code(),
+        "library": _digest(_sources()),
+        "parameters": _digest(passed),
+        "images": _digest(_image_files(params)),
+        "earlier results": _digest([done.get(stem, {}).get("id") for stem in earlier]),
+    }
+
+
+def learning_code() -> str:
+    """Fingerprint of the library's part that a result depends on."""
+    return _digest([source for source in _sources() if source[0].split("/")[0] not in PRESENTATION])
+
+
+def _sources() -> list[list[str]]:
+    """Name and SHA-256 of every file of the library."""
+    package = Path(ltgate.__file__).resolve().parent
+    found = sorted(p for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    return [[p.relative_to(package).as_posix(), files.sha256(p)] for p in found]
+
+
+def _image_files(params: Params) -> list[list[Any]]:
+    """Names, sizes and times of a user's own image files; other sources never change."""
+    if not params.source.startswith("idx:"):
+        return []
+    folder = Path(params.source.removeprefix("idx:")).expanduser()
+    found = sorted(p for p in folder.rglob("*") if p.is_file())
+    return [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in found]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def announce(path: str, params: Params, steps: list[Step]) -> None:
+    """Say what will run, for how long and on how much disk."""
+    print(f"{params.name}  ({path}, configuration {params.hash})  ->  {paths.run(params.name)}")
+    width = max(len(step.name) for step in steps)
+    for step in steps:
+        if not step.reason:
+            note = "unchanged, will be skipped"
+        elif step.seconds is None:
+            note = f"time unknown, never measured ({step.reason})"
+        else:
+            note = f"about {duration(step.seconds)} as {step.basis} ({step.reason})"
+        print(f"  {step.name:<{width}}  {note}")
+    due = [step for step in steps if step.reason]
+    measured = [step for step in due if step.seconds is not None]
+    free = shutil.disk_usage(paths.run(params.name)).free / 1e6
+    if measured:
+        megabytes = sum(step.megabytes or 0 for step in measured)
+        more = f", and {len(due) - len(measured)} of unknown time" * (len(measured) < len(due))
+        together = duration(sum(step.seconds or 0 for step in measured))
+        print(f"  expected: {together}{more}; {megabytes:.0f} MB of disk, {free:.0f} MB free")
+        if megabytes > free:
+            raise UserError(
+                f"{paths.run(params.name)}: about {megabytes:.0f} MB are needed and {free:.0f} MB "
+                "are free; make room, or choose another folder with --out"
+            )
+    sys.stdout.flush()
+
+
+def _cells(notebook: Path) -> list[dict[str, Any]]:
+    import nbformat
+
+    try:
+        return nbformat.read(notebook, as_version=4).cells
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{notebook}: not a readable notebook ({type(error).__name__})") from None
+
+
+def declared(notebook: Path) -> set[str]:
+    """Names in the notebook's parameters cell."""
+    import papermill
+
+    _cells(notebook)
+    return set(papermill.inspect_notebook(literal(notebook)))
+
+
+def literal(path: Path) -> str:
+    """``path`` for papermill, which reads paths as templates."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: ``4.2 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
