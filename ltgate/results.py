@@ -11,11 +11,12 @@ seed         int
 sequence     text  the tasks in order
 cue          text  ``yes``, or ``no`` for the control with every task at the same frame rate
 train_images int   training images seen
-split        text  ``validation`` or ``test``
+split        text  ``validation`` or ``test`` (``train`` for ``boundary``)
 scenario     text  ``class`` or ``task``
 step         int   index of the task learned last, or the batch number of a curve
 task         text  name of the task tested; empty or ``all`` where none is meant
-metric       text  ``accuracy`` (an entry of R), ``curve_accuracy``, ``spikes_per_sample``,
+metric       text  ``accuracy`` (an entry of R), ``curve_accuracy``, ``boundary`` (a task begins
+                   at batch ``step``; its index is the value), ``spikes_per_sample``,
                    ``state_bytes``, ``spike_rate/<layer>``, ``gate/<layer>``
 value        float fractions 0-1, counts, bytes
 ============ ===== =================================================================================
@@ -155,6 +156,35 @@ def r_matrix(
         if tasks.index(task) <= step:
             R[step, tasks.index(task)] = value
     return R
+
+
+def curves(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
+    """Learning curves, as ``figures.learning_curves`` takes them, from the ``curve_accuracy`` rows.
+
+    ``values`` choose the rows, as in ``choose`` (one scenario and one cue). Returns the columns
+    method, seed, batch, task, accuracy, boundary, in the order of batches; ``boundary`` is the
+    batch at which the last task before this point began, NaN during the first one.
+    """
+    # Boundaries belong to all scenarios.
+    elsewhere = {name: value for name, value in values.items() if name not in ("scenario", "split")}
+    begins = choose(frame, metric="boundary", **elsewhere)
+    begins = begins[begins["value"] > 0][["method", "seed", "step"]].sort_values("step")
+    points = choose(frame, metric="curve_accuracy", **values).sort_values("step", kind="stable")
+    points = points.rename(columns={"step": "batch", "value": "accuracy"})
+    if (repeated := points.duplicated(["method", "seed", "batch", "task"])).any():
+        row = points[repeated].iloc[0]
+        raise UserError(
+            f"several points of {row['method']}, seed {row['seed']}, batch {row['batch']}, task "
+            f"{row['task']!r}: allowed is one, choose one configuration, cue and scenario"
+        )
+    points = pd.merge_asof(
+        points,
+        begins.rename(columns={"step": "boundary"}).assign(batch=begins["step"]),
+        on="batch",
+        by=["method", "seed"],
+        allow_exact_matches=False,
+    )
+    return points[["method", "seed", "batch", "task", "accuracy", "boundary"]]
 
 
 def summarise(frame: pd.DataFrame, p: "Params | None" = None, split: str = "test") -> pd.DataFrame:

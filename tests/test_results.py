@@ -59,6 +59,7 @@ def test_exists_and_replace(tmp_path):
 def test_nothing_written_is_no_rows_but_all_columns(tmp_path):
     frame = results.load(tmp_path)
     assert frame.empty and list(frame) == list(results.COLUMNS)
+    assert results.curves(frame, cue="yes", scenario="class").empty
 
 
 def test_a_kill_while_writing_leaves_the_old_rows(tmp_path, monkeypatch):
@@ -132,6 +133,34 @@ def test_r_matrix_refuses_a_mixture():
         results.r_matrix(frame, sed=0)
     with pytest.raises(UserError, match="task 'slow'"):
         results.r_matrix(frame, ["fast", "other"], seed=0)
+
+
+def curve_rows(**changes):
+    found = []
+    for task, step, begin in (("a", 0, 0), ("b", 1, 100), ("c", 2, 200)):
+        begun = {"split": "train", "task": task, "metric": "boundary", "value": float(step)}
+        found.append(row(**begun, step=begin, **changes))
+        for batch in (begin + 50, begin + 100):
+            point = {"split": "validation", "task": task, "metric": "curve_accuracy"}
+            found.append(row(**point, step=batch, value=batch / 1000, **changes))
+    return found
+
+
+def test_curves_know_the_boundary_before_each_point():
+    frame = pd.DataFrame(curve_rows() + curve_rows(seed=1) + matrix_rows([[0.5], [0.5, 0.5]]))
+    curves = results.curves(frame, cue="yes", scenario="class")
+    assert list(curves) == ["method", "seed", "batch", "task", "accuracy", "boundary"]
+    one = curves[curves["seed"] == 1]
+    assert list(one["task"]) == ["a", "a", "b", "b", "c", "c"]
+    assert list(one["accuracy"]) == [0.05, 0.1, 0.15, 0.2, 0.25, 0.3]
+    np.testing.assert_array_equal(one["boundary"], [np.nan, np.nan, 100, 100, 200, 200])
+
+
+def test_curves_refuse_a_mixture():
+    frame = pd.DataFrame(curve_rows() + curve_rows(cue="no"))
+    assert len(results.curves(frame, cue="no")) == 6
+    with pytest.raises(UserError, match="several points of lt_gate, seed 0, batch 50, task 'a'"):
+        results.curves(frame)
 
 
 MATRICES = {  # by method, cue, seed

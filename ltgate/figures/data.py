@@ -13,8 +13,8 @@ def tasks_and_frames(frame: pd.DataFrame) -> Figure:
     """Each task's images, and the drive of one image over time.
 
     One row a sample: ``task``; ``label``, its class; ``image``, an array [height, width] of bytes;
-    ``time_ms`` and ``drive``, arrays [T]: the start of each step and the factor on the pixels'
-    current. The first five samples of a task and the first one's drive are drawn.
+    ``time_ms`` and ``drive``, arrays [T]: the start of each step and the factor (no unit) on
+    the pixels' current. The first five samples of a task and the first one's drive are drawn.
     """
     tasks = list(frame["task"].unique())
     wide = {"width_ratios": [1] * 5 + [6]}
@@ -30,7 +30,7 @@ def tasks_and_frames(frame: pd.DataFrame) -> Figure:
         time_ms, drive = map(np.asarray, samples.iloc[0][["time_ms", "drive"]])
         steps = drive > 0
         row[5].vlines(time_ms[steps], 0, drive[steps], color=colour, linewidth=0.8)
-        row[5].set(title=f"{task}: {steps.sum()} steps with input", ylabel="drive (factor)")
-        row[5].set(xlim=(-0.02 * last_ms, 1.05 * last_ms), ylim=(0, 1.1 * max(1, drive.max())))
+        row[5].set(title=f"{task}: {steps.sum()} steps with input", ylabel="drive")
+        row[5].set(xlim=(-0.02 * last_ms, 1.08 * last_ms), ylim=(0, 1.1 * max(1, drive.max())))
     axes[-1, 5].set_xlabel("time from the start of the sample (ms)")
     return fig

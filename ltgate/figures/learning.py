@@ -36,18 +36,10 @@ def learning_curves(frame: pd.DataFrame) -> Figure:
             axis.fill_between(
                 over_seeds.index, over_seeds["min"], over_seeds["max"], color=colour, alpha=0.15
             )
-        for batch in frame["boundary"].dropna().unique():
-            axis.axvline(batch, color=style.DARK, linestyle=":")
+        for number, batch in enumerate(frame["boundary"].dropna().unique()):
+            label = None if number else "next task begins"
+            axis.axvline(batch, color=style.DARK, linestyle=":", label=label)
         axis.set(title=f"tested on the {task} task", ylabel="accuracy", ylim=(-0.03, 1.03))
-    for batch in frame["boundary"].dropna().unique():
-        axes[0, 0].annotate(
-            "next task",
-            (batch, 0.03),
-            xycoords=axes[0, 0].get_xaxis_transform(),
-            xytext=(3, 0),
-            textcoords="offset points",
-            color=style.DARK,
-        )
     axes[-1, 0].set_xlabel("training batch")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
     return fig
@@ -64,7 +56,8 @@ def r_heatmap(frame: pd.DataFrame) -> Figure:
     columns = min(len(methods), 5)
     rows = -(-len(methods) // columns)
     cell = 0.75 * len(tasks)
-    fig, axes = style.panels(rows, columns, 1.6 + (0.7 + cell) * columns - 1.2, (0.9 + cell) * rows)
+    width = min(1 + (0.7 + cell) * columns, 11)
+    fig, axes = style.panels(rows, columns, width, (0.9 + cell) * rows)
     for axis in axes.flat[len(methods) :]:
         axis.axis("off")
     for axis, name in zip(axes.flat, methods, strict=False):

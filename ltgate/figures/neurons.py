@@ -28,7 +28,7 @@ def membrane_traces(frame: pd.DataFrame) -> Figure:
             axis.plot(trace["time_ms"], trace["threshold"], color=style.DARK, dashes=(4, 3))
             spikes = trace.loc[trace["spike"] > 0, "time_ms"]
             axis.vlines(spikes, 1.08 * top, 1.2 * top, color=style.BLACK, linewidth=0.8)
-            axis.set_title(f"{task} task, {compartment} compartment ({len(spikes)} spikes)")
+            axis.set_title(f"{task} task, {compartment} compartment (spikes: {len(spikes)})")
         row[0].set_ylabel("membrane (a. u.)")
     for axis in axes[-1]:
         axis.set_xlabel("time (ms)")

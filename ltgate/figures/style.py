@@ -3,9 +3,9 @@
 import io
 import zlib
 
+import matplotlib.figure
 import matplotlib.style
 import numpy as np
-from matplotlib.figure import Figure
 
 # Okabe & Ito 2008, the eight colours (yellow darkened a little: it carries lines here).
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -28,7 +28,7 @@ METHODS = {
 SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, DARK)  # tasks, rates, anything else
 COMPARTMENTS = {"fast": VERMILION, "slow": BLUE}
 
-MAP = "cividis"  # made for colour-blind readers; even in lightness
+MAP = "Blues"  # one hue, from light to dark: read by anyone, and numbers on it stay legible
 
 RC = {
     "font.size": 9,
@@ -52,7 +52,7 @@ def context():
     return matplotlib.style.context(["default", RC])
 
 
-class _Shown(Figure):
+class Figure(matplotlib.figure.Figure):
     """A figure outside pyplot: no backend is touched, and a notebook shows it once."""
 
     def _repr_png_(self) -> bytes:
@@ -65,5 +65,5 @@ def panels(
     rows: int, columns: int, width: float, height: float, **options: object
 ) -> tuple[Figure, np.ndarray]:
     """Figure of ``width`` x ``height`` inches and axes ``[rows, columns]``; options of subplots."""
-    figure = _Shown(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
