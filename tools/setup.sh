@@ -90,7 +90,7 @@ make_environment() {
     exit 1
 }
 
-# Without an NVIDIA GPU, PyTorch's own index has a CPU build (0.2 GB to download, not 2.5). Only torch
+# Without an NVIDIA GPU: the CPU build from PyTorch's own index, if that can be reached. Only torch
 # itself is taken from there.
 install_cpu_torch() {
     local python=.venv/bin/python index=https://download.pytorch.org/whl/cpu torch
@@ -104,7 +104,7 @@ install_cpu_torch() {
         say "no NVIDIA GPU: taking the CPU build of torch"
         $python -m pip install $quiet --no-deps --index-url $index "torch==$torch+cpu" && return
     fi
-    say "no CPU build of torch within reach: taking the default one (5.6 GB on disk with CUDA)"
+    say "no CPU build of torch within reach: taking the default one (with CUDA, 5.3 GB on disk)"
 }
 
 [ -t 1 ] && quiet='' || quiet=--quiet
