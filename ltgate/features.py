@@ -1,17 +1,21 @@
 """Spike counts of a frozen network, computed once per network, images and presentation, and cached.
 
-The cache lies in ``data/features`` as one HDF5 file per combination, named by the fingerprints of
+What the readout sees of a layer is written ``conv3`` (every neuron) or ``conv1/4`` (counts summed
+over patches of 4 x 4 positions). The cache lies in ``data/features`` as one HDF5 file per combination, named by the fingerprints of
 what it was made from. It can be deleted at any time.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import h5py
 import numpy as np
+from torch import Tensor
 
 from ltgate import backends, paths
 from ltgate.data.store import TaskImages
 from ltgate.data.tasks import schedule
+from ltgate.errors import UserError
 from ltgate.files import atomic, lock
 from ltgate.network import Network
 from ltgate.progress import track
@@ -24,7 +28,7 @@ class Features:
     """Counts of N images.
 
     Attributes:
-        counts: Per wanted layer, spikes per neuron, unsigned integers [N, neurons].
+        counts: Per wanted view, spikes per neuron or patch, unsigned integers [N, values].
         spikes: Per layer up to the deepest wanted one, mean spikes per image.
         rates: Per layer, mean crossings per compartment, neuron and step, [C].
     """
@@ -34,42 +38,68 @@ class Features:
     rates: dict[str, np.ndarray]
 
 
+def split(view: str) -> tuple[str, int]:
+    """Layer and patch side of a view: ``conv1/4`` is (conv1, 4), ``conv3`` is (conv3, 1)."""
+    layer, _, side = view.partition("/")
+    return layer, int(side or 1)
+
+
+def size(network: Network, view: str) -> int:
+    """Number of values that a view has."""
+    name, side = split(view)
+    channels, height, width = network.layers[network.names.index(name)].out_shape
+    if height % side or width % side:
+        raise UserError(
+            f"readout_layers: {view!r} cuts {height} x {width} positions into patches of "
+            f"{side} x {side}; the side must divide both"
+        )
+    return channels * (height // side) * (width // side)
+
+
+def view_counts(counts: Tensor, view: str) -> Tensor:
+    """Spike counts [B, channels, height, width] as the view shows them, [B, values]."""
+    side = split(view)[1]
+    patches = counts.unflatten(3, (-1, side)).unflatten(2, (-1, side))
+    return patches.sum((3, 5)).flatten(1)
+
+
 def compute(
     network: Network,
     images: TaskImages,
-    layers: list[str],
+    views: list[str],
     presentation: str,
     backend: str = "auto",
     device: str = "cpu",
     limit: int = 0,
 ) -> Features:
-    """Counts of ``layers`` for all images (or the first ``limit``), from the cache if it has them."""
+    """Counts of ``views`` for all images (or the first ``limit``), from the cache if it has them."""
     number = min(limit, len(images)) if limit else len(images)
-    part = network.upto(max(layers, key=network.names.index))
+    part = network.upto(max((split(view)[0] for view in views), key=network.names.index))
     key = f"{part.fingerprint()}-{images.fingerprint}-{images.task.frame_rate_hz:g}Hz"
-    key += f"-{images.task.duration_ms:g}ms-{presentation}-{'+'.join(layers)}-{number}"
+    key += f"-{images.task.duration_ms:g}ms-{presentation}-{'+'.join(views)}-{number}".replace("/", "p")
     path = paths.data() / "features" / f"{key}.h5"
     if not path.exists():
         with lock(path.with_suffix(".lock")):
             if not path.exists():
-                made = _run(part, images, layers, presentation, backend, device, number)
+                made = _run(part, images, views, presentation, backend, device, number)
                 _write(path, made)
-    return _read(path, layers)
+    return _read(path, views)
 
 
 def _run(
     network: Network,
     images: TaskImages,
-    layers: list[str],
+    views: list[str],
     presentation: str,
     backend: str,
     device: str,
     number: int,
 ) -> Features:
     steps = schedule(images.task, presentation)
-    kind = np.uint8 if len(steps.drive) < 256 else np.uint16
-    sizes = {layer.name: layer.neurons for layer in network.layers}
-    counts = {name: np.empty((number, sizes[name]), kind) for name in layers}
+    counts = {
+        view: np.empty((number, size(network, view)), _smallest(len(steps), split(view)[1]))
+        for view in views
+    }
     spikes = dict.fromkeys(network.names, 0.0)
     rates = {name: np.zeros(network.dynamics.compartments) for name in network.names}
     starts = range(0, number, LARGE_BATCH)
@@ -80,27 +110,32 @@ def _run(
         )
         for layer in network.layers:
             name = layer.name
-            flat = activity.counts[name].flatten(1).cpu().numpy()
-            spikes[name] += float(flat.sum(dtype=np.int64)) / number
+            spikes[name] += float(activity.counts[name].sum()) / number
             crossed = activity.crossings[name].sum((0, 2)).cpu().numpy()
-            rates[name] += crossed / (number * layer.neurons * len(steps.drive))
-            if name in counts:
-                counts[name][rows] = flat
+            rates[name] += crossed / (number * layer.neurons * len(steps))
+        for view in views:
+            shown = view_counts(activity.counts[split(view)[0]], view)
+            counts[view][rows] = shown.cpu().numpy()
     return Features(counts, spikes, rates)
 
 
-def _write(path, made: Features) -> None:
+def _smallest(steps: int, side: int) -> type:
+    """The smallest unsigned type that holds the spikes of a patch."""
+    return np.min_scalar_type(steps * side * side).type
+
+
+def _write(path: Path, made: Features) -> None:
     with atomic(path) as temporary, h5py.File(temporary, "w") as file:
-        for name, values in made.counts.items():
-            file[f"counts/{name}"] = values
+        for view, values in made.counts.items():
+            file[f"counts/{view.replace('/', 'p')}"] = values
         for name, value in made.spikes.items():
             file[f"spikes/{name}"] = value
             file[f"rates/{name}"] = made.rates[name]
 
 
-def _read(path, layers: list[str]) -> Features:
+def _read(path: Path, views: list[str]) -> Features:
     with h5py.File(path, "r") as file:
-        counts = {name: file[f"counts/{name}"][:] for name in layers}
+        counts = {view: file[f"counts/{view.replace('/', 'p')}"][:] for view in views}
         spikes = {name: float(value[()]) for name, value in file["spikes"].items()}
         rates = {name: value[:] for name, value in file["rates"].items()}
     return Features(counts, spikes, rates)

@@ -194,7 +194,8 @@ class Params(_Model):
     readout_layers: list[str] = Field(
         ["conv3"],
         min_length=1,
-        description="layers the readout sees: conv1, ..., dense1, ...; dense = the last dense",
+        description="layers the readout sees: conv1, ..., dense1, ...; dense = the last dense; "
+        "conv1/4 = summed over patches of 4 x 4",
     )
     readout: Literal["delta", "delta_current", "rls"] = Field(
         "rls",
@@ -293,7 +294,13 @@ class Params(_Model):
                 f"{self.threshold_highest:g}"
             )
         layers = self.layers()
-        for layer in self.readout_layers:
+        for view in self.readout_layers:
+            layer, _, side = view.partition("/")
+            if "/" in view and not (layer.startswith("conv") and re.fullmatch("[1-9][0-9]?", side)):
+                raise ValueError(
+                    f"readout_layers = {_shown(self.readout_layers)}: {view!r} is no view; patches "
+                    "are written conv1/4 (side in positions)"
+                )
             if layer not in layers and not (layer == "dense" and self.hidden):
                 allowed = layers + (["dense"] if self.hidden else [])
                 raise ValueError(

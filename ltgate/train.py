@@ -98,7 +98,7 @@ def run(params: Params) -> None:
 
 def run_trial(trial: Trial) -> None:
     """Train, evaluate and write the trial's result rows; nothing is done twice."""
-    folder = paths.run(trial.params.name) / "results"
+    folder = paths.run(trial.params.name)
     if results.exists(folder, trial.key):
         return
     curves = train(trial)
@@ -114,7 +114,7 @@ def train(trial: Trial, positions: int | None = None) -> list[dict]:
     p = trial.params
     learner = trial.learner()
     rows: list[dict] = []
-    at = {"position": 0, "done": 0}
+    at = {"position": 0, "done": 0, "before": 0}
     last = sorted(trial.folder.glob("last-*.safetensors"))
     if last:
         tensors, plain = checkpoint.load(last[-1])
@@ -123,9 +123,12 @@ def train(trial: Trial, positions: int | None = None) -> list[dict]:
 
     for position in range(at["position"], positions or len(trial.tasks)):
         sources = [trial.open(index, "train") for index in learner.curriculum(position)]
-        done = at["done"] if position == at["position"] else 0
+        before = at["before"]
+        done = at["done"]
         if done == 0:
-            learner.begin_task(position, trial.open(0, "train") if position == 0 else sources[-1])
+            learner.begin_task(position, sources[-1])
+            task = trial.tasks[position].name
+            rows.append(_row(trial, "train", "class", before, task, "boundary", float(position)))
         total = p.epochs * sum(-(-len(source) // p.batch_size) for source in sources)
         points = set(np.linspace(0, total, p.curve_points + 1).round().astype(int)[1:])
         stream = _stream(trial, sources, position)
@@ -135,12 +138,14 @@ def train(trial: Trial, positions: int | None = None) -> list[dict]:
                 continue
             learner.learn(source, batch)
             if number in points:
-                rows += _validate(trial, learner, position, number)
+                rows += _validate(trial, learner, position, before + number)
             if number % p.checkpoint_every == 0 and number < total:
-                _save(trial, learner, rows, position, number)
+                at = {"position": position, "done": number, "before": before}
+                _save(trial, learner, rows, at)
         learner.end_task(position)
         _write(trial, f"task{position}", learner, {})
-        _save(trial, learner, rows, position + 1, 0)
+        at = {"position": position + 1, "done": 0, "before": before + total}
+        _save(trial, learner, rows, at)
     return rows
 
 
@@ -157,7 +162,8 @@ def evaluate(trial: Trial) -> list[dict]:
     state, _ = learner.state()
     size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     for metric, value in (("spikes_per_sample", np.mean(spikes)), ("state_bytes", size)):
-        rows.append(_row(trial, "test", "all", step, "all", metric, float(value)))
+        for scenario in ("class", "task"):
+            rows.append(_row(trial, "test", scenario, step, "all", metric, float(value)))
     return rows
 
 
@@ -175,12 +181,12 @@ def _stream(
             yield sources[index], next(flows[index])
 
 
-def _validate(trial: Trial, learner: Method, position: int, number: int) -> list[dict]:
+def _validate(trial: Trial, learner: Method, position: int, step: int) -> list[dict]:
     """Points of the learning curve: validation accuracy on every task met so far."""
     rows = []
     for index in range(position + 1):
         images = trial.open(index, "validation")
-        rows += _accuracies(trial, learner, images, position, number, "curve_accuracy")
+        rows += _accuracies(trial, learner, images, position, step, "curve_accuracy")
     return rows
 
 
@@ -198,12 +204,14 @@ def _accuracies(
     choices = {"class": known, "task": list(images.task.classes)}
     return [
         _row(trial, images.split, scenario, step, images.task.name, metric,
-             metrics.accuracy(scores.numpy(), images.labels, classes), position=seen)
+             metrics.accuracy(scores.numpy(), images.labels, classes))
         for scenario, classes in choices.items()
     ]
 
 
-def _row(trial: Trial, split, scenario, step, task, metric, value, position=None) -> dict:
+def _row(
+    trial: Trial, split: str, scenario: str, step: int, task: str, metric: str, value: float
+) -> dict:
     return {
         "config": trial.params.hash,
         "method": trial.method,
@@ -213,7 +221,6 @@ def _row(trial: Trial, split, scenario, step, task, metric, value, position=None
         "train_images": sum(len(trial.open(i, "train")) for i in range(len(trial.tasks))),
         "split": split,
         "scenario": scenario,
-        "position": step if position is None else position,
         "step": step,
         "task": task,
         "metric": metric,
@@ -226,8 +233,8 @@ def _write(trial: Trial, name: str, learner: Method, extra: dict) -> None:
     checkpoint.save(trial.folder / f"{name}.safetensors", tensors, {**plain, **extra})
 
 
-def _save(trial: Trial, learner: Method, rows: list[dict], position: int, done: int) -> None:
+def _save(trial: Trial, learner: Method, rows: list[dict], at: dict[str, int]) -> None:
     """The state from which a killed run goes on; older ones beyond the limit are removed."""
-    extra = {"rows": rows, "at": {"position": position, "done": done}}
-    _write(trial, f"last-{position:03d}-{done:07d}", learner, extra)
+    name = f"last-{at['position']:03d}-{at['done']:07d}"
+    _write(trial, name, learner, {"rows": rows, "at": at})
     checkpoint.keep(trial.folder, "last-*.safetensors", trial.params.keep_checkpoints)

@@ -193,14 +193,17 @@ class SpikingLearner:
         self.calibrate(images)
 
     def _learn_filters_on(self, images: TaskImages, pixels: np.ndarray) -> dict[str, Tensor]:
-        """One local update of all layers; the counts of the pass that led to it."""
+        """One local update of all layers; what the readout sees of the pass that led to it."""
         compartments = self.network.dynamics.compartments
         decay = np.full(compartments, self.params.trace_decay, np.float32)
         activity = self._forward(self.network, images, pixels, trace_decay=decay)
         for layer in self.network.layers:
             self._update(layer, activity)
         self._cache.clear()
-        return {name: counts.cpu() for name, counts in activity.counts.items()}
+        return {
+            view: features.view_counts(activity.counts[features.split(view)[0]].cpu(), view)
+            for view in self._read
+        }
 
     def _update(self, layer: Layer, activity: Activity) -> None:
         p = self.params
@@ -253,8 +256,7 @@ class SpikingLearner:
 
     def _new_readout(self) -> readout.Readout:
         p = self.params
-        sizes = {layer.name: layer.neurons for layer in self.network.layers}
-        inputs = 1 + sum(sizes[name] for name in self._read)
+        inputs = 1 + sum(features.size(self.network, view) for view in self._read)
         if p.readout == "rls":
             return readout.RecursiveLeastSquares.create(inputs, self.classes, p.ridge)
         current_only = p.readout == "delta_current"

@@ -1,0 +1,118 @@
+"""Tidy frames for the figures and tables, from tasks, learners and result rows."""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ltgate import neurons
+from ltgate.backends import portable
+from ltgate.data.store import open_task
+from ltgate.data.tasks import schedule
+from ltgate.methods.base import SpikingLearner
+from ltgate.params import Params
+from ltgate.train import Trial
+
+COMPARTMENTS = {"dual": ("fast", "slow"), "fast": ("fast",), "slow": ("slow",)}
+
+
+def samples(params: Params, number: int = 5) -> pd.DataFrame:
+    """The first training images of every task and when their frames come."""
+    rows = []
+    for task in params.tasks:
+        images = open_task(params, task, "train", params.seeds[0])
+        steps = schedule(task, params.presentation)
+        times = np.arange(len(steps)) * steps.dt_ms
+        shown = zip(images.images[:number], images.labels[:number])
+        for image, label in shown:
+            rows.append((task.name, int(label), image, times, steps.drive))
+    return pd.DataFrame(rows, columns=["task", "label", "image", "time_ms", "drive"])
+
+
+def splits(params: Params) -> pd.DataFrame:
+    """``table_data``: one row per task and split; test images are not opened here."""
+    rows = []
+    for task in params.tasks:
+        for split in ("train", "validation"):
+            images = open_task(params, task, split, params.seeds[0])
+            steps = schedule(task, params.presentation)
+            rows.append(
+                {
+                    "task": task.name,
+                    "split": split,
+                    "classes": " ".join(map(str, task.classes)),
+                    "images": len(images),
+                    "fewest_in_a_class": int(pd.Series(images.labels).value_counts().min()),
+                    "frame_rate_hz": task.frame_rate_hz,
+                    "duration_ms": task.duration_ms,
+                    "steps": len(steps),
+                    "dt_ms": steps.dt_ms,
+                    "pixel_mean": float(images.images[:].mean() / 256),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def membranes(learner: SpikingLearner, trial: Trial) -> pd.DataFrame:
+    """Both compartments of one first-layer neuron while it sees one image of every task.
+
+    The neuron is the one whose strongest compartment current is the median of those that have any,
+    so that it is neither silent nor saturated.
+    """
+    layer, dynamics = learner.network.layers[0], learner.network.dynamics
+    names = COMPARTMENTS[trial.params.compartments]
+    rows = []
+    for position, task in enumerate(trial.tasks):
+        image = trial.open(position, "train").images[:1]
+        steps = schedule(task, trial.params.presentation)
+        pixels = torch.from_numpy(image).float()[:, None] / 256
+        currents = portable.currents(layer, pixels.to(layer.weight.device)).cpu()[0]
+        strength = currents.amax(0)
+        chosen = strength == strength[strength > 0].median()
+        channel, row, column = chosen.nonzero()[0].tolist()
+        threshold = layer.threshold[:, channel].cpu()
+        trace = neurons.scan(
+            torch.from_numpy(steps.drive)[:, None] * currents[:, channel, row, column],
+            torch.zeros(dynamics.compartments),
+            decay=torch.from_numpy(dynamics.decay(steps.dt_ms)),
+            gain=torch.from_numpy(dynamics.gain(steps.charge_ms)),
+            threshold=threshold,
+            gate=layer.forward_gate[channel].cpu(),
+            output=dynamics.output,
+            reset=dynamics.reset,
+        )
+        for index, name in enumerate(names):
+            rows.append(
+                pd.DataFrame(
+                    {
+                        "task": task.name,
+                        "compartment": name,
+                        "time_ms": np.arange(len(steps)) * steps.dt_ms,
+                        "membrane": trace.membrane[:, index].numpy(),
+                        "threshold": float(threshold[min(index, len(threshold) - 1)]),
+                        "spike": trace.crossed[:, index].numpy(),
+                    }
+                )
+            )
+    return pd.concat(rows, ignore_index=True)
+
+
+def rates_and_gates(learner: SpikingLearner, trial: Trial, number: int = 256) -> pd.DataFrame:
+    """Crossings per neuron and step of each compartment, and gates, on validation images."""
+    names = COMPARTMENTS[trial.params.compartments]
+    gates = {layer.name: float(layer.gate.mean()) for layer in learner.network.layers}
+    rows = []
+    for position, task in enumerate(trial.tasks):
+        for layer, rates in learner.rates(trial.open(position, "validation"), number).items():
+            for index, name in enumerate(names):
+                share = gates[layer] if name == "fast" else 1 - gates[layer]
+                rows.append((layer, f"{task.name} task", name, rates[index], share))
+    return pd.DataFrame(rows, columns=["layer", "when", "compartment", "rate", "gate"])
+
+
+def r_entries(rows: pd.DataFrame, scenario: str = "class", cue: str = "yes") -> pd.DataFrame:
+    """Entries of R on the test images: method, seed, step, task, accuracy."""
+    chosen = rows[
+        (rows["metric"] == "accuracy") & (rows["scenario"] == scenario) & (rows["cue"] == cue)
+    ]
+    columns = ["method", "seed", "step", "task", "accuracy"]
+    return chosen.rename(columns={"value": "accuracy"})[columns].reset_index(drop=True)
