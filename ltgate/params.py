@@ -158,7 +158,7 @@ class Params(_Model):
     )
     threshold_lowest: float = Field(0.0039, gt=0, description="lower bound of calibration")
     threshold_highest: float = Field(256.0, gt=0, description="upper bound of calibration")
-    calibration_batches: int = Field(10, ge=1, description="batches per calibration iteration")
+    calibration_batches: int = Field(2, ge=1, description="batches per calibration iteration")
     calibration_iterations: int = Field(
         10, ge=0, description="most calibration iterations; 0 = none"
     )
@@ -204,7 +204,7 @@ class Params(_Model):
     readout_rate: float = Field(0.001, gt=0, description="learning rate of the delta rules")
     readout_l2: float = Field(0.0001, ge=0, description="weight decay of the delta rules")
     curve_points: int = Field(
-        10, ge=1, description="points of the learning curve per task, on validation images"
+        5, ge=1, description="points of the learning curve per task, on validation images"
     )
     ridge: float = Field(1.0, gt=0, description="ridge penalty of recursive least squares")
 

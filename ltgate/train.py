@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from ltgate import checkpoint, metrics, paths, results
@@ -165,6 +166,11 @@ def evaluate(trial: Trial) -> list[dict]:
         for scenario in ("class", "task"):
             rows.append(_row(trial, "test", scenario, step, "all", metric, float(value)))
     return rows
+
+
+def frame(rows: list[dict]) -> pd.DataFrame:
+    """Rows as the tidy frame that :func:`ltgate.results.load` gives."""
+    return pd.DataFrame(rows, columns=list(results.COLUMNS))
 
 
 def _stream(

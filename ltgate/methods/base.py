@@ -130,7 +130,7 @@ class SpikingLearner:
 
     def scores(self, images: TaskImages, number: int = 0) -> Tensor:
         """Readout's scores."""
-        weight = self.readout.state()["weight"]
+        weight = self.readout.weight
         made = self._features(images, number)
         return torch.cat(
             [
@@ -161,8 +161,7 @@ class SpikingLearner:
         for name in self.gates:
             self.gates[name].variance = tensors[f"gate.{name}"]
             self.vectors[name].vector = tensors[f"vector.{name}"]
-        for name in self.readout.state():
-            setattr(self.readout, name, tensors[f"readout.{name}"])
+        self.readout.load({k[8:]: v for k, v in tensors.items() if k.startswith("readout.")})
         self.generator.bit_generator.state = plain["generator"]
         self._cache.clear()
 
