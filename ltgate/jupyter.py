@@ -4,12 +4,11 @@ import contextlib
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import ltgate
-from ltgate import paths
+from ltgate import files, paths
 from ltgate.params import Params
 
 
@@ -19,23 +18,24 @@ def this_kernel(params: Params) -> Iterator[None]:
 
     Otherwise a kernel of that name in the user's home could run another Python.
     """
-    package_root = str(Path(ltgate.__file__).resolve().parent.parent)
-    search = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
-    variables = {"PYTHONPATH": search, "LTGATE_HOME": str(paths.root())}
-    variables["LTGATE_DATA_CACHE"] = str(paths.data())
-    variables["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else every kernel prints a debugger warning
+    folder = paths.run(params.name) / ".jupyter"
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    command += ["--log-level=CRITICAL"]  # its warnings are about the connection, not the work
+    with files.atomic(folder / "kernels" / "python3" / "kernel.json") as temporary:
+        spec = {"argv": command, "display_name": "Python 3", "language": "python"}
+        temporary.write_text(json.dumps(spec))
+    variables = {
+        "JUPYTER_PATH": _before(str(folder), "JUPYTER_PATH"),
+        "PYTHONPATH": _before(str(Path(ltgate.__file__).resolve().parent.parent), "PYTHONPATH"),
+        "LTGATE_HOME": str(paths.root()),
+        "LTGATE_DATA_CACHE": str(paths.data()),
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else every kernel prints a debugger warning
+    }
     if params.threads:
         for library in ("OMP", "MKL", "OPENBLAS"):
             variables[f"{library}_NUM_THREADS"] = str(params.threads)
-    with tempfile.TemporaryDirectory(prefix="ltgate-") as folder:
-        spec = Path(folder) / "kernels" / "python3"
-        spec.mkdir(parents=True)
-        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        text = json.dumps({"argv": command, "display_name": "Python 3", "language": "python"})
-        (spec / "kernel.json").write_text(text)
-        jupyter = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))
-        with environment(JUPYTER_PATH=jupyter, **variables):
-            yield
+    with environment(**variables):
+        yield
 
 
 @contextlib.contextmanager
@@ -51,3 +51,8 @@ def environment(**variables: str) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _before(folder: str, variable: str) -> str:
+    """``folder`` put before what the environment variable lists."""
+    return os.pathsep.join(filter(None, [folder, os.environ.get(variable)]))

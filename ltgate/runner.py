@@ -106,9 +106,9 @@ def _execute(params: Params, steps: list[Step]) -> None:
     if not any(step.reason for step in steps):
         print(f"{params.name}: nothing to do", flush=True)
         return
-    if earlier.get("learning_code") not in (None, learning_code()):
+    changed = earlier.get("learning_code") not in (None, learning_code())
+    if changed and _set_aside(folder, ["results", "checkpoints"]):
         print(f"the learning code has changed: older results now lie in {folder / 'previous'}")
-        _set_aside(folder, ["results", "checkpoints"])
     record = {
         "name": params.name,
         "hash": params.hash,
@@ -159,17 +159,18 @@ def _execute_step(params: Params, step: Step, record: Record, label: str) -> Non
         after = _snapshot(produced)
         written = [path for path, state in after.items() if before.get(path) != state]
         if entry["status"] == "done":
-            entry["megabytes"] = round(sum(after[path][1] for path in written) / 1e6, 3)
+            entry["megabytes"] = round(sum(after[path][1] for path in written) / 1e6, 6)
         _note_outputs(entry, written, params)
         provenance.write(record)
 
 
 def _run_notebook(step: Step, output: Path) -> None:
     import papermill
+    from nbclient.exceptions import DeadKernelError
 
     output.parent.mkdir(parents=True, exist_ok=True)
     # Names the notebook does not declare are passed on purpose (`plan`): no warning for them.
-    logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)
     try:
         papermill.execute_notebook(
             literal(step.notebook),
@@ -180,11 +181,13 @@ def _run_notebook(step: Step, output: Path) -> None:
         )
     except papermill.PapermillExecutionError as error:
         raise NotebookFailed(f"{step.name}: {_failure(error)}\n  see {output}") from None
-    except Exception as error:  # the kernel died or could not start
+    except DeadKernelError:
+        text = "its process died: killed, or out of memory"
+        raise NotebookFailed(f"{step.name}: {text}\n  see {output}") from None
+    except Exception as error:  # the kernel cannot start, or does not answer
         text = " ".join(str(error).split())
-        raise NotebookFailed(
-            f"{step.name}: {type(error).__name__}: {text}\n  see {output}"
-        ) from error
+        message = f"{step.name}: {type(error).__name__}: {text}\n  see {output}"
+        raise NotebookFailed(message) from error
 
 
 def _failure(error: Any) -> str:
@@ -192,7 +195,7 @@ def _failure(error: Any) -> str:
     trace = re.sub("\x1b\\[[0-9;]*[A-Za-z]", "", "\n".join(error.traceback))
     source = str(error.source).splitlines()
     line = re.search(r"Cell In\s?\[\d+\],? line:? ?(\d+)", trace)
-    where = f"cell {error.exec_count}"
+    where = f"cell In [{error.exec_count}]"
     if line and int(line[1]) <= len(source):
         where += f", line {line[1]}: {source[int(line[1]) - 1].strip()}"
     deeper = re.findall(r"^File (.+?:\d+)", trace, re.MULTILINE)
@@ -218,16 +221,19 @@ def _note_outputs(entry: Record, written: list[Path], params: Params) -> None:
     entry.update(outputs=sorted(outputs), made=sorted(made))
 
 
-def _set_aside(folder: Path, names: list[str]) -> None:
-    """Move files or folders of a run to its ``previous``, in place of what lies there."""
-    for name in names:
+def _set_aside(folder: Path, names: list[str]) -> list[str]:
+    """Move files or folders of a run to its ``previous``, in place of what lies there.
+
+    Returns those that were there.
+    """
+    found = [name for name in names if (folder / name).exists()]
+    for name in found:
         source, target = folder / name, folder / "previous" / name
-        if not source.exists():
-            continue
         if target.is_dir():
             shutil.rmtree(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(source, target)
+    return found
 
 
 def _snapshot(folders: tuple[Path, ...]) -> dict[Path, tuple[int, int]]:
