@@ -45,6 +45,8 @@ def ones_at(length, *steps):
         # frames that start between milliseconds: 0, 3.33, 6.67 and 0, 0.67, 1.33, 2, 2.67, 3.33
         (300.0, 10.0, "pulse", 1.0, ones_at(10, 0, 3, 6)),
         (1500.0, 4.0, "pulse", 1.0, [2, 1, 2, 1]),
+        # frame 1 starts at 2.9999999999999996 ms, by rounding only
+        (333.3333333333334, 9.0, "pulse", 1.0, ones_at(9, 0, 3, 6)),
         # 2.5 ms are 2 steps, but the frames at 2.0 and 2.25 ms keep their charge
         (4000.0, 2.5, "pulse", 1.0, [4, 4, 2]),
     ],

@@ -46,9 +46,9 @@ def read(path: str | Path) -> tuple[np.ndarray, str]:
             compressed = file.read(2) == _GZIP_MAGIC
             file.seek(0)
             if not compressed:
-                return _parse(file, path, least=size, most=size)
+                return _parse(file, path, most=size)
             with gzip.open(file) as stream:
-                return _parse(stream, path, least=0, most=_DEFLATE_MAX_RATIO * size)
+                return _parse(stream, path, most=_DEFLATE_MAX_RATIO * size)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except EOFError:
@@ -59,8 +59,8 @@ def read(path: str | Path) -> tuple[np.ndarray, str]:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
-def _parse(stream: BinaryIO, path: Path, least: int, most: int) -> tuple[np.ndarray, str]:
-    """Parse a stream that holds between ``least`` and ``most`` bytes."""
+def _parse(stream: BinaryIO, path: Path, most: int) -> tuple[np.ndarray, str]:
+    """Parse a stream that holds at most ``most`` bytes."""
     header = stream.read(4)
     if len(header) < 4 or header[:2] != b"\0\0":
         raise UserError(
@@ -81,8 +81,6 @@ def _parse(stream: BinaryIO, path: Path, least: int, most: int) -> tuple[np.ndar
         raise UserError(f"{path} is too large: {declared}; allowed are {MAX_BYTES}")
     if total > most:
         raise UserError(f"{path} is truncated: {declared}, the file holds at most {most}")
-    if total < least:  # known exactly for an uncompressed file only
-        raise UserError(f"{path} is too long: {declared}, the file holds {least}")
     data = np.empty(shape, np.uint8)
     _fill(stream, memoryview(data).cast("B") if data.size else memoryview(b""), path, declared)
     if stream.read(1):  # also makes gzip compare its checksum
