@@ -4,6 +4,7 @@ A notebook is run again when its source, the library, a parameter it is passed, 
 names or an earlier notebook's run has changed since its last success, or when an output is gone.
 """
 
+import ast
 import hashlib
 import json
 import re
@@ -184,11 +185,21 @@ def _cells(notebook: Path) -> list[dict[str, Any]]:
 
 
 def declared(notebook: Path) -> set[str]:
-    """Names in the notebook's parameters cell."""
-    import papermill
+    """Names that the notebook's parameters cell assigns.
 
-    _cells(notebook)
-    return set(papermill.inspect_notebook(literal(notebook)))
+    Read as Python: papermill's own inspection misses lines whose comment holds an equals sign, and
+    a name missed here would keep the notebook's value in place of the wanted one.
+    """
+    names = set()
+    for cell in _cells(notebook):
+        if "parameters" in cell["metadata"].get("tags", []):
+            try:
+                tree = ast.parse(cell["source"])
+            except SyntaxError as error:
+                raise UserError(f"{notebook}: parameters cell: {error}") from None
+            found = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
+            names |= {node.id for node in found if isinstance(node.ctx, ast.Store)}
+    return names
 
 
 def literal(path: Path) -> str:

@@ -199,7 +199,8 @@ def _failure(error: Any) -> str:
     if line and int(line[1]) <= len(source):
         where += f", line {line[1]}: {source[int(line[1]) - 1].strip()}"
     deeper = re.findall(r"^File (.+?:\d+)", trace, re.MULTILINE)
-    raised = f"\n  raised in {deeper[-1]}" if deeper else ""
+    ours = [place for place in deeper if "/ltgate/" in place] or deeper
+    raised = f"\n  raised in {ours[-1]}" if ours else ""
     return f"{error.ename}: {error.evalue}\n  in {where}{raised}"
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -267,7 +268,7 @@ def test_out_moves_runs_and_figures_but_not_data(
 
 
 def test_a_notebook_is_passed_what_it_declares_and_what_differs(three: World) -> None:
-    three.notebook("01_first", "name = 'smoke'\neta: float = 0.01  # rate\nseeds = [0]")
+    three.notebook("01_first", "name = 'smoke'\neta: float = 0.01  # a = b\nseeds = [0]")
     three.run(three.params(gamma=0.25), "--set", "ridge=2.5", "seeds=[3, 4]", "--only", "01")
     (_, passed), *_ = three.ran
     assert passed == {"name": "small", "eta": 0.01, "seeds": [3, 4], "gamma": 0.25, "ridge": 2.5}
@@ -327,6 +328,12 @@ def test_a_broken_notebook_is_refused(three: World, capsys) -> None:
     (three.folder / "notebooks" / "02_second.ipynb").write_text("{")
     assert three.run(three.params()) == 2
     assert "02_second.ipynb: not a readable notebook" in capsys.readouterr().err
+
+
+def test_a_parameters_cell_that_is_no_python_is_refused(three: World, capsys) -> None:
+    three.notebook("02_second", "eta = ")
+    assert three.run(three.params()) == 2
+    assert "02_second.ipynb: parameters cell: invalid syntax" in capsys.readouterr().err
 
 
 def test_no_notebooks_is_refused(world: World, capsys) -> None:
@@ -464,6 +471,22 @@ def test_clean_deletes_the_run_and_keeps_its_figures(three: World, capsys) -> No
     assert __main__.main(["clean", "small"]) == 2
     assert __main__.main(["clean", "../figures"]) == 2
     assert "there is no such run" in capsys.readouterr().err and figure.exists()
+
+
+def test_a_failure_names_the_last_line_of_the_library() -> None:
+    trace = [
+        "\x1b[0;31mCell In[5], line 2\x1b[0m\n      1 x = 1\n----> 2 train()",
+        "File \x1b[0;32m/home/me/ltgate/train.py:130\x1b[0m, in train()",
+        "File /home/me/ltgate/network.py:20, in Network.forward()",
+        "File /usr/lib/python3/torch/_ops.py:1350, in call()",
+    ]
+    error = SimpleNamespace(
+        exec_count=5, source="x = 1\ntrain()", ename="RuntimeError", evalue="no", traceback=trace
+    )
+    assert runner._failure(error) == (
+        "RuntimeError: no\n  in cell In [5], line 2: train()\n"
+        "  raised in /home/me/ltgate/network.py:20"
+    )
 
 
 # ---------------------------------------------------------------------------------- real kernels

@@ -1,0 +1,113 @@
+"""The notebooks as files: parameters, order of cells, size, kernel. nbval runs them."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import pytest
+
+from ltgate import paths
+from ltgate.params import Params, read
+
+LONGEST_CELL = 15
+NOTEBOOKS = sorted(paths.notebooks().glob("*.ipynb"))
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code_cells(path: Path) -> list[nbformat.NotebookNode]:
+    """Code cells, the one tagged 'parameters' first."""
+    cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    assert "parameters" in cells[0].metadata.get("tags", []), "the first code cell has the tag"
+    return cells
+
+
+def defaults(path: Path) -> dict[str, Any]:
+    """Names and values in the parameters cell, which holds plain assignments only."""
+    values = {}
+    for statement in ast.parse(code_cells(path)[0].source).body:
+        assert isinstance(statement, ast.Assign | ast.AnnAssign), ast.unparse(statement)
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        assert len(targets) == 1 and isinstance(targets[0], ast.Name), ast.unparse(statement)
+        values[targets[0].id] = ast.literal_eval(statement.value)
+    return values
+
+
+def test_the_notebooks_are_numbered_from_1_without_a_gap() -> None:
+    assert len(NOTEBOOKS) >= 3
+    assert [path.name[:3] for path in NOTEBOOKS] == [
+        f"{number:02d}_" for number in range(1, len(NOTEBOOKS) + 1)
+    ]
+
+
+@each_notebook
+def test_it_opens_with_the_smoke_parameters(path: Path) -> None:
+    smoke = Params.load(paths.params() / "smoke.yaml").model_dump()
+    declared = defaults(path)
+    assert declared == {name: smoke.get(name, "no such parameter") for name in declared}
+
+
+@each_notebook
+def test_by_itself_it_trains_what_the_other_notebooks_train(path: Path) -> None:
+    """Else the notebooks opened one after the other would not find each other's checkpoints."""
+    if any("train." in cell.source for cell in code_cells(path)):
+        needed = {n for n in read(paths.params() / "smoke.yaml") if n in Params.model_fields}
+        assert set(defaults(path)) >= needed
+        assert Params(**defaults(path)).hash == Params.load(paths.params() / "smoke.yaml").hash
+    else:
+        assert Params(**defaults(path)).source == "digits"
+
+
+@each_notebook
+def test_papermill_sees_every_parameter(path: Path) -> None:
+    assert set(papermill.inspect_notebook(str(path))) == set(defaults(path))
+
+
+@each_notebook
+def test_the_cell_after_the_parameters_validates_them(path: Path) -> None:
+    calls = [
+        ast.unparse(node)
+        for node in ast.walk(ast.parse(code_cells(path)[1].source))
+        if isinstance(node, ast.Call)
+    ]
+    assert {"from_namespace(globals())", "params.from_namespace(globals())"} & set(calls)
+
+
+@each_notebook
+def test_cells_are_short(path: Path) -> None:
+    for cell in code_cells(path)[1:]:
+        lines = [line for line in cell.source.splitlines() if line.strip()]
+        assert len(lines) <= LONGEST_CELL, cell.source
+
+
+@each_notebook
+def test_nothing_is_defined_in_it(path: Path) -> None:
+    """Functions and classes belong to the library."""
+    for cell in code_cells(path):
+        for node in ast.walk(ast.parse(cell.source)):
+            assert not isinstance(node, ast.FunctionDef | ast.ClassDef), cell.source
+
+
+@each_notebook
+def test_it_starts_with_a_title_and_explains_before_it_computes(path: Path) -> None:
+    first = nbformat.read(path, as_version=4).cells[0]
+    assert first.cell_type == "markdown" and first.source.startswith("# ")
+    assert len(first.source.splitlines()) > 1
+
+
+@each_notebook
+def test_the_kernel_is_the_common_one(path: Path) -> None:
+    assert nbformat.read(path, as_version=4).metadata.kernelspec.name == "python3"
+
+
+@each_notebook
+def test_it_is_committed_with_its_outputs_and_no_error(path: Path) -> None:
+    """nbval compares with what is there: a notebook without outputs would always pass."""
+    outputs = [output for cell in code_cells(path) for output in cell.outputs]
+    kinds = {output.output_type for output in outputs}
+    assert "error" not in kinds
+    assert any(output.output_type == "stream" for output in outputs)
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    for output in outputs:
+        assert output.get("name") != "stderr", output.get("text")
