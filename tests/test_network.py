@@ -1,0 +1,247 @@
+"""Weights on their grid, shapes, state, copies and fingerprints of networks."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ltgate.network import GRID, LARGEST, create, to_grid
+from ltgate.neurons import Dynamics
+
+
+def small(seed=0, **options):
+    arguments = {"channels": [2, 3], "strides": [1, 2], "hidden": [5]} | options
+    dynamics = arguments.pop("dynamics", Dynamics())
+    return create(
+        dynamics, generator=np.random.default_rng(seed), image_shape=(1, 6, 6), **arguments
+    )
+
+
+# the grid
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(-4, 4, width=32))
+def test_rounded_to_the_nearest_multiple_and_clipped(weight):
+    rounded = float(to_grid(torch.tensor(weight)))
+    assert (rounded * 1024).is_integer()
+    assert abs(rounded) < 2
+    nearest = min(max(weight, -2047 / 1024), 2047 / 1024)
+    assert abs(rounded - nearest) <= 0.5 / 1024
+    assert float(to_grid(torch.tensor(rounded))) == rounded
+
+
+def test_grid_by_hand():
+    weights = torch.tensor([0.0, 0.4, 0.6, -0.6, 1.4, 1e9, -1e9, 2047.9]) * GRID
+    expected = torch.tensor([0.0, 0.0, 1.0, -1.0, 1.0, 2047.0, -2047.0, 2047.0]) * GRID
+    assert torch.equal(to_grid(weights), expected)
+    assert LARGEST == 2 - 2**-10
+
+
+def shuffled_sums(terms, random):
+    """Float32 sums of ``terms`` one after the other, in 20 orders."""
+    return {
+        float(np.add.accumulate(random.permutation(terms), dtype=np.float32)[-1]) for _ in range(20)
+    }
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sums_on_the_grid_do_not_depend_on_their_order(seed):
+    random = np.random.default_rng(seed)
+    weights = torch.from_numpy(random.uniform(-3, 3, 3136).astype(np.float32))
+    pixels = (random.integers(0, 256, 3136) / 256).astype(np.float32)
+    gridded = to_grid(weights).numpy()
+    # A dense layer sees spikes, the first convolution bytes / 256 through 9 weights.
+    assert shuffled_sums(gridded, random) == {float(gridded.astype(np.float64).sum())}
+    nine = gridded[:9] * pixels[:9]
+    assert shuffled_sums(nine, random) == {float(nine.astype(np.float64).sum())}
+    assert len(shuffled_sums(weights.numpy(), random)) > 1  # off the grid it does
+
+
+def test_forward_values_are_rounded_and_learned_values_are_not():
+    network = small(gate=0.3, weight_scale=30.0)
+    for layer in network.layers:
+        assert torch.equal(layer.forward_weight, to_grid(layer.weight))
+        assert not torch.equal(layer.forward_weight, layer.weight)
+        assert layer.forward_weight.abs().max() < 2
+        assert layer.forward_gate.tolist() == [38 / 128] * len(layer.gate)  # .3 x 128 = 38.4
+        layer.gate = torch.linspace(-1, 2, len(layer.gate))
+        assert layer.forward_gate.min() == 0 and layer.forward_gate.max() == 1
+
+
+# creation
+
+
+@pytest.mark.parametrize("output", ["or", "blend"])
+def test_published_network(output):
+    network = create(
+        Dynamics(output=output), [16, 32, 64], [1, 2, 2], [256], np.random.default_rng(0)
+    )
+    assert network.names == ["conv1", "conv2", "conv3", "dense1"]
+    assert [layer.in_shape for layer in network.layers] == [
+        (1, 28, 28),
+        (16, 28, 28),
+        (32, 14, 14),
+        (64, 7, 7),
+    ]
+    assert [layer.out_shape for layer in network.layers] == [
+        (16, 28, 28),
+        (32, 14, 14),
+        (64, 7, 7),
+        (256, 1, 1),
+    ]
+    assert [tuple(layer.weight.shape) for layer in network.layers] == [
+        (2, 16, 1, 3, 3),
+        (2, 32, 16, 3, 3),
+        (2, 64, 32, 3, 3),
+        (2, 256, 3136),
+    ]
+    assert [layer.neurons for layer in network.layers] == [12544, 6272, 3136, 256]
+    assert [layer.is_conv for layer in network.layers] == [True, True, True, False]
+    rows = 1 if output == "blend" else 2
+    for layer in network.layers:
+        assert layer.threshold.shape == (rows, layer.out_shape[0])
+        assert layer.gate.shape == layer.out_shape[:1]
+        assert (layer.threshold == 0.5).all() and (layer.gate == 0.5).all()
+
+
+def test_weights_fill_the_usual_bound():
+    network = create(Dynamics(), [16, 32], [1, 2], [64], np.random.default_rng(0), weight_scale=0.5)
+    for layer, fan_in in zip(network.layers, (9, 144, 6272), strict=True):
+        bound = 0.5 / fan_in**0.5
+        assert 0.9 * bound < layer.weight.abs().max() <= bound
+        assert layer.weight.mean().abs() < 0.15 * bound
+        assert layer.weight.dtype == torch.float32
+        assert not torch.equal(layer.weight[0], layer.weight[1])  # each compartment has its own
+    assert max(layer.weight.abs().max() for layer in small(weight_scale=50.0).layers) < 2
+
+
+def test_seed_decides_the_weights():
+    assert small(1).fingerprint() == small(1).fingerprint() != small(2).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("channels", "strides", "hidden", "names", "last"),
+    [
+        ([4], [3], [], ["conv1"], (4, 2, 2)),
+        ([1, 2], [2, 2], [3, 7], ["conv1", "conv2", "dense1", "dense2"], (7, 1, 1)),
+        ([1, 1], [1, 1], [], ["conv1", "conv2"], (1, 6, 6)),
+    ],
+)
+def test_other_depths_widths_and_strides(channels, strides, hidden, names, last):
+    network = small(channels=channels, strides=strides, hidden=hidden)
+    assert network.names == names
+    assert network.layers[-1].out_shape == last
+    for before, after in zip(network.layers, network.layers[1:], strict=False):
+        assert after.in_shape == before.out_shape
+
+
+def test_one_compartment_has_one_weight_set_and_one_threshold():
+    for layer in small(dynamics=Dynamics((5.0,))).layers:
+        assert layer.weight.shape[0] == layer.threshold.shape[0] == 1
+
+
+def test_as_many_strides_as_channels():
+    with pytest.raises(ValueError, match="zip"):
+        small(channels=[2, 3], strides=[1])
+
+
+# state, copies, fingerprints
+
+
+def test_state_names_every_tensor():
+    network = small()
+    state = network.state()
+    assert list(state) == [
+        f"{layer}.{field}"
+        for layer in ("conv1", "conv2", "dense1")
+        for field in ("weight", "threshold", "gate")
+    ]
+    assert torch.equal(state["conv2.threshold"], network.layers[1].threshold)
+
+
+def test_load_takes_over_every_tensor():
+    one, other = small(1), small(2)
+    for layer in one.layers:
+        layer.threshold = torch.rand_like(layer.threshold)
+        layer.gate = torch.rand_like(layer.gate)
+    other.load({name: tensor.clone() for name, tensor in one.state().items()})
+    assert other.fingerprint() == one.fingerprint()
+    for name, tensor in one.state().items():
+        assert torch.equal(other.state()[name], tensor)
+
+
+@pytest.mark.parametrize("name", list(small().state()))
+def test_load_rejects_another_shape(name):
+    network = small()
+    state = network.state()
+    state[name] = torch.zeros(*state[name].shape, 1)
+    with pytest.raises(ValueError, match=rf"{name} has shape \(.*, 1\), the network needs \("):
+        network.load(state)
+
+
+def test_a_clone_is_independent():
+    network = small()
+    clone = network.clone()
+    before = network.fingerprint()
+    assert clone.fingerprint() == before
+    for layer in clone.layers:
+        layer.weight += 1
+        layer.threshold *= 2
+        layer.gate *= 0.5
+    assert network.fingerprint() == before != clone.fingerprint()
+
+
+def test_upto_shares_its_layers():
+    network = small()
+    part = network.upto("conv2")
+    assert part.names == ["conv1", "conv2"]
+    assert part.dynamics == network.dynamics
+    before = part.fingerprint()
+    network.layers[0].threshold *= 2
+    assert part.fingerprint() != before
+
+
+@pytest.mark.parametrize("name", list(small().state()))
+def test_fingerprint_changes_with_each_tensor(name):
+    network = small()
+    before = network.fingerprint()
+    tensor = network.state()[name]
+    tensor.view(-1)[-1] += 1 / 64
+    assert network.fingerprint() != before
+    tensor.view(-1)[-1] -= 1 / 64
+    assert network.fingerprint() == before
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Dynamics((5.0, 90.0)),
+        Dynamics(output="blend"),
+        Dynamics(current="normalised"),
+        Dynamics(reset="zero"),
+    ],
+)
+def test_fingerprint_changes_with_the_dynamics(other):
+    network = small()
+    before = network.fingerprint()
+    network.dynamics = other
+    assert network.fingerprint() != before
+
+
+def test_fingerprint_does_not_see_what_the_forward_pass_does_not():
+    network = small()
+    before = network.fingerprint()
+    layer = network.layers[0]
+    layer.weight = layer.forward_weight + 0.2 * GRID
+    assert network.fingerprint() == before
+    assert len(before) == 12 and int(before, 16) >= 0
+
+
+def test_fingerprint_tells_networks_of_equal_tensors_apart():
+    # 3x3 weights are the same whatever the stride, the spikes are not.
+    assert (
+        small(strides=[1, 2], hidden=[]).fingerprint()
+        != small(strides=[2, 1], hidden=[]).fingerprint()
+    )
