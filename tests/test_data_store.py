@@ -316,6 +316,12 @@ def test_no_changed_byte_of_a_file_goes_unseen(own, home):
     store._inspect(path, identity)
 
 
+def test_a_file_is_hashed_once_by_a_process(own, monkeypatch):
+    before = content(open_task(own, FAST, "train", 0))
+    monkeypatch.setattr(store, "_seal", None)
+    assert content(open_task(own, FAST, "train", 0)) == before
+
+
 def test_failed_build_leaves_nothing(own, home, monkeypatch):
     monkeypatch.setattr(store, "_seal", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
