@@ -76,7 +76,9 @@ def compute(
     number = min(limit, len(images)) if limit else len(images)
     part = network.upto(max((split(view)[0] for view in views), key=network.names.index))
     key = f"{part.fingerprint()}-{images.fingerprint}-{images.task.frame_rate_hz:g}Hz"
-    key += f"-{images.task.duration_ms:g}ms-{presentation}-{'+'.join(views)}-{number}".replace("/", "p")
+    key += f"-{images.task.duration_ms:g}ms-{presentation}-{'+'.join(views)}-{number}".replace(
+        "/", "p"
+    )
     path = paths.data() / "features" / f"{key}.h5"
     if not path.exists():
         with lock(path.with_suffix(".lock")):

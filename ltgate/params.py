@@ -148,13 +148,16 @@ class Params(_Model):
         "normalised", description="input current as it is, or scaled by 1 - exp(-dt/tau)"
     )
     reset: Literal["subtract", "zero"] = Field("subtract", description="membrane after a spike")
+    balanced: bool = Field(
+        True, description="initial filters without their mean and of unit length"
+    )
     weight_scale: float = Field(1.0, gt=0, description="factor on the initial weights")
     threshold: float = Field(0.5, gt=0, description="firing threshold before calibration")
     target_rate: float = Field(
         0.05, gt=0, lt=1, description="spikes per neuron and step that calibration aims at"
     )
     threshold_scope: Literal["layer", "compartment", "channel"] = Field(
-        "layer", description="what shares one calibrated threshold"
+        "channel", description="what shares one calibrated threshold"
     )
     threshold_lowest: float = Field(0.0039, gt=0, description="lower bound of calibration")
     threshold_highest: float = Field(256.0, gt=0, description="upper bound of calibration")
@@ -172,10 +175,14 @@ class Params(_Model):
     filters: Literal["random", "first", "always"] = Field(
         "first", description="filters stay random, learn before the first task's pass, or always"
     )
-    eta: float = Field(0.01, ge=0, description="learning rate of the Hebbian update")
+    eta_filters: float = Field(
+        1.0, gt=0, le=1, description="rate of competitive learning; 1 = mean of a filter's wins"
+    )
+    filter_passes: int = Field(12, ge=1, description="passes of competitive learning per layer")
+    eta: float = Field(0.01, ge=0, description="rate of the published Hebbian update")
     trace_decay: float = Field(0.8, ge=0, lt=1, description="presynaptic trace kept per step")
     hebbian_images: int = Field(
-        2000, ge=0, description="images of the first task per layer in the Hebbian pass; 0 = all"
+        400, ge=0, description="images of the first task that the filters learn from; 0 = all"
     )
     gate: Literal["select", "blend", "fixed"] = Field(
         "select", description="gate: hard, masks updates; soft, in the neuron; or fixed at gamma"
@@ -192,7 +199,7 @@ class Params(_Model):
     projector_rank: int = Field(20, ge=1, description="rank of the projector rankk")
     eta_v: float = Field(0.001, ge=0, description="learning rate of the projector's vectors")
     readout_layers: list[str] = Field(
-        ["conv3"],
+        ["conv1/4", "conv2/2", "conv3"],
         min_length=1,
         description="layers the readout sees: conv1, ..., dense1, ...; dense = the last dense; "
         "conv1/4 = summed over patches of 4 x 4",

@@ -180,8 +180,9 @@ def _stream(
     p = trial.params
     for epoch in range(p.epochs):
         order = np.random.default_rng([trial.seed, ORDER, position, epoch])
-        flows = [batches(s, p.batch_size, order.spawn(1)[0], p.workers, p.prefetch)
-                 for s in sources]
+        flows = [
+            batches(s, p.batch_size, order.spawn(1)[0], p.workers, p.prefetch) for s in sources
+        ]
         lengths = [-(-len(source) // p.batch_size) for source in sources]
         for index in order.permutation(np.repeat(np.arange(len(sources)), lengths)):
             yield sources[index], next(flows[index])
@@ -209,8 +210,15 @@ def _accuracies(
     known = [label for task in trial.tasks[: seen + 1] for label in task.classes]
     choices = {"class": known, "task": list(images.task.classes)}
     return [
-        _row(trial, images.split, scenario, step, images.task.name, metric,
-             metrics.accuracy(scores.numpy(), images.labels, classes))
+        _row(
+            trial,
+            images.split,
+            scenario,
+            step,
+            images.task.name,
+            metric,
+            metrics.accuracy(scores.numpy(), images.labels, classes),
+        )
         for scenario, classes in choices.items()
     ]
 

@@ -1,4 +1,4 @@
-"""Plain PyTorch, on any device: time folded into the batch, one convolution call per layer and chunk.
+"""Plain PyTorch, on any device: time folded into the batch, one convolution a layer and chunk.
 
 Images are cut into slices and time into chunks, so memory stays flat in T and in B. The first
 layer's current does not change while an image is shown: it is computed once per image.
@@ -12,7 +12,7 @@ from torch import Tensor
 from ltgate import neurons
 from ltgate.backends import Activity
 from ltgate.data.tasks import Schedule
-from ltgate.network import Layer, Network
+from ltgate.network import KERNEL, Layer, Network
 
 NAME = "portable"
 SLICE_IMAGES = 32
@@ -48,7 +48,7 @@ def correlate(layer: Layer, trace: Tensor, post: Tensor) -> Tensor:
     """
     if not layer.is_conv:
         return post.flatten(1).T @ trace.flatten(1)
-    shape = tuple(layer.weight.shape[1:])
+    shape = (post.shape[1], trace.shape[1], KERNEL, KERNEL)
     return torch.nn.grad.conv2d_weight(trace, shape, post, stride=layer.stride, padding=1)
 
 
@@ -98,8 +98,9 @@ def forward(
     raster: tuple[str, ...] = (),
 ) -> Activity:
     """See :func:`ltgate.backends.forward`; runs on the device of the network's weights."""
-    slices = [_slice(network, part, schedule, trace_decay, raster) for part in
-              images.split(SLICE_IMAGES)]
+    slices = [
+        _slice(network, part, schedule, trace_decay, raster) for part in images.split(SLICE_IMAGES)
+    ]
     activity = Activity(steps=len(schedule.drive))
     for name in network.names:
         activity.counts[name] = torch.cat([part.counts[name] for part in slices])

@@ -1,23 +1,41 @@
 """What every method offers to the continual loop, and the spiking learner that most of them are."""
 
+import hashlib
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ltgate import backends, features
+from ltgate import backends, checkpoint, features, paths
 from ltgate.backends import Activity
 from ltgate.data.store import Batch, TaskImages
 from ltgate.data.tasks import schedule
+from ltgate.files import lock
 from ltgate.network import Layer, Network
 from ltgate.network import create as create_network
 from ltgate.neurons import Dynamics
-from ltgate.params import Params
-from ltgate.plasticity import hebbian, homeostasis, readout
+from ltgate.params import Params, is_compute
+from ltgate.plasticity import competitive, hebbian, homeostasis, readout
 from ltgate.plasticity.gate import VarianceGate
-from ltgate.plasticity.projector import RankOne, Subspace
+from ltgate.plasticity.projector import RankOne
 from ltgate.progress import track
+
+# Parameters that filters and thresholds do not depend on: set to one value, or left out, where
+# trials are asked whether they share filters.
+_READOUT_ONLY = {"readout": "rls", "projector": "none", "seeds": [0]}
+_NOT_OF_FILTERS = {
+    name for name in Params.model_fields if is_compute(name) or name.startswith("readout_r")
+} | {
+    "tasks",
+    "readout_l2",
+    "ridge",
+    "epochs",
+    "curve_points",
+    "eta_v",
+    "test_images",
+    "validation_images",
+}
 
 
 class Method(Protocol):
@@ -85,6 +103,9 @@ class SpikingLearner:
             gate=p.gamma,
             weight_scale=p.weight_scale,
         )
+        if p.balanced:
+            for layer in self.network.layers:
+                layer.weight = p.weight_scale * competitive.balance(layer.weight)
         self.network.load({k: v.to(self.device) for k, v in self.network.state().items()})
         layers = self.network.layers
         self.gates = {layer.name: VarianceGate.create(layer.out_shape[0]) for layer in layers}
@@ -107,12 +128,9 @@ class SpikingLearner:
         return [position]
 
     def begin_task(self, position: int, images: TaskImages) -> None:
-        """On the first task thresholds are calibrated and, if wanted, the filters are learned."""
-        if position > 0:
-            return
-        self.calibrate(images)
-        if self.params.filters == "first":
-            self.learn_filters(images)
+        """On the first task the filters are learned, if wanted, and thresholds calibrated."""
+        if position == 0:
+            self._prepare_filters(images)
 
     def end_task(self, position: int) -> None:
         """Nothing to do."""
@@ -149,30 +167,70 @@ class SpikingLearner:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Network, gates, projector vectors, readout; the generator's state."""
-        tensors = {f"network.{k}": v for k, v in self.network.state().items()}
-        tensors |= {f"gate.{k}": v.variance for k, v in self.gates.items()}
-        tensors |= {f"vector.{k}": v.vector for k, v in self.vectors.items()}
+        tensors, plain = self._filters_state()
         tensors |= {f"readout.{k}": v for k, v in self.readout.state().items()}
-        return tensors, {"generator": self.generator.bit_generator.state}
+        return tensors, plain
 
     def load(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         """Continue from :meth:`state`."""
+        self._load_filters(tensors, plain)
+        self.readout.load({k[8:]: v for k, v in tensors.items() if k.startswith("readout.")})
+
+    def _filters_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = {f"network.{k}": v for k, v in self.network.state().items()}
+        tensors |= {f"gate.{k}": v.variance for k, v in self.gates.items()}
+        tensors |= {f"vector.{k}": v.vector for k, v in self.vectors.items()}
+        return tensors, {"generator": self.generator.bit_generator.state}
+
+    def _load_filters(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         self.network.load({k[8:]: v for k, v in tensors.items() if k.startswith("network.")})
         for name in self.gates:
             self.gates[name].variance = tensors[f"gate.{name}"]
             self.vectors[name].vector = tensors[f"vector.{name}"]
-        self.readout.load({k[8:]: v for k, v in tensors.items() if k.startswith("readout.")})
         self.generator.bit_generator.state = plain["generator"]
         self._cache.clear()
 
     # ---- filters
 
-    def calibrate(self, images: TaskImages) -> dict[str, float]:
-        """Thresholds to the target rate on the first training images of the first task."""
+    def _prepare_filters(self, images: TaskImages) -> None:
+        """:meth:`_make_filters`, once for all trials that need the same filters."""
+        values = self.params.with_(**_READOUT_ONLY).model_dump_json(exclude=_NOT_OF_FILTERS)
+        origin = (
+            f"{values}/{images.fingerprint}/{images.task!r}/{self.generator.bit_generator.state}"
+        )
+        name = hashlib.sha256(origin.encode()).hexdigest()[:16]
+        path = paths.data() / "features" / f"filters-{name}.safetensors"
+        with lock(path.with_suffix(".lock")):
+            if path.exists():
+                tensors, plain = checkpoint.load(path)
+                self._load_filters(tensors, plain)
+            else:
+                self._make_filters(images)
+                checkpoint.save(path, *self._filters_state())
+
+    def _make_filters(self, images: TaskImages) -> None:
+        """Layer by layer on the first task: learn the filters (if wanted), set the thresholds."""
+        p = self.params
+        number = min(p.hebbian_images or len(images), len(images))
+        for index, layer in enumerate(track(self._used.layers, label="filters and thresholds")):
+            if p.filters == "first":
+                inputs = self._inputs(index, images, images.images[:number])
+                layer.weight = competitive.learn(
+                    layer, inputs, p.eta_filters, p.filter_passes, self.generator
+                ).to(layer.weight)
+            activity = self._calibrate(layer, images)
+            if p.gate != "fixed" and self.network.dynamics.compartments == 2:
+                self._observe_gate(layer, activity, rate=1.0)
+                if p.output == "blend":  # the gate changed the neuron
+                    self._calibrate(layer, images)
+
+    def _calibrate(self, layer: Layer, images: TaskImages) -> Activity:
+        """Thresholds of one layer to the target rate on the first task's first images."""
         p = self.params
         shown = images.images[: p.calibration_batches * p.batch_size]
         return homeostasis.calibrate(
             self.network,
+            layer,
             lambda network: self._forward(network, images, shown),
             target=p.target_rate,
             scope=p.threshold_scope,
@@ -181,15 +239,23 @@ class SpikingLearner:
             bounds=(p.threshold_lowest, p.threshold_highest),
         )
 
-    def learn_filters(self, images: TaskImages) -> None:
-        """Local learning on the first ``hebbian_images`` of the first task, then calibration."""
-        p = self.params
-        total = min(p.hebbian_images, len(images)) if p.hebbian_images else len(images)
-        starts = range(0, total, p.batch_size)
-        for start in track(starts, label="local learning of the filters"):
-            self._learn_filters_on(images, images.images[start : start + p.batch_size])
-        self._cache.clear()
-        self.calibrate(images)
+    def _observe_gate(self, layer: Layer, activity: Activity, rate: float) -> None:
+        """Take a batch's activity into the running variances; set the layer's gates."""
+        gate = self.gates[layer.name]
+        positions = layer.out_shape[1] * layer.out_shape[2]
+        gate.observe(activity.crossings[layer.name], activity.steps, positions, rate)
+        layer.gate = gate.gamma(self.params.gate).to(layer.gate)
+
+    def _inputs(self, index: int, images: TaskImages, pixels: np.ndarray) -> Tensor:
+        """What layer ``index`` receives: pixel currents or spike counts [N, in, height, width]."""
+        if index == 0:
+            return torch.from_numpy(pixels).float()[:, None] / 256
+        before = self.network.layers[index - 1].name
+        parts = [
+            self._forward(self.network.upto(before), images, pixels[rows]).counts[before]
+            for rows in _slices(len(pixels), features.LARGE_BATCH)
+        ]
+        return torch.cat(parts).cpu()
 
     def _learn_filters_on(self, images: TaskImages, pixels: np.ndarray) -> dict[str, Tensor]:
         """One local update of all layers; what the readout sees of the pass that led to it."""
@@ -207,7 +273,7 @@ class SpikingLearner:
     def _update(self, layer: Layer, activity: Activity) -> None:
         p = self.params
         correlation = activity.updates[layer.name]
-        mask = self._gate(layer, activity)
+        mask = self._mask(layer, activity)
         vector = self.vectors[layer.name]
         if p.projector == "rank1":
             raw = correlation / (len(activity.counts[layer.name]) * activity.steps)
@@ -215,20 +281,12 @@ class SpikingLearner:
             vector.observe(raw.cpu(), p.eta_v)
         layer.weight = hebbian.update(layer.weight, correlation, p.eta, mask)
 
-    def _gate(self, layer: Layer, activity: Activity) -> Tensor | None:
-        """Masks [C, out] on the update; with output ``blend`` also the neuron's gamma."""
-        p = self.params
+    def _mask(self, layer: Layer, activity: Activity) -> Tensor | None:
+        """Masks [C, out] of the gate on the update of a layer."""
         if self.network.dynamics.compartments == 1:
             return None
-        gamma = torch.full((layer.out_shape[0],), p.gamma)
-        if p.gate != "fixed":
-            gate = self.gates[layer.name]
-            positions = layer.out_shape[1] * layer.out_shape[2]
-            gate.observe(
-                activity.crossings[layer.name], activity.steps, positions, p.variance_lambda
-            )
-            gamma = gate.gamma(p.gate)
-        layer.gate = gamma.to(layer.gate)
+        if self.params.gate != "fixed":
+            self._observe_gate(layer, activity, self.params.variance_lambda)
         return torch.stack([layer.gate, 1 - layer.gate])
 
     # ---- forward passes
@@ -247,6 +305,14 @@ class SpikingLearner:
                 self.network, images, self._read, p.presentation, p.backend, self.device, number
             )
         return self._cache[key]
+
+    @property
+    def _used(self) -> Network:
+        """The layers up to the deepest one that the readout sees; all, if filters always learn."""
+        if self.params.filters == "always":
+            return self.network
+        seen = [features.split(view)[0] for view in self._read]
+        return self.network.upto(max(seen, key=self.network.names.index))
 
     @property
     def _read(self) -> list[str]:

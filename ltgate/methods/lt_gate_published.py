@@ -12,6 +12,7 @@ class LTGatePublished(SpikingLearner):
     """
 
     preset: ClassVar[dict[str, Any]] = {
+        "balanced": False,
         "current": "raw",
         "output": "or",
         "reset": "subtract",

@@ -8,4 +8,9 @@ from ltgate.methods.base import SpikingLearner
 class Sequential(SpikingLearner):
     """The lower bound: a delta rule over all classes, one task after the other."""
 
-    preset: ClassVar[dict[str, Any]] = {"filters": "first", "projector": "none", "readout": "delta"}
+    preset: ClassVar[dict[str, Any]] = {
+        "filters": "first",
+        "projector": "none",
+        "readout": "delta",
+        "readout_rate": 1.0,
+    }

@@ -2,7 +2,7 @@ r"""Homeostasis: thresholds move until neurons fire at a target rate, on the fir
 
 A neuron that fires too often gets a higher threshold, one that fires too rarely a lower one. As the
 rate falls when theta rises, each threshold is found by bisection of log theta between two bounds,
-layer by layer from the input, until its rate is within the tolerance of the target.
+until its rate is within the tolerance of the target; layer by layer from the input.
 """
 
 from collections.abc import Callable
@@ -35,41 +35,40 @@ def rates(activity: Activity, layer: Layer, scope: str) -> Tensor:
 
 def calibrate(
     network: Network,
+    layer: Layer,
     show: Callable[[Network], Activity],
     target: float,
     scope: str = "layer",
     iterations: int = 10,
     tolerance: float = 0.1,
     bounds: tuple[float, float] = (LOWEST, HIGHEST),
-) -> dict[str, float]:
-    """Set all thresholds of ``network`` in place.
+) -> Activity:
+    """Set the thresholds of one layer in place; those of the layers before it must be set.
 
     Args:
-        network: Its thresholds are replaced.
+        network: The layer's network.
+        layer: Its thresholds are replaced.
         show: Runs a network on the calibration images.
         target: Wanted spikes per neuron and step.
         scope: What shares a threshold: ``layer``, ``compartment`` or ``channel``.
-        iterations: Most bisections per layer.
+        iterations: Most bisections.
         tolerance: Accepted relative distance from the target.
         bounds: Smallest and largest threshold.
 
     Returns:
-        The output rate reached in each layer, spikes per neuron and step.
+        The activity on the calibration images under the new thresholds.
     """
-    reached = {}
-    for layer in network.layers:
-        part = network.upto(layer.name)
-        low = torch.full_like(layer.threshold, bounds[0]).log()
-        high = torch.full_like(layer.threshold, bounds[1]).log()
-        for _ in range(iterations):
-            layer.threshold = ((low + high) / 2).exp()
-            activity = show(part)
-            rate = rates(activity, layer, scope).to(layer.threshold.device)
-            rate = rate.expand_as(layer.threshold)
-            if ((rate - target).abs() <= tolerance * target).all():
-                break
-            middle = layer.threshold.log()
-            low = torch.where(rate > target, middle, low)
-            high = torch.where(rate > target, high, middle)
-        reached[layer.name] = float(rates(activity, layer, "layer"))
-    return reached
+    part = network.upto(layer.name)
+    low = torch.full_like(layer.threshold, bounds[0]).log()
+    high = torch.full_like(layer.threshold, bounds[1]).log()
+    for _ in range(iterations):
+        layer.threshold = ((low + high) / 2).exp()
+        activity = show(part)
+        rate = rates(activity, layer, scope).to(layer.threshold.device)
+        rate = rate.expand_as(layer.threshold)
+        if ((rate - target).abs() <= tolerance * target).all():
+            break
+        middle = layer.threshold.log()
+        low = torch.where(rate > target, middle, low)
+        high = torch.where(rate > target, high, middle)
+    return activity

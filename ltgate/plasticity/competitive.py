@@ -1,0 +1,115 @@
+r"""Competitive Hebbian learning: at every position the most strongly driven filter learns.
+
+Lateral inhibition lets one of the C x out filters of a position win: the one with the largest
+summed current I_k = w_k . x, where x are the presynaptic spike counts of its patch (a trace that
+has not decayed). With x' the patch less its mean (feed-forward inhibition balances excitation)::
+
+    dw_k = sum over positions won of (I_k / |x'|^2) x',       w_k <- (w_k + eta dw_k) / |w_k + eta dw_k|
+
+Post times pre, gated by winning, at constant norm: Oja's bounded Hebbian rule under competition,
+whose fixed points are the centres of spherical k-means (compare Coates & Ng 2012; Diehl & Cook
+2015). A filter that never won in a pass is imprinted with a random patch, as a neuron that is never
+active lowers its threshold until it responds to something.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from ltgate.backends.portable import correlate
+from ltgate.network import KERNEL, LARGEST, Layer
+
+# Patches with less than this share of the mean variance are blank and teach nothing.
+BLANK = 1e-4
+
+
+def balance(weight: Tensor) -> Tensor:
+    """Filters [C, out, ...] with their mean taken off and brought to length 1."""
+    flat = weight.flatten(2)
+    flat = functional.normalize(flat - flat.mean(2, keepdim=True), dim=2)
+    return flat.reshape(weight.shape)
+
+
+def learn(
+    layer: Layer,
+    counts: Tensor,
+    rate: float,
+    passes: int,
+    generator: np.random.Generator,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Learn a layer's filters from the spike counts of its inputs.
+
+    Args:
+        layer: Gives the initial weights, which are imprinted with random patches first.
+        counts: Presynaptic spike counts (or pixels) [N, in, height, width].
+        rate: eta, relative to the mean step of a filter's wins; 1 takes the mean of the wins.
+        passes: Updates, each over all N images.
+        generator: Chooses the patches that are imprinted.
+        mask: Optional factors [C, out] on the rate (gates).
+
+    Returns:
+        Balanced weights of unit length, shaped like the layer's.
+    """
+    inputs = counts.float()
+    shape = layer.weight.shape
+    filters = shape[0] * shape[1]
+    size = layer.weight[0, 0].numel()
+    rates = torch.full((filters, 1), rate) if mask is None else rate * mask.reshape(-1, 1)
+    energy = _energy(layer, inputs, size)
+    seen = energy > BLANK * energy.mean()
+    weight = _imprint(layer, inputs, seen, filters, generator)
+    for _ in range(passes):
+        drive = _drive(layer, inputs, weight)
+        strength, winner = drive.max(1, keepdim=True)
+        active = (strength > 0) & seen
+        post = torch.zeros_like(drive)
+        post.scatter_(1, winner, torch.where(active, strength / energy.clamp_min(1e-30), 0.0))
+        step = correlate(layer, inputs, post).flatten(1)
+        step = functional.normalize(step - step.mean(1, keepdim=True), dim=1)
+        wins = torch.bincount(winner[active], minlength=filters)
+        weight = functional.normalize((1 - rates) * weight + rates * step, dim=1)
+        idle = (wins == 0).nonzero()[:, 0]
+        if len(idle):
+            weight[idle] = _imprint(layer, inputs, seen, len(idle), generator)
+    order = torch.from_numpy(generator.permutation(filters))
+    return weight[order].reshape(shape).clamp(-LARGEST, LARGEST)
+
+
+def _drive(layer: Layer, inputs: Tensor, weight: Tensor) -> Tensor:
+    """Summed currents of all filters, [N, C x out, height, width]."""
+    if not layer.is_conv:
+        return (inputs.flatten(1) @ weight.T)[:, :, None, None]
+    kernels = weight.reshape(-1, *layer.weight.shape[2:])
+    return functional.conv2d(inputs, kernels, stride=layer.stride, padding=1)
+
+
+def _energy(layer: Layer, inputs: Tensor, size: int) -> Tensor:
+    """|x'|^2 of every patch, [N, 1, height, width]."""
+    ones = torch.ones(1, size, device=inputs.device)
+    total = _drive(layer, inputs, ones)
+    return _drive(layer, inputs * inputs, ones) - total * total / size
+
+
+def _imprint(
+    layer: Layer, inputs: Tensor, seen: Tensor, number: int, generator: np.random.Generator
+) -> Tensor:
+    """``number`` random patches that are not blank, balanced, [number, size]."""
+    places = seen.nonzero()
+    chosen = places[torch.from_numpy(generator.integers(len(places), size=number))]
+    if layer.is_conv:
+        padded = functional.pad(inputs, (1, 1, 1, 1))
+        patches = [
+            padded[
+                image,
+                :,
+                layer.stride * row : layer.stride * row + KERNEL,
+                layer.stride * column : layer.stride * column + KERNEL,
+            ]
+            for image, _, row, column in chosen.tolist()
+        ]
+    else:
+        patches = [inputs[image] for image, *_ in chosen.tolist()]
+    flat = torch.stack(patches).flatten(1)
+    return functional.normalize(flat - flat.mean(1, keepdim=True), dim=1)
