@@ -1,8 +1,8 @@
 """Spike counts of a frozen network, computed once per network, images and presentation, and cached.
 
 What the readout sees of a layer is written ``conv3`` (every neuron) or ``conv1/4`` (counts summed
-over patches of 4 x 4 positions). The cache lies in ``data/features`` as one HDF5 file per combination, named by the fingerprints of
-what it was made from. It can be deleted at any time.
+over patches of 4 x 4 positions). The cache lies in ``data/features`` as one HDF5 file per
+combination, named by the fingerprints of what it was made from. It can be deleted at any time.
 """
 
 from dataclasses import dataclass
@@ -72,13 +72,12 @@ def compute(
     device: str = "cpu",
     limit: int = 0,
 ) -> Features:
-    """Counts of ``views`` for all images (or the first ``limit``), from the cache if it has them."""
+    """Counts of ``views`` for all images (or the first ``limit``), from the cache if there."""
     number = min(limit, len(images)) if limit else len(images)
     part = network.upto(max((split(view)[0] for view in views), key=network.names.index))
-    key = f"{part.fingerprint()}-{images.fingerprint}-{images.task.frame_rate_hz:g}Hz"
-    key += f"-{images.task.duration_ms:g}ms-{presentation}-{'+'.join(views)}-{number}".replace(
-        "/", "p"
-    )
+    timing = f"{images.task.frame_rate_hz:g}Hz-{images.task.duration_ms:g}ms-{presentation}"
+    seen = "+".join(views).replace("/", "p")
+    key = f"{part.fingerprint()}-{images.fingerprint}-{timing}-{seen}-{number}"
     path = paths.data() / "features" / f"{key}.h5"
     if not path.exists():
         with lock(path.with_suffix(".lock")):

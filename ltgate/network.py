@@ -1,12 +1,12 @@
 r"""The network: convolutions, dense layers and their state, as plain tensors.
 
 A layer holds one weight set per compartment, thresholds and gates. The forward pass uses the
-weights rounded to a grid of 2^-10 with |w| < 2 and gates rounded to k/128: with pixels byte/256 every
-float32 sum of currents is then exact, so spikes do not depend on the order of summation, hence not
-on backend, batch, thread count or machine. Learning keeps the full-precision copy.
+weights rounded to a grid of 2^-10 with |w| < 2 and gates rounded to k/128: with pixels byte/256
+every float32 sum of currents is then exact, so spikes do not depend on the order of summation,
+hence not on backend, batch, thread count or machine. Learning keeps the full-precision copy.
 
-Published configuration: 1 -> 16 -> 32 -> 64 channels, 3x3, strides 1, 2, 2, padding 1, no bias, then
-3136 -> 256 (configs/ltgate.yaml of the authors' code).
+Published configuration: 1 -> 16 -> 32 -> 64 channels, 3x3, strides 1, 2, 2, padding 1, no bias,
+then 3136 -> 256 (configs/ltgate.yaml of the authors' code).
 """
 
 import hashlib

@@ -13,13 +13,14 @@ def track(items: Iterable[Item], total: int | None = None, label: str = "") -> I
     """Iterate over ``items`` showing a bar with the rate and the time left.
 
     Text bars only, on standard error in a terminal and nothing when the output is a file. In a
-    notebook the bar lives in one display that is updated in place and cleared at the end, so a saved
-    notebook never keeps a bar that is stuck.
+    notebook the bar lives in one display that is updated in place and cleared at the end, so a
+    saved notebook never keeps a bar that is stuck.
     """
     if _in_notebook():
         yield from _notebook_bar(items, total, label)
     else:
-        yield from tqdm(items, total=total, desc=label, disable=not sys.stderr.isatty(), leave=False)
+        quiet = not sys.stderr.isatty()
+        yield from tqdm(items, total=total, desc=label, disable=quiet, leave=False)
 
 
 def _in_notebook() -> bool:

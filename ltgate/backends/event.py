@@ -14,23 +14,29 @@ All arithmetic is exact or done in the order of :func:`ltgate.neurons.step`. Wei
 units of the grid (int16 wherever no sum can leave its range), so currents are exact in any order.
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import numpy as np
 import torch
+from numba import njit
 from torch import Tensor
 
 from ltgate.backends import Activity
+from ltgate.backends.lanes import (
+    load16,
+    load32,
+    load64,
+    select,
+    splat16,
+    store,
+    to_bits,
+    to_float,
+    to_int,
+    trailing_zeros,
+)
 from ltgate.data.tasks import Schedule
 from ltgate.network import GRID, Layer, Network
-
-from numba import njit
-from ltgate.backends.lanes import (
-    load16, load32, load64, select, splat16, store, to_bits, to_float, to_int, trailing_zeros,
-)
 
 NAME = "event"
 BLOCK_STEPS = 256

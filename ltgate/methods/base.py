@@ -21,21 +21,10 @@ from ltgate.plasticity.gate import VarianceGate
 from ltgate.plasticity.projector import RankOne
 from ltgate.progress import track
 
-# Parameters that filters and thresholds do not depend on: set to one value, or left out, where
-# trials are asked whether they share filters.
-_READOUT_ONLY = {"readout": "rls", "projector": "none", "seeds": [0]}
-_NOT_OF_FILTERS = {
-    name for name in Params.model_fields if is_compute(name) or name.startswith("readout_r")
-} | {
-    "tasks",
-    "readout_l2",
-    "ridge",
-    "epochs",
-    "curve_points",
-    "eta_v",
-    "test_images",
-    "validation_images",
-}
+# Parameters that filters learned before the first task's pass do not depend on.
+_NOT_OF_FILTERS = {name for name in Params.model_fields if is_compute(name)}
+_NOT_OF_FILTERS |= {"readout", "readout_rate", "readout_l2", "ridge", "projector", "eta_v"}
+_NOT_OF_FILTERS |= {"tasks", "epochs", "curve_points", "validation_images", "test_images"}
 
 
 class Method(Protocol):
@@ -194,7 +183,7 @@ class SpikingLearner:
 
     def _prepare_filters(self, images: TaskImages) -> None:
         """:meth:`_make_filters`, once for all trials that need the same filters."""
-        values = self.params.with_(**_READOUT_ONLY).model_dump_json(exclude=_NOT_OF_FILTERS)
+        values = self.params.model_dump_json(exclude=_NOT_OF_FILTERS)
         origin = (
             f"{values}/{images.fingerprint}/{images.task!r}/{self.generator.bit_generator.state}"
         )

@@ -4,7 +4,8 @@ Lateral inhibition lets one of the C x out filters of a position win: the one wi
 summed current I_k = w_k . x, where x are the presynaptic spike counts of its patch (a trace that
 has not decayed). With x' the patch less its mean (feed-forward inhibition balances excitation)::
 
-    dw_k = sum over positions won of (I_k / |x'|^2) x',       w_k <- (w_k + eta dw_k) / |w_k + eta dw_k|
+    dw_k = sum over positions won of (I_k / |x'|^2) x'
+    w_k <- u / |u|,   u = (1 - eta) w_k + eta dw_k / |dw_k|
 
 Post times pre, gated by winning, at constant norm: Oja's bounded Hebbian rule under competition,
 whose fixed points are the centres of spherical k-means (compare Coates & Ng 2012; Diehl & Cook
