@@ -174,6 +174,15 @@ def test_a_missing_output_makes_its_notebook_run_again(three: World, gone: str) 
     assert three.names == []
 
 
+def test_a_result_found_and_kept_by_a_rerun_must_stay_too(three: World) -> None:
+    three.run(three.params())
+    three.notebook("02_second", "name = 'smoke'", "more = 1")
+    three.run(three.params())
+    (three.folder / "runs/small/results/02_second.csv").unlink()
+    three.run(three.params())
+    assert three.names == ["02_second", "03_third"]
+
+
 def test_a_checkpoint_may_go(three: World) -> None:
     three.run(three.params())
     (three.folder / "runs/small/checkpoints/02_second/last.bin").unlink()
@@ -504,7 +513,7 @@ report = dict(python=sys.executable, folder=os.getcwd(), data=str(paths.data()),
 
 
 def test_a_real_kernel_is_this_python_with_this_library_and_all_parameters(
-    world: World, monkeypatch: pytest.MonkeyPatch, capfd
+    world: World, monkeypatch: pytest.MonkeyPatch, capfd, caplog
 ) -> None:
     bogus = world.folder / "user" / "kernels" / "python3"
     bogus.mkdir(parents=True)
@@ -532,8 +541,8 @@ def test_a_real_kernel_is_this_python_with_this_library_and_all_parameters(
     }
     executed = nbformat.read(away / "runs/small/notebooks/01_first.ipynb", as_version=4)
     assert "injected-parameters" in executed.cells[2].metadata.tags
-    said = capfd.readouterr()
-    assert said.err == "", "no warnings of papermill or the kernel"
+    assert capfd.readouterr().err == "", "no warnings of the kernel"
+    assert [record for record in caplog.records if record.name == "papermill"] == []
 
 
 def test_a_real_failure_gives_the_error_its_line_and_the_notebook(world: World, capsys) -> None:
