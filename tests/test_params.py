@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -78,22 +79,16 @@ OUT_OF_RANGE = {
     "validation_images": [-1],
     "test_images": [-1],
     "validation_fraction": [0, 1, -0.1, 1.1],
-    "presentation": ["", "Frame", "frames"],
     "workers": [-1],
     "prefetch": [0, -1],
     "channels": [[], [0, 1, 1], [-1, 1, 1], [1.0, 1, 1], [16, 32]],
     "strides": [[], [0, 1, 1], [1, 2], [1, 2, 2, 2]],
     "hidden": [[0], [-1], [1.0]],
-    "compartments": ["", "both"],
     "tau_fast_ms": [0, -5, 100, 200],
     "tau_slow_ms": [0, -5, 5, 1],
-    "output": ["and"],
-    "current": ["normalized"],
-    "reset": ["none"],
     "weight_scale": [0, -1],
     "threshold": [0, -1],
     "target_rate": [0, 1, -0.1],
-    "threshold_scope": ["neuron"],
     "threshold_lowest": [0, -1, 256, 300],
     "threshold_highest": [0, -1, 0.001],
     "calibration_batches": [0],
@@ -101,34 +96,36 @@ OUT_OF_RANGE = {
     "calibration_tolerance": [0, -1],
     "epochs": [0, -1],
     "batch_size": [0, -1],
-    "filters": ["last"],
     "eta": [-0.01],
+    "eta_filters": [0, 1.1],
+    "filter_passes": [0],
     "trace_decay": [-0.1, 1, 1.1],
     "hebbian_images": [-1],
-    "gate": ["hard"],
     "gamma": [-0.1, 1.1],
     "variance_lambda": [0, 1.1, -1],
-    "projector": ["rank", "rank2"],
     "projector_rank": [0],
     "eta_v": [-1],
     "readout_layers": [[], ["conv4"], ["conv0"], ["dense2"], ["dense", "dense1"], ["conv"]],
-    "readout": ["sgd"],
     "readout_rate": [0, -1],
     "readout_l2": [-1],
     "ridge": [0, -1],
     "device": ["gpu", "cuda:", "cuda:x", ""],
-    "backend": ["cuda"],
     "threads": [-1],
     "chunk_images": [0],
     "keep_checkpoints": [0],
     "checkpoint_every": [0],
     "curve_points": [0],
 }
-ANY_OF_ITS_TYPE = {"control", "data_folder"}
+CHOICES = {
+    name: typing.get_args(field.annotation)
+    for name, field in FIELDS.items()
+    if typing.get_origin(field.annotation) is typing.Literal
+}
+SWITCHES = {name for name in FIELDS if type(FIELDS[name].get_default()) is bool}
 
 
 def test_every_field_has_impossible_values_below() -> None:
-    assert set(OUT_OF_RANGE) == set(FIELDS) - ANY_OF_ITS_TYPE
+    assert set(OUT_OF_RANGE) == set(FIELDS) - SWITCHES - set(CHOICES) - {"data_folder"}
 
 
 @pytest.mark.parametrize(
@@ -136,6 +133,16 @@ def test_every_field_has_impossible_values_below() -> None:
 )
 def test_impossible_values_are_refused_by_name(name: str, value: Any) -> None:
     assert name in refusal(**{name: value})
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_choice_that_is_not_offered_is_refused_with_those_that_are(name: str) -> None:
+    for wrong in ("", "no such choice", CHOICES[name][0].upper()):
+        assert (
+            refusal(**{name: wrong}) == f"{name} = {wrong!r}: must be {' | '.join(CHOICES[name])}"
+        )
+    for choice in CHOICES[name]:
+        assert getattr(Params(**{name: choice}), name) == choice
 
 
 @pytest.mark.parametrize(
@@ -214,7 +221,7 @@ def test_a_missing_value_of_a_task_is_named() -> None:
             "tau_fast_ms = 100: must be below tau_slow_ms = 100 when compartments is 'dual'",
         ),
         (
-            {"channels": [4, 4], "strides": [1, 1]},
+            {"channels": [4, 4], "strides": [1, 1], "readout_layers": ["conv3"]},
             "readout_layers = ['conv3']: no layer 'conv3' in this network; "
             "allowed: conv1, conv2, dense1, dense",
         ),
@@ -397,27 +404,15 @@ def test_the_hash_is_what_its_definition_gives() -> None:
 CHANGED = {
     "source": "mnist",
     "tasks": [task()],
-    "presentation": "hold",
     "channels": [1, 2, 3],
     "strides": [1, 1, 1],
     "hidden": [3],
-    "compartments": "fast",
-    "output": "blend",
-    "current": "raw",
-    "reset": "zero",
-    "threshold_scope": "channel",
-    "filters": "random",
-    "gate": "blend",
-    "projector": "rank1",
     "readout_layers": ["conv2"],
-    "readout": "delta",
     "name": "other",
     "seeds": [5],
     "methods": ["joint"],
-    "control": False,
     "data_folder": "/elsewhere",
     "device": "cpu",
-    "backend": "portable",
 }
 
 
@@ -426,6 +421,10 @@ def changed(name: str) -> Any:
     default = FIELDS[name].get_default()
     if name in CHANGED:
         return CHANGED[name]
+    if name in CHOICES:
+        return next(choice for choice in CHOICES[name] if choice != default)
+    if name in SWITCHES:
+        return not default
     return default + 1 if isinstance(default, int) else default / 2
 
 
