@@ -53,23 +53,21 @@ def splits(params: Params) -> pd.DataFrame:
 
 
 def membranes(learner: SpikingLearner, trial: Trial) -> pd.DataFrame:
-    """Both compartments of one first-layer neuron while it sees one image of every task.
+    """Both compartments of one first-layer neuron, shown one image at every task's frame rate.
 
-    The neuron is the one whose strongest compartment current is the median of those that have any,
-    so that it is neither silent nor saturated.
+    The image is the first task's first training image. The neuron is the median one, by its weaker
+    compartment's current, of those whose compartments are both driven.
     """
     layer, dynamics = learner.network.layers[0], learner.network.dynamics
-    names = COMPARTMENTS[trial.params.compartments]
-    rows = []
-    for position, task in enumerate(trial.tasks):
-        image = trial.open(position, "train").images[:1]
+    pixels = torch.from_numpy(trial.open(0, "train").images[:1]).float()[:, None] / 256
+    currents = portable.currents(layer, pixels.to(layer.weight.device)).cpu()[0]
+    weaker = currents.amin(0)
+    chosen = weaker == (weaker[weaker > 0].median() if (weaker > 0).any() else weaker.max())
+    channel, row, column = chosen.nonzero()[0].tolist()
+    threshold = layer.threshold[:, channel].cpu()
+    frames = []
+    for task in trial.tasks:
         steps = schedule(task, trial.params.presentation)
-        pixels = torch.from_numpy(image).float()[:, None] / 256
-        currents = portable.currents(layer, pixels.to(layer.weight.device)).cpu()[0]
-        strength = currents.amax(0)
-        chosen = strength == strength[strength > 0].median()
-        channel, row, column = chosen.nonzero()[0].tolist()
-        threshold = layer.threshold[:, channel].cpu()
         trace = neurons.scan(
             torch.from_numpy(steps.drive)[:, None] * currents[:, channel, row, column],
             torch.zeros(dynamics.compartments),
@@ -80,20 +78,17 @@ def membranes(learner: SpikingLearner, trial: Trial) -> pd.DataFrame:
             output=dynamics.output,
             reset=dynamics.reset,
         )
-        for index, name in enumerate(names):
-            rows.append(
-                pd.DataFrame(
-                    {
-                        "task": task.name,
-                        "compartment": name,
-                        "time_ms": np.arange(len(steps)) * steps.dt_ms,
-                        "membrane": trace.membrane[:, index].numpy(),
-                        "threshold": float(threshold[min(index, len(threshold) - 1)]),
-                        "spike": trace.crossed[:, index].numpy(),
-                    }
-                )
-            )
-    return pd.concat(rows, ignore_index=True)
+        for index, name in enumerate(COMPARTMENTS[trial.params.compartments]):
+            values = {
+                "task": task.name,
+                "compartment": name,
+                "time_ms": np.arange(len(steps)) * steps.dt_ms,
+                "membrane": trace.membrane[:, index].numpy(),
+                "threshold": float(threshold[min(index, len(threshold) - 1)]),
+                "spike": trace.crossed[:, index].numpy(),
+            }
+            frames.append(pd.DataFrame(values))
+    return pd.concat(frames, ignore_index=True)
 
 
 def rates_and_gates(learner: SpikingLearner, trial: Trial, number: int = 256) -> pd.DataFrame:
