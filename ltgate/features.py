@@ -21,6 +21,7 @@ from ltgate.network import Network
 from ltgate.progress import track
 
 LARGE_BATCH = 256
+_FORMAT = 1  # part of every file's name: raise it when counts change their meaning
 
 
 @dataclass
@@ -77,7 +78,7 @@ def compute(
     part = network.upto(max((split(view)[0] for view in views), key=network.names.index))
     timing = f"{images.task.frame_rate_hz:g}Hz-{images.task.duration_ms:g}ms-{presentation}"
     seen = "+".join(views).replace("/", "p")
-    key = f"{part.fingerprint()}-{images.fingerprint}-{timing}-{seen}-{number}"
+    key = f"{part.fingerprint()}-{images.fingerprint}-{timing}-{seen}-{number}-v{_FORMAT}"
     path = paths.data() / "features" / f"{key}.h5"
     if not path.exists():
         with lock(path.with_suffix(".lock")):
