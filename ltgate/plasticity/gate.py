@@ -49,4 +49,5 @@ class VarianceGate:
         fast, slow = self.variance
         if reading == "select":
             return (fast <= slow).float()
-        return (slow / (fast + slow)).float()
+        total = fast + slow
+        return torch.where(total > 0, slow / total, 0.5).float()  # silent both: a tie
