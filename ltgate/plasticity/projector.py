@@ -67,7 +67,7 @@ class Subspace:
         remove = torch.eye(self.moment.shape[0]) - self.basis.T @ self.basis
         residual = remove @ self.moment @ remove
         values, vectors = torch.linalg.eigh(residual)
-        keep = vectors[:, -rank:][:, values[-rank:] > values[-1].clamp_min(0) * 1e-6]
+        keep = vectors[:, -rank:][:, values[-rank:] > 1e-5 * self.moment.trace()]  # above rounding
         basis = torch.cat([self.basis, keep.T])
         self.basis = torch.linalg.qr(basis.T).Q.T.contiguous()
         self.moment = torch.zeros_like(self.moment)
