@@ -120,8 +120,8 @@ def test_dual_blend_one_spike_resets_both():
 
 
 def test_blend_fires_without_input_when_inhibition_decays_first():
-    # -4, 4, b 0 | -1, 2, b .5 = theta: spike. One frame of 2 ms: -.25, 1, b .375, no spike. So pulses
-    # equal frames only while no compartment is above theta, whether or not the neuron fired.
+    # -4, 4, b 0 | -1, 2, b .5 = theta: spike. In one step of 2 ms: -.25, 1, b .375, no spike. So
+    # pulses equal frames only while no compartment is above theta, fired or not.
     blended = {"gate": torch.tensor(0.5), "output": "blend"}
     assert trace([[-4.0, 4.0], [0.0, 0.0]], [0.25, 0.5], [0.5], **blended)[2] == [0, 1]
     assert trace([[-4.0, 4.0], [0.0, 0.0]], [0.0625, 0.25], [0.5], **blended)[2] == [0, 0]

@@ -1,0 +1,191 @@
+"""Competitive learning of filters against the rule written with loops."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ltgate.network import create
+from ltgate.neurons import Dynamics
+from ltgate.plasticity.competitive import BLANK, balance, learn
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def layers(seed, stride=1, side=5, compartments=2, hidden=3):
+    """A convolution of one channel and a dense layer, [C, 2, 1, 3, 3] and [C, hidden, ...]."""
+    taus = (5.0, 100.0)[:compartments]
+    random = np.random.default_rng(seed)
+    made = create(Dynamics(taus), [2], [stride], [hidden], random, image_shape=(1, side, side))
+    return made.layers
+
+
+def counts(random, layer, number):
+    """Spike counts, [N, channels, height, width]; the first image is black."""
+    drawn = random.integers(0, 9, (number, *layer.in_shape)).astype(np.float32)
+    drawn[0] = 0
+    return torch.from_numpy(drawn)
+
+
+def patches(layer, inputs):
+    """Every patch that a filter sees, zero-padded, as vectors; image by image, row by row."""
+    if not layer.is_conv:
+        return [image.ravel().astype(np.float64) for image in inputs]
+    found = []
+    for image in inputs:
+        padded = np.pad(image, ((0, 0), (1, 1), (1, 1))).astype(np.float64)
+        for row in range(layer.out_shape[1]):
+            for column in range(layer.out_shape[2]):
+                top, left = layer.stride * row, layer.stride * column
+                found.append(padded[:, top : top + 3, left : left + 3].ravel())
+    return found
+
+
+def centred(vector):
+    return vector - vector.mean()
+
+
+def unit(vector):
+    length = np.linalg.norm(vector)
+    return vector / length if length > 1e-12 else 0 * vector
+
+
+# balance
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds)
+def test_balanced_filters_have_no_mean_and_unit_length(seed):
+    for layer in layers(seed):
+        found = balance(layer.weight)
+        assert found.shape == layer.weight.shape
+        for index in np.ndindex(*found.shape[:2]):
+            expected = unit(centred(layer.weight[index].numpy().ravel().astype(np.float64)))
+            np.testing.assert_allclose(found[index].flatten(), expected, atol=1e-5)
+
+
+# one pass
+
+
+def energy(patch):
+    return np.sum(centred(patch) ** 2)
+
+
+def one_pass(weight, seen, rates):
+    """The update of all filters by loops, and how often each won."""
+    step = np.zeros_like(weight)
+    wins = np.zeros(len(weight), int)
+    for patch in seen:
+        drive = [float(w @ patch) for w in weight]
+        winner = int(np.argmax(drive))
+        if drive[winner] > 0:
+            step[winner] += drive[winner] / energy(patch) * patch
+            wins[winner] += 1
+    together = zip(weight, step, rates, strict=True)
+    return np.array([unit((1 - r) * w + r * unit(centred(s))) for w, s, r in together]), wins
+
+
+class Patches:
+    """A generator that chooses the given patches, and leaves the order of the filters."""
+
+    def __init__(self, chosen):
+        self.chosen = list(chosen)
+
+    def integers(self, high, size):
+        taken, self.chosen = self.chosen[:size], self.chosen[size:]
+        assert len(taken) == size and max(taken) < high
+        return np.array(taken)
+
+    def permutation(self, count):
+        return np.arange(count)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=seeds,
+    kind=st.sampled_from([0, 1]),
+    stride=st.sampled_from([1, 2]),
+    compartments=st.sampled_from([1, 2]),
+    rate=st.sampled_from([0.1, 0.5, 1.0]),
+    masked=st.booleans(),
+)
+def test_a_pass_equals_the_loops(seed, kind, stride, compartments, rate, masked):
+    random = np.random.default_rng(seed)
+    layer = layers(seed, stride, compartments=compartments)[kind]
+    inputs = counts(random, layer, 9)
+    shape = layer.weight.shape
+    filters = shape[0] * shape[1]
+    rates = torch.from_numpy(random.uniform(0.2, 1, shape[:2])).float() if masked else None
+    every = patches(layer, inputs.numpy())
+    blank = BLANK * np.mean([energy(patch) for patch in every])
+    seen = [patch for patch in every if energy(patch) > blank]
+    assert len(seen) < len(every)
+    chosen = random.permutation(len(seen))[:filters]
+    start = np.array([unit(centred(seen[index])) for index in chosen])
+    factors = rate * (np.ones(filters) if rates is None else rates.numpy().ravel())
+    expected, wins = one_pass(start, seen, factors)
+    idle = wins == 0  # a filter that never won is imprinted anew, here with the first patch
+    expected[idle] = unit(centred(seen[0]))
+    generator = Patches([*chosen, *[0] * idle.sum()])
+    found = learn(layer, inputs, rate, 1, generator, rates)
+    assert found.shape == shape and generator.chosen == []
+    np.testing.assert_allclose(found.reshape(filters, -1), expected, atol=2e-4)
+
+
+# what comes out
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_filters_are_balanced_bounded_and_seeded(kind):
+    layer = layers(0)[kind]
+    inputs = counts(np.random.default_rng(0), layer, 6)
+    before = layer.weight.clone(), inputs.clone()
+    found = [learn(layer, inputs, 0.7, 3, np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+    assert torch.equal(layer.weight, before[0]) and torch.equal(inputs, before[1])
+    flat = found[0].flatten(2)
+    assert found[0].shape == layer.weight.shape
+    torch.testing.assert_close(flat.norm(dim=2), torch.ones(flat.shape[:2]), rtol=1e-5, atol=0)
+    assert flat.mean(2).abs().max() < 1e-6
+
+
+def test_finds_the_centres_of_well_parted_groups():
+    # Inputs near three directions, each of three filters imprinted with one: it finds the middle.
+    random = np.random.default_rng(0)
+    layer = layers(0, side=4, compartments=1)[1]
+    size = int(np.prod(layer.in_shape))
+    directions = np.zeros((3, size), np.float32)
+    for group in range(3):
+        directions[group, 10 * group : 10 * group + 10] = 8
+    inputs = directions[np.arange(60) % 3] + random.integers(0, 5, (60, size))
+    inputs = torch.from_numpy(inputs.astype(np.float32)).view(60, *layer.in_shape)
+    found = learn(layer, inputs, 1.0, 5, Patches([0, 1, 2]))[0]
+    middles = np.array([unit(centred(directions[group] + 2)) for group in range(3)])
+    likeness = found.numpy() @ middles.T
+    imprinted = np.array([unit(centred(p)) for p in inputs[:3].flatten(1).numpy()]) @ middles.T
+    assert (np.diag(likeness) > 0.99).all()
+    assert (np.diag(likeness) > np.diag(imprinted)).all()
+    assert np.abs(likeness - np.diag(np.diag(likeness))).max() < 0.6
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_every_pass_explains_the_inputs_better(kind):
+    # With eta = 1 a pass is one power iteration per filter: sum of cos^2 to the winner never falls
+    layer = layers(0)[kind]
+    inputs = counts(np.random.default_rng(0), layer, 40)
+    every = [unit(centred(p)) for p in patches(layer, inputs.numpy())]
+    explained = []
+    for passes in range(1, 7):
+        weight = learn(layer, inputs, 1.0, passes, np.random.default_rng(1))
+        likeness = np.array(every) @ weight.flatten(0, 1).flatten(1).numpy().T
+        explained.append(np.sum(likeness.max(1).clip(0) ** 2))
+    assert explained == sorted(explained)
+    assert explained[-1] > 1.02 * explained[0]
+
+
+def test_inputs_of_any_scale_give_the_same_filters():
+    layer = layers(0)[0]
+    inputs = counts(np.random.default_rng(0), layer, 6)
+    one, other = (learn(layer, x, 1.0, 3, np.random.default_rng(1)) for x in (inputs, 64 * inputs))
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-5)

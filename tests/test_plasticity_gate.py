@@ -1,0 +1,82 @@
+"""The variance gate against its formulas written with loops."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ltgate.plasticity.gate import START, VarianceGate
+
+
+def by_loops(batches, steps, positions, rate):
+    """var <- (1 - rate) var + rate Var_batch(crossings / (steps positions)), from 1e-4."""
+    _, compartments, channels = batches[0].shape
+    variance = [[1e-4] * channels for _ in range(compartments)]
+    for crossings in batches:
+        for c in range(compartments):
+            for k in range(channels):
+                activity = [image[c, k] / (steps * positions) for image in crossings]
+                mean = sum(activity) / len(activity)
+                spread = sum((x - mean) ** 2 for x in activity) / len(activity)
+                variance[c][k] = (1 - rate) * variance[c][k] + rate * spread
+    return variance
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    images=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    channels=st.integers(1, 3),
+    steps=st.integers(1, 20),
+    positions=st.integers(1, 9),
+    rate=st.sampled_from([0.001, 0.1, 1.0]),
+)
+def test_running_variance_equals_the_loops(seed, images, channels, steps, positions, rate):
+    random = np.random.default_rng(seed)
+    batches = [random.integers(0, steps * positions + 1, (b, 2, channels)) for b in images]
+    gate = VarianceGate.create(channels)
+    for crossings in batches:
+        gate.observe(torch.from_numpy(crossings), steps, positions, rate)
+    np.testing.assert_allclose(
+        gate.variance, by_loops(batches, steps, positions, rate), rtol=1e-9, atol=1e-15
+    )
+
+
+def test_running_variance_by_hand():
+    # two images, rates 0/8 and 4/8: mean 1/4, variance 1/16; .9 x 1e-4 + .1 / 16
+    gate = VarianceGate.create(1)
+    assert gate.variance.tolist() == [[START], [START]] == [[1e-4], [1e-4]]
+    gate.observe(torch.tensor([[[0], [3]], [[4], [3]]]), steps=4, positions=2, rate=0.1)
+    assert gate.variance.flatten().tolist() == pytest.approx([9e-5 + 0.1 / 16, 9e-5])
+
+
+variances = st.floats(1e-12, 1)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(variances, variances), min_size=1, max_size=5))
+def test_readings_equal_their_formulas(pairs):
+    gate = VarianceGate(torch.tensor(pairs, dtype=torch.float64).T)
+    hard, soft = gate.gamma("select"), gate.gamma("blend")
+    assert hard.dtype == soft.dtype == torch.float32
+    for (fast, slow), selected, blended in zip(pairs, hard, soft, strict=True):
+        assert selected == (1 if fast <= slow else 0)
+        assert float(blended) == pytest.approx(slow / (fast + slow), rel=1e-6)
+        assert 0 <= blended <= 1
+        if fast < 0.999 * slow:
+            assert blended > 0.5  # the quieter compartment is favoured, in both readings
+
+
+def test_a_tie_selects_fast_and_blends_evenly():
+    gate = VarianceGate.create(3)
+    assert gate.gamma("select").tolist() == [1, 1, 1]
+    assert gate.gamma("blend").tolist() == [0.5, 0.5, 0.5]
+
+
+def test_silent_compartments_are_a_tie_too():
+    gate = VarianceGate.create(2)
+    gate.observe(torch.zeros(4, 2, 2, dtype=torch.int64), steps=3, positions=1, rate=1.0)
+    assert gate.variance.tolist() == [[0, 0], [0, 0]]
+    assert gate.gamma("select").tolist() == [1, 1]
+    assert gate.gamma("blend").tolist() == [0.5, 0.5]

@@ -1,0 +1,211 @@
+"""The readouts against explicit loops and against the joint ridge solution."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ltgate.plasticity.readout import Delta, RecursiveLeastSquares, features
+
+seeds = st.integers(0, 2**32 - 1)
+
+# features
+
+
+def test_features_by_hand():
+    # (3, 4) has norm 5, (0, 0) stays, (2,) and (9,) become 1; then the bias
+    counts = [torch.tensor([[3, 4], [0, 0]], dtype=torch.int32), torch.tensor([[2], [9]])]
+    found = features(counts)
+    assert found.dtype == torch.float64
+    assert found.tolist() == [[0.6, 0.8, 1, 1], [0, 0, 1, 1]]
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds, st.lists(st.integers(1, 6), min_size=1, max_size=3), st.integers(1, 5))
+def test_features_equal_the_loops(seed, sizes, number):
+    random = np.random.default_rng(seed)
+    counts = [random.integers(0, 5, (number, size, 1, 1)) for size in sizes]
+    found = features([torch.from_numpy(c) for c in counts])
+    assert found.shape == (number, sum(sizes) + 1)
+    for image in range(number):
+        row = []
+        for layer in counts:
+            values = layer[image].ravel().tolist()
+            norm = math.sqrt(sum(v * v for v in values))
+            row += [v / norm if norm else 0.0 for v in values]
+        assert found[image].tolist() == pytest.approx([*row, 1.0], abs=1e-12)
+
+
+# delta rule
+
+
+def delta_by_loops(weight, x, labels, classes, rate, l2):
+    """W <- W - rate ((softmax(x W) - y)^T x / B + l2 W) over ``classes``, one number at a time."""
+    result = [row[:] for row in weight]
+    scores = [
+        {k: sum(row[f] * weight[f][k] for f in range(len(row))) for k in classes} for row in x
+    ]
+    for f in range(len(weight)):
+        for k in classes:
+            gradient = 0.0
+            for row, score, label in zip(x, scores, labels, strict=True):
+                largest = max(score.values())
+                total = sum(math.exp(s - largest) for s in score.values())
+                error = math.exp(score[k] - largest) / total - (label == k)
+                gradient += error * row[f]
+            result[f][k] = weight[f][k] - rate * (gradient / len(x) + l2 * weight[f][k])
+    return result
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds, st.integers(1, 6), st.integers(1, 5), st.booleans())
+def test_delta_equals_the_loops(seed, number, inputs, current_only):
+    random = np.random.default_rng(seed)
+    rate, l2, current = 0.5, 0.1, [4, 1, 3]
+    rule = Delta.create(inputs, 6, rate, l2, current_only)
+    assert rule.weight.shape == (inputs, 6) and rule.weight.abs().max() == 0
+    expected = rule.weight.tolist()
+    for _ in range(3):
+        x, labels = random.standard_normal((number, inputs)), random.choice(current, number)
+        rule.learn(torch.from_numpy(x), torch.from_numpy(labels), current)
+        classes = current if current_only else range(6)
+        expected = delta_by_loops(expected, x.tolist(), labels.tolist(), classes, rate, l2)
+        np.testing.assert_allclose(rule.weight, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("current_only", [True, False])
+def test_delta_current_touches_only_its_columns(current_only):
+    random = np.random.default_rng(0)
+    start = torch.from_numpy(random.standard_normal((4, 6)))
+    rule = Delta(start.clone(), 0.5, 0.1, current_only)
+    x = torch.from_numpy(random.standard_normal((5, 4)))
+    rule.learn(x, torch.tensor([1, 3, 3, 1, 3]), [1, 3])
+    touched = (rule.weight != start).any(0).tolist()
+    assert touched == [current_only is False or k in (1, 3) for k in range(6)]
+
+
+def test_delta_learns_what_can_be_learned():
+    x, labels = torch.eye(3, dtype=torch.float64), torch.tensor([2, 0, 1])
+    rule = Delta.create(3, 3, 1.0, 0.0)
+    for _ in range(50):
+        rule.learn(x, labels, [0, 1, 2])
+    assert (x @ rule.weight).argmax(1).tolist() == [2, 0, 1]
+
+
+# recursive least squares
+
+
+def ridge(x, labels, classes, penalty):
+    """(X^T X + penalty I)^-1 X^T Y, all rows at once."""
+    targets = np.eye(classes)[labels]
+    return np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ targets)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=seeds,
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8),
+    inputs=st.integers(1, 8),
+    block=st.integers(1, 40),
+    penalty=st.sampled_from([0.01, 1.0, 30.0]),
+)
+def test_recursive_least_squares_is_the_joint_ridge_solution(seed, sizes, inputs, block, penalty):
+    random = np.random.default_rng(seed)
+    total = sum(sizes)
+    x, labels = random.standard_normal((total, inputs)), random.integers(0, 4, total)
+    expected = ridge(x, labels, 4, penalty)
+    for order in (np.arange(total), random.permutation(total)):
+        rule = RecursiveLeastSquares.create(inputs, 4, penalty)
+        rule.block = block
+        for rows in np.split(order, np.cumsum(sizes)[:-1]):
+            rule.learn(torch.from_numpy(x[rows]), torch.from_numpy(labels[rows]), [0])
+        np.testing.assert_allclose(rule.weight, expected, rtol=1e-7, atol=1e-8)
+        state = rule.state()
+        np.testing.assert_allclose(state["gram"], x.T @ x + penalty * np.eye(inputs), atol=1e-10)
+        np.testing.assert_allclose(state["moment"], x.T @ np.eye(4)[labels], atol=1e-10)
+
+
+def test_one_batch_moves_the_weights_by_the_gain_times_the_error():
+    # the recursive form: K = P x^T (I + x P x^T)^-1, W <- W + K (y - x W), P <- P - K x P
+    random = np.random.default_rng(0)
+    rule, P, W = RecursiveLeastSquares.create(5, 3, 2.0), np.eye(5) / 2, np.zeros((5, 3))
+    for _ in range(6):
+        x, labels = random.standard_normal((4, 5)), random.integers(0, 3, 4)
+        gain = P @ x.T @ np.linalg.inv(np.eye(4) + x @ P @ x.T)
+        W = W + gain @ (np.eye(3)[labels] - x @ W)
+        P = P - gain @ x @ P
+        rule.learn(torch.from_numpy(x), torch.from_numpy(labels), [0, 1, 2])
+        np.testing.assert_allclose(rule.weight, W, rtol=1e-9, atol=1e-12)
+
+
+def test_sequential_tasks_equal_joint_training_even_for_fewer_rows_than_inputs():
+    random = np.random.default_rng(0)
+    x, labels = random.standard_normal((12, 30)), np.repeat([0, 1], 6)  # task 0 shows class 0 only
+    rule = RecursiveLeastSquares.create(30, 2, 0.1)
+    for position in range(2):
+        rows = slice(6 * position, 6 * position + 6)
+        rule.learn(torch.from_numpy(x[rows]), torch.from_numpy(labels[rows]), [position])
+        assert rule.weight.isfinite().all()  # also read between the tasks
+    np.testing.assert_allclose(rule.weight, ridge(x, labels, 2, 0.1), rtol=1e-8, atol=1e-9)
+
+
+def test_one_row_by_hand():
+    # ridge 2, x = 2, y = 1: A = 2 + 4, b = 2, W = 1/3
+    rule = RecursiveLeastSquares.create(1, 2, 2.0)
+    assert rule.weight.tolist() == [[0, 0]]
+    rule.learn(torch.tensor([[2.0]], dtype=torch.float64), torch.tensor([1]), [1])
+    assert rule.weight.flatten().tolist() == pytest.approx([0, 1 / 3])
+    assert rule.state()["gram"].tolist() == [[6]]
+    assert rule.state()["moment"].tolist() == [[0, 2]]
+
+
+def rows(number, inputs=2, seed=0):
+    random = np.random.default_rng(seed)
+    labels = torch.arange(number) % 2
+    return torch.from_numpy(random.standard_normal((number, inputs))), labels
+
+
+def test_rows_wait_for_a_full_block_and_are_taken_in_once():
+    rule = RecursiveLeastSquares.create(2, 2, 1.0)
+    rule.block = 5
+    x, labels = rows(4)
+    rule.learn(x, labels, [0, 1])
+    assert torch.equal(rule.gram, torch.eye(2, dtype=torch.float64))  # four rows of five
+    rule.learn(x[:1], labels[:1], [0, 1])
+    five = rule.gram.clone()
+    assert not torch.equal(five, torch.eye(2, dtype=torch.float64))
+    rule.learn(x, labels, [0, 1])
+    torch.testing.assert_close(rule.state()["gram"], five + x.T @ x)
+    nine = rule.gram.clone()
+    assert torch.equal(rule.state()["gram"], nine)
+
+
+def test_the_projector_closes_what_has_been_seen():
+    # An input seen 10,000 times: its answer stays when another class is asked for; others learn.
+    rule = RecursiveLeastSquares.create(3, 2, 1.0)
+    seen, unseen = torch.eye(3, dtype=torch.float64)[:2]
+    rule.learn(seen.expand(10000, 3), torch.zeros(10000, dtype=torch.int64), [0])
+    rule.learn(torch.stack([seen, unseen]), torch.tensor([1, 1]), [1])
+    assert (seen @ rule.weight).tolist() == pytest.approx([1, 0], abs=1e-3)
+    assert (unseen @ rule.weight).tolist() == pytest.approx([0, 0.5])
+
+
+@pytest.mark.parametrize(
+    "fresh",
+    [lambda: Delta.create(2, 2, 0.5, 0.1), lambda: RecursiveLeastSquares.create(2, 2, 1.0)],
+    ids=["delta", "rls"],
+)
+def test_goes_on_from_its_state(fresh):
+    rule, other = fresh(), fresh()
+    rule.learn(*rows(6), [0, 1])
+    other.learn(*rows(3, seed=1), [0, 1])  # forgotten by load, waiting rows too
+    other.load({name: tensor.clone() for name, tensor in rule.state().items()})
+    assert torch.equal(other.weight, rule.weight)
+    before = rule.weight.clone()
+    for one in (rule, other):
+        one.learn(*rows(5, seed=2), [0, 1])
+    assert torch.equal(other.weight, rule.weight)
+    assert not torch.equal(rule.weight, before)
