@@ -145,7 +145,7 @@ class Params(_Model):
         "or", description="spike of a neuron: either compartment's, or of the blended membranes"
     )
     current: Literal["raw", "normalised"] = Field(
-        "normalised", description="input current as it is, or scaled by 1 - exp(-dt/tau)"
+        "raw", description="input current as it is, or scaled by 1 - exp(-dt/tau)"
     )
     reset: Literal["subtract", "zero"] = Field("subtract", description="membrane after a spike")
     balanced: bool = Field(
@@ -213,7 +213,7 @@ class Params(_Model):
     curve_points: int = Field(
         5, ge=1, description="points of the learning curve per task, on validation images"
     )
-    ridge: float = Field(1.0, gt=0, description="ridge penalty of recursive least squares")
+    ridge: float = Field(0.1, gt=0, description="ridge penalty of recursive least squares")
 
     # compute
     device: Device = Field("auto", description="where to compute", json_schema_extra=_COMPUTE)

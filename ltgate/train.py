@@ -73,9 +73,9 @@ class Trial:
         return create(self.method, self.params, np.random.default_rng([self.seed, LEARNER]))
 
     def restore(self, file: str) -> Method:
-        """The learner as it was when ``file`` (in :attr:`folder`) was written."""
+        """The learner that answers as it did when the snapshot ``file`` was written."""
         learner = self.learner()
-        learner.load(*checkpoint.load(self.folder / file))
+        learner.load_snapshot(*checkpoint.load(self.folder / file))
         return learner
 
 
@@ -104,13 +104,14 @@ def run_trial(trial: Trial) -> None:
         return
     curves = train(trial)
     results.write(folder, trial.key, curves + evaluate(trial))
+    checkpoint.keep(trial.folder, "last-*.safetensors", 0)
 
 
 def train(trial: Trial, positions: int | None = None) -> list[dict]:
     """Learn the sequence (or its first ``positions`` tasks), from the last checkpoint if any.
 
-    Leaves ``task<i>.safetensors`` after every task and ``last-*.safetensors`` on the way. Returns
-    the validation rows.
+    Leaves a snapshot ``task<i>.safetensors`` after every task, and on the way the whole state as
+    ``last-*.safetensors``, which go when the trial has its result. Returns the validation rows.
     """
     p = trial.params
     learner = trial.learner()
@@ -144,7 +145,10 @@ def train(trial: Trial, positions: int | None = None) -> list[dict]:
                 at = {"position": position, "done": number, "before": before}
                 _save(trial, learner, rows, at)
         learner.end_task(position)
-        _write(trial, f"task{position}", learner, {})
+        tensors, plain = learner.snapshot()
+        size = sum(tensor.nbytes for tensor in learner.state()[0].values())
+        snapshot = trial.folder / f"task{position}.safetensors"
+        checkpoint.save(snapshot, tensors, {**plain, "state_bytes": size})
         at = {"position": position + 1, "done": 0, "before": before + total}
         _save(trial, learner, rows, at)
     return rows
@@ -160,9 +164,8 @@ def evaluate(trial: Trial) -> list[dict]:
             images = trial.open(position, "test")
             rows += _accuracies(trial, learner, images, step, step)
             spikes.append(sum(learner.spikes(images).values()))
-    state, _ = learner.state()
-    size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-    for metric, value in (("spikes_per_sample", np.mean(spikes)), ("state_bytes", size)):
+    _, plain = checkpoint.load(trial.folder / f"task{step}.safetensors")
+    for metric, value in (("spikes_per_sample", np.mean(spikes)), ("state_bytes", plain["state_bytes"])):
         for scenario in ("class", "task"):
             rows.append(_row(trial, "test", scenario, step, "all", metric, float(value)))
     return rows
@@ -242,13 +245,9 @@ def _row(
     }
 
 
-def _write(trial: Trial, name: str, learner: Method, extra: dict) -> None:
-    tensors, plain = learner.state()
-    checkpoint.save(trial.folder / f"{name}.safetensors", tensors, {**plain, **extra})
-
-
 def _save(trial: Trial, learner: Method, rows: list[dict], at: dict[str, int]) -> None:
     """The state from which a killed run goes on; older ones beyond the limit are removed."""
-    name = f"last-{at['position']:03d}-{at['done']:07d}"
-    _write(trial, name, learner, {"rows": rows, "at": at})
+    tensors, plain = learner.state()
+    path = trial.folder / f"last-{at['position']:03d}-{at['done']:07d}.safetensors"
+    checkpoint.save(path, tensors, {**plain, "rows": rows, "at": at})
     checkpoint.keep(trial.folder, "last-*.safetensors", trial.params.keep_checkpoints)

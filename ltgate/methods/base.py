@@ -63,6 +63,12 @@ class Method(Protocol):
     def load(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         """Continue from :meth:`state`."""
 
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What :meth:`scores` needs; smaller than the state where learning needs more."""
+
+    def load_snapshot(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
+        """Answer as at the time of :meth:`snapshot`, without learning on."""
+
 
 class SpikingLearner:
     """Filters that learn by local rules under a readout that learns from spike counts.
@@ -164,6 +170,16 @@ class SpikingLearner:
         """Continue from :meth:`state`."""
         self._load_filters(tensors, plain)
         self.readout.load({k[8:]: v for k, v in tensors.items() if k.startswith("readout.")})
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Filters and the readout's weights."""
+        tensors, plain = self._filters_state()
+        return {**tensors, "readout": self.readout.weight}, plain
+
+    def load_snapshot(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
+        """Filters and a readout that no longer learns."""
+        self._load_filters(tensors, plain)
+        self.readout = readout.Fixed(tensors["readout"])
 
     def _filters_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {f"network.{k}": v for k, v in self.network.state().items()}

@@ -48,6 +48,13 @@ def features(counts: list[Tensor]) -> Tensor:
 
 
 @dataclass
+class Fixed:
+    """Weights that answer and no longer learn."""
+
+    weight: Tensor
+
+
+@dataclass
 class Delta:
     """Delta rule on softmax scores. ``current_only`` limits it to the current task's classes."""
 
@@ -133,11 +140,20 @@ class RecursiveLeastSquares:
         self._weight = None
 
     def state(self) -> dict[str, Tensor]:
-        """A and b."""
+        """The lower triangle of A, row by row, and b."""
         self.settle()
-        return {"gram": self.gram, "moment": self.moment}
+        return {"gram": self.gram[_triangle(len(self.gram))], "moment": self.moment}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Continue from :meth:`state`."""
         self._waiting.clear()
-        self.gram, self.moment, self._weight = state["gram"], state["moment"], None
+        self._weight = None
+        self.moment = state["moment"]
+        self.gram = torch.zeros_like(self.gram)
+        self.gram[_triangle(len(self.gram))] = state["gram"]
+        self.gram += self.gram.tril(-1).T
+
+
+def _triangle(size: int) -> Tensor:
+    """Mask of the lower triangle of a matrix."""
+    return torch.ones(size, size, dtype=torch.bool).tril_()
