@@ -76,7 +76,7 @@ def compute(
     """Counts of ``views`` for all images (or the first ``limit``), from the cache if there."""
     number = min(limit, len(images)) if limit else len(images)
     part = network.upto(max((split(view)[0] for view in views), key=network.names.index))
-    timing = f"{images.task.frame_rate_hz:g}Hz-{images.task.duration_ms:g}ms-{presentation}"
+    timing = f"{images.task.frame_rate_hz}Hz-{images.task.duration_ms}ms-{presentation}"
     seen = "+".join(views).replace("/", "p")
     key = f"{part.fingerprint()}-{images.fingerprint}-{timing}-{seen}-{number}-v{_FORMAT}"
     path = paths.data() / "features" / f"{key}.h5"
