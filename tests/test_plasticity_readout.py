@@ -123,9 +123,8 @@ def test_recursive_least_squares_is_the_joint_ridge_solution(seed, sizes, inputs
         for rows in np.split(order, np.cumsum(sizes)[:-1]):
             rule.learn(torch.from_numpy(x[rows]), torch.from_numpy(labels[rows]), [0])
         np.testing.assert_allclose(rule.weight, expected, rtol=1e-7, atol=1e-8)
-        state = rule.state()
-        np.testing.assert_allclose(state["gram"], x.T @ x + penalty * np.eye(inputs), atol=1e-10)
-        np.testing.assert_allclose(state["moment"], x.T @ np.eye(4)[labels], atol=1e-10)
+        np.testing.assert_allclose(rule.gram, x.T @ x + penalty * np.eye(inputs), atol=1e-10)
+        np.testing.assert_allclose(rule.moment, x.T @ np.eye(4)[labels], atol=1e-10)
 
 
 def test_one_batch_moves_the_weights_by_the_gain_times_the_error():
@@ -158,8 +157,7 @@ def test_one_row_by_hand():
     assert rule.weight.tolist() == [[0, 0]]
     rule.learn(torch.tensor([[2.0]], dtype=torch.float64), torch.tensor([1]), [1])
     assert rule.weight.flatten().tolist() == pytest.approx([0, 1 / 3])
-    assert rule.state()["gram"].tolist() == [[6]]
-    assert rule.state()["moment"].tolist() == [[0, 2]]
+    assert rule.gram.tolist() == [[6]] and rule.moment.tolist() == [[0, 2]]
 
 
 def rows(number, inputs=2, seed=0):
@@ -178,9 +176,11 @@ def test_rows_wait_for_a_full_block_and_are_taken_in_once():
     five = rule.gram.clone()
     assert not torch.equal(five, torch.eye(2, dtype=torch.float64))
     rule.learn(x, labels, [0, 1])
-    torch.testing.assert_close(rule.state()["gram"], five + x.T @ x)
+    rule.state()
+    torch.testing.assert_close(rule.gram, five + x.T @ x)
     nine = rule.gram.clone()
-    assert torch.equal(rule.state()["gram"], nine)
+    rule.settle()
+    assert torch.equal(rule.gram, nine)
 
 
 def test_the_projector_closes_what_has_been_seen():
@@ -195,17 +195,27 @@ def test_the_projector_closes_what_has_been_seen():
 
 @pytest.mark.parametrize(
     "fresh",
-    [lambda: Delta.create(2, 2, 0.5, 0.1), lambda: RecursiveLeastSquares.create(2, 2, 1.0)],
+    [lambda: Delta.create(3, 2, 0.5, 0.1), lambda: RecursiveLeastSquares.create(3, 2, 1.0)],
     ids=["delta", "rls"],
 )
 def test_goes_on_from_its_state(fresh):
     rule, other = fresh(), fresh()
-    rule.learn(*rows(6), [0, 1])
-    other.learn(*rows(3, seed=1), [0, 1])  # forgotten by load, waiting rows too
+    rule.learn(*rows(6, 3), [0, 1])
+    other.learn(*rows(3, 3, seed=1), [0, 1])  # forgotten by load, waiting rows too
     other.load({name: tensor.clone() for name, tensor in rule.state().items()})
     assert torch.equal(other.weight, rule.weight)
     before = rule.weight.clone()
     for one in (rule, other):
-        one.learn(*rows(5, seed=2), [0, 1])
+        one.learn(*rows(5, 3, seed=2), [0, 1])
     assert torch.equal(other.weight, rule.weight)
     assert not torch.equal(rule.weight, before)
+
+
+def test_state_holds_half_of_the_symmetric_matrix():
+    rule = RecursiveLeastSquares.create(3, 2, 1.0)
+    rule.learn(*rows(9, 3), [0, 1])
+    assert rule.state()["gram"].shape == (6,)  # 3 x 4 / 2
+    other = RecursiveLeastSquares.create(3, 2, 1.0)
+    other.load(rule.state())
+    torch.testing.assert_close(other.gram, rule.gram, rtol=1e-14, atol=0)
+    assert torch.equal(other.gram, other.gram.T)
