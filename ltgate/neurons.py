@@ -172,5 +172,5 @@ def scan(currents: Tensor, membrane: Tensor, **options) -> Trace:
     for current in currents.unbind(0):
         steps.append(step(membrane, current, **options))
         membrane = steps[-1].membrane
-    membranes, crossed, spikes = (torch.stack(field) for field in zip(*steps))
+    membranes, crossed, spikes = (torch.stack(field) for field in zip(*steps, strict=True))
     return Trace(membranes, crossed, spikes, membrane)

@@ -100,8 +100,13 @@ def write(folder: str | Path, key: str, rows: Sequence[dict]) -> Path:
     return path
 
 
-def load(folder: str | Path) -> pd.DataFrame:
-    """All rows of the run folder ``folder``, keys in alphabetical order; no file, no rows."""
+def load(folder: str | Path, key: str = "") -> pd.DataFrame:
+    """All rows of the run folder ``folder``, or of one key; no file, no rows.
+
+    Keys come in alphabetical order.
+    """
+    if key:
+        return _read(_path(folder, key))
     files = sorted(
         path
         for path in (Path(folder) / "results").glob("*.csv")

@@ -114,6 +114,8 @@ def train(trial: Trial, positions: int | None = None) -> list[dict]:
     ``last-*.safetensors``, which go when the trial has its result. Returns the validation rows.
     """
     p = trial.params
+    if results.exists(paths.run(p.name), trial.key):
+        return _finished(trial, positions)
     learner = trial.learner()
     rows: list[dict] = []
     at = {"position": 0, "done": 0, "before": 0}
@@ -165,7 +167,10 @@ def evaluate(trial: Trial) -> list[dict]:
             rows += _accuracies(trial, learner, images, step, step)
             spikes.append(sum(learner.spikes(images).values()))
     _, plain = checkpoint.load(trial.folder / f"task{step}.safetensors")
-    for metric, value in (("spikes_per_sample", np.mean(spikes)), ("state_bytes", plain["state_bytes"])):
+    for metric, value in (
+        ("spikes_per_sample", np.mean(spikes)),
+        ("state_bytes", plain["state_bytes"]),
+    ):
         for scenario in ("class", "task"):
             rows.append(_row(trial, "test", scenario, step, "all", metric, float(value)))
     return rows
@@ -174,6 +179,17 @@ def evaluate(trial: Trial) -> list[dict]:
 def frame(rows: list[dict]) -> pd.DataFrame:
     """Rows as the tidy frame that :func:`ltgate.results.load` gives."""
     return pd.DataFrame(rows, columns=list(results.COLUMNS))
+
+
+def _finished(trial: Trial, positions: int | None) -> list[dict]:
+    """The rows that training left, of the first ``positions`` tasks."""
+    rows = results.load(paths.run(trial.params.name), trial.key)
+    rows = rows[rows["split"] != "test"]
+    if positions is not None:
+        later = rows[(rows["metric"] == "boundary") & (rows["value"] >= positions)]
+        rows = rows.drop(later.index)
+        rows = rows[rows["step"] <= later["step"].min()] if len(later) else rows
+    return rows.to_dict("records")
 
 
 def _stream(

@@ -22,7 +22,7 @@ def samples(params: Params, number: int = 5) -> pd.DataFrame:
         images = open_task(params, task, "train", params.seeds[0])
         steps = schedule(task, params.presentation)
         times = np.arange(len(steps)) * steps.dt_ms
-        shown = zip(images.images[:number], images.labels[:number])
+        shown = zip(images.images[:number], images.labels[:number], strict=True)
         for image, label in shown:
             rows.append((task.name, int(label), image, times, steps.drive))
     return pd.DataFrame(rows, columns=["task", "label", "image", "time_ms", "drive"])

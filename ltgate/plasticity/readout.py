@@ -7,9 +7,9 @@ a constant 1 (the bias).
 * ``delta_current``: the same, with the softmax and the update over the current task's classes only.
 * ``rls``: recursive least squares on one-hot targets (0/1). Each batch adds to the state
   A <- A + x^T x, b <- b + x^T y (A starts at ridge I) and W = A^-1 b; so one batch moves the
-  weights by A^-1 x^T (y - x W): P = A^-1 is the ``full`` projector, which shrinks to zero along what
-  has been seen. After any order of tasks W is the ridge solution of all data (compare orthogonal
-  weight modification, Zeng et al. 2019). A, not P, is kept: less work, no loss of symmetry.
+  weights by A^-1 x^T (y - x W): P = A^-1 is the ``full`` projector, which shrinks to zero along
+  what has been seen. After any order of tasks W is the ridge solution of all data (compare
+  orthogonal weight modification, Zeng et al. 2019). A, not P, is kept: less work, no loss of symmetry.
   Neither local nor on-chip, and its state can be larger than the training set.
 """
 
