@@ -8,6 +8,8 @@ Adding one is one file and one entry in ``BACKENDS``.
 """
 
 from dataclasses import dataclass, field
+from importlib import import_module
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -16,6 +18,8 @@ from torch import Tensor
 from ltgate.data.tasks import Schedule
 from ltgate.errors import UserError
 from ltgate.network import Network
+
+BACKENDS = ("event", "gpu", "portable")  # fastest first: event on CPUs, gpu on CUDA devices
 
 
 @dataclass
@@ -67,18 +71,16 @@ def forward(
     )
 
 
-def choose(backend: str, device: str):
-    """The module of a backend; ``auto`` takes the first available of ``BACKENDS``."""
-    from ltgate.backends import portable
-
-    try:
-        from ltgate.backends import event
-
-        candidates = [event, portable]
-    except ImportError:
-        candidates = [portable]
-    for module in candidates:
-        if backend in ("auto", module.NAME) and module.available(device):
+def choose(backend: str, device: str) -> ModuleType:
+    """The module of a backend; ``auto`` takes the first of ``BACKENDS`` that is available."""
+    for name in BACKENDS:
+        if backend not in ("auto", name):
+            continue
+        try:
+            module = import_module(f"ltgate.backends.{name}")
+        except ImportError:  # its compiler is not installed
+            continue
+        if module.available(device):
             return module
-    names = ", ".join(module.NAME for module in candidates)
+    names = ", ".join(BACKENDS)
     raise UserError(f"backend: {backend!r} cannot run on {device!r}; known here: auto, {names}")

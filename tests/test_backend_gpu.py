@@ -1,0 +1,308 @@
+"""The GPU path on Triton's interpreter against the network written out step by step.
+
+Triton decides at import whether to interpret, so the interpreter runs in a process of its own.
+"""
+
+import multiprocessing
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import reference
+import torch
+from test_backend_portable import OPTIONS, clock, network, pictures
+
+from ltgate import backends
+from ltgate.backends import Activity, portable
+from ltgate.errors import UserError
+from ltgate.neurons import Dynamics
+
+pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def forward(constants, *arguments, **options) -> Activity:
+    """``gpu.forward`` with some of the module's constants replaced."""
+    from ltgate.backends import gpu
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in constants.items():
+            patch.setattr(gpu, name, value)
+        return gpu.forward(*arguments, **options)
+
+
+def arithmetic(wrong: tuple[str, ...]) -> str:
+    """What ``exact_arithmetic`` finds where some arithmetics cut a sum's last bits off."""
+    from ltgate.backends import gpu
+
+    honest = gpu._currents
+
+    def cut(inputs, weight, stride, arithmetic):
+        if arithmetic == "float64":
+            return honest(inputs.double(), weight.double(), stride, "as they are").float()
+        found = honest(inputs, weight, stride, arithmetic)
+        return found * (1 - 2**-11) if arithmetic in wrong else found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpu, "_currents", cut)
+        gpu.exact_arithmetic.cache_clear()
+        found = gpu.exact_arithmetic((3, 5, 5, 2), (4, 2, 3, 3), 2, torch.device("cpu"))
+        assert found == gpu.exact_arithmetic((3, 2, 2, 3), (4, 12), 0, torch.device("cpu"))
+    return found
+
+
+def chosen(*arguments) -> str:
+    return backends.choose(*arguments).NAME
+
+
+def _call(work: bytes) -> bytes:
+    torch.set_num_threads(1)
+    function, arguments, options = pickle.loads(work)
+    return pickle.dumps(function(*arguments, **options))
+
+
+@pytest.fixture(scope="module")
+def interpret():
+    """Call a function of this module where Triton interprets its kernels."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+
+        def call(function, *arguments, **options):
+            work = pickle.dumps((function, arguments, options))
+            return pickle.loads(pool.submit(_call, work).result())
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TRITON_INTERPRET", "1")
+            call(chosen, "gpu", "cpu")  # starts the process
+        yield call
+
+
+def assert_is_reference(interpret, made, images, steps, decay, constants=(), **options):
+    activity = interpret(
+        forward, dict(constants), made, torch.from_numpy(images), steps,
+        trace_decay=decay, raster=tuple(made.names), **options,
+    )  # fmt: skip
+    rasters, crossings, updates = reference.forward(made, images, steps, decay)
+    assert activity.steps == len(steps)
+    for layer in made.layers:
+        name = layer.name
+        assert np.array_equal(activity.rasters[name].numpy(), rasters[name])
+        assert np.array_equal(activity.counts[name].numpy(), rasters[name].sum(0))
+        assert np.array_equal(activity.crossings[name].numpy(), crossings[name])
+        assert activity.updates[name].shape == layer.weight.shape
+        scale = max(1.0, np.abs(updates[name]).max())
+        np.testing.assert_allclose(activity.updates[name], updates[name], atol=1e-5 * scale)
+    return activity
+
+
+def lively(activity):
+    return all(0.01 < raster.float().mean() < 0.99 for raster in activity.rasters.values())
+
+
+# against the reference
+
+
+@pytest.mark.parametrize(("tau", "output", "current", "reset"), OPTIONS)
+def test_every_option_spike_for_spike(interpret, tau, output, current, reset):
+    random = np.random.default_rng(7)
+    made = network(random, Dynamics(tau, output, current, reset), [3, 4], [1, 2], [6], 7)
+    images, steps = pictures(random, 2, 7), clock(8, 2.0, random.integers(0, 3, 8))
+    decay = np.array([0.8, 0.3], np.float32)[: len(tau)]
+    activity = assert_is_reference(interpret, made, images, steps, decay, chunk_steps=3)
+    assert lively(activity)  # else equality would show nothing
+    assert all(update.abs().max() > 0 for update in activity.updates.values())
+
+
+@pytest.mark.parametrize(
+    ("channels", "strides", "hidden", "side"),
+    [([1], [3], [], 7), ([2, 5, 3], [2, 1, 1], [4, 3], 6), ([], [], [5, 2], 4)],
+)
+def test_other_networks_spike_for_spike(interpret, channels, strides, hidden, side):
+    random = np.random.default_rng(2)
+    made = network(random, Dynamics(), channels, strides, hidden, side)
+    images, steps = pictures(random, 3, side), clock(6, drive=random.integers(0, 3, 6))
+    decay = np.array([0.9, 0.2], np.float32)
+    assert lively(assert_is_reference(interpret, made, images, steps, decay))
+
+
+@pytest.mark.parametrize("chunk", [1, 3])  # of 4 steps
+def test_small_tiles_and_chunks_of_any_size(interpret, chunk):
+    random = np.random.default_rng(4)
+    made = network(random, Dynamics(), [3], [2], [3], 5)  # 9 positions in tiles of 4
+    made.layers[0].threshold[:, 0] = -0.1  # always fires, but not beyond the image
+    images, steps = pictures(random, 2, 5), clock(4, drive=random.integers(0, 3, 4))
+    decay, constants = np.array([0.8, 0.5], np.float32), {"TILE": 8, "COLUMNS": 2}
+    assert_is_reference(interpret, made, images, steps, decay, constants, chunk_steps=chunk)
+
+
+def test_equal_decays_share_a_trace(interpret):
+    random = np.random.default_rng(9)
+    made = network(random, Dynamics(), [3, 2], [1, 2], [4], 5)
+    images, steps = pictures(random, 2, 5), clock(6, drive=random.integers(0, 3, 6))
+    activity = assert_is_reference(interpret, made, images, steps, np.full(2, 0.8, np.float32))
+    for update in activity.updates.values():
+        assert torch.equal(update[0], update[1])
+
+
+def test_updates_and_rasters_only_when_asked_for(interpret):
+    random = np.random.default_rng(0)
+    made = network(random, Dynamics(), [3], [2], [4], 5)
+    images = torch.from_numpy(pictures(random, 2, 5))
+    found = interpret(forward, {}, made, images, clock(5), raster=("dense1",))
+    expected = portable.forward(made, images, clock(5), raster=("dense1",))
+    assert found.updates == {} and list(found.rasters) == ["dense1"]
+    assert found.rasters["dense1"].dtype == torch.uint8
+    for name in made.names:
+        for field in ("counts", "crossings"):
+            mine, other = getattr(found, field)[name], getattr(expected, field)[name]
+            assert torch.equal(mine, other) and mine.dtype == other.dtype and mine.is_contiguous()
+
+
+# arithmetic
+
+
+def test_mixed_precision_is_exact_where_currents_have_eleven_bits(interpret):
+    random = np.random.default_rng(1)
+    made = network(random, Dynamics(), [3, 4], [1, 2], [5], 5)
+    for layer in made.layers:
+        layer.weight = (layer.weight * 8).round() / 8
+    images, steps = pictures(random, 2, 5), clock(8, drive=random.integers(0, 3, 8))
+    decay = np.array([0.5, 0.25], np.float32)
+    assert lively(assert_is_reference(interpret, made, images, steps, decay, mixed=True))
+
+
+def test_mixed_precision_rounds_currents(interpret):
+    # Three neurons fire onto weights of 2 - 1/1024: 6 - 3/1024 is the threshold, and float16, with
+    # steps of 1/256 between 4 and 8, makes 6 - 4/1024 of it.
+    made = network(np.random.default_rng(0), Dynamics((5.0,)), [3], [1], [1], 1)
+    first, last = made.layers
+    first.weight[:], first.threshold[:] = 1.0, 0.1
+    last.weight[:], last.threshold[:] = 2 - 1 / 1024, 6 - 3 / 1024
+    image = torch.full((1, 1, 1), 255, dtype=torch.uint8)
+    spikes = [
+        int(interpret(forward, {}, made, image, clock(1), mixed=mixed).counts["dense1"])
+        for mixed in (False, True)
+    ]
+    assert spikes == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"), [((), "tf32"), (("tf32",), "ieee"), (("tf32", "ieee"), "float64")]
+)
+def test_arithmetic_that_is_not_exact_is_not_used(interpret, wrong, found):
+    assert interpret(arithmetic, wrong) == found
+
+
+def test_float64_gives_the_same_spikes(interpret):
+    random = np.random.default_rng(3)
+    made = network(random, Dynamics(), [3, 4], [1, 2], [5], 5)
+    images, decay = pictures(random, 2, 5), np.array([0.8, 0.5], np.float32)
+    constants = {"exact_arithmetic": _float64}
+    assert lively(assert_is_reference(interpret, made, images, clock(6), decay, constants))
+
+
+def _float64(*_) -> str:
+    return "float64"
+
+
+@pytest.mark.parametrize(
+    ("first", "traces", "compartments", "blend"),
+    [(True, 2, 2, False), (False, 0, 2, True), (False, 0, 1, False)],
+)
+def test_compiled_kernels_round_every_product(
+    monkeypatch, tmp_path, first, traces, compartments, blend
+):
+    # for a GPU of compute capability 9.0; needs none
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    from ltgate.backends.fused import scan
+
+    constants = {
+        "FIRST": first, "TRACES": traces, "COMPARTMENTS": compartments, "BLEND": blend,
+        "SUBTRACT": True, "ROWS": 16, "COLUMNS": 32, "STAGES": 4,
+    }  # fmt: skip
+    whole = ["steps", "span", "size", "positions", "channels"]
+    integer = dict.fromkeys(["counts", "crossings"], "*i32") | dict.fromkeys(whole, "i32")
+    separate = compiled(scan, constants, integer, False)
+    assert "mul" in separate and "add" in separate and "fma" not in separate
+    assert "cp.async" in separate  # loads run ahead
+    assert "fma" in compiled(scan, constants, integer, True)  # so its absence shows something
+
+
+def compiled(kernel, constants, integer, fusion) -> str:
+    """The PTX of a kernel; arguments are pointers to float32 unless ``integer`` says otherwise."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+
+    names = kernel.arg_names
+    kinds = dict.fromkeys(constants, "constexpr") | integer
+    source = triton.compiler.ASTSource(
+        kernel,
+        {name: kinds.get(name, "*fp32") for name in names},
+        {(names.index(name),): value for name, value in constants.items()},
+    )
+    options = {"enable_fp_fusion": fusion}
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]
+
+
+# choice
+
+
+def test_chosen_by_name_and_device(interpret, monkeypatch):
+    assert interpret(chosen, "gpu", "cpu") == "gpu"
+    assert interpret(chosen, "auto", "cpu") != "gpu"  # interpreted only when asked for
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(UserError, match="backend: 'gpu' cannot run on 'cpu'"):
+        backends.choose("gpu", "cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert chosen("auto", "cuda") == chosen("gpu", "cuda:1") == "gpu"
+    assert chosen("portable", "cuda") == "portable"
+
+
+# on a GPU
+
+
+def on_gpu(made):
+    there = made.clone()
+    there.load({name: tensor.cuda() for name, tensor in made.state().items()})
+    for layer in there.layers:  # load keeps a tensor's device
+        for field in ("weight", "threshold", "gate"):
+            setattr(layer, field, getattr(layer, field).cuda())
+    return there
+
+
+@needs_gpu
+@pytest.mark.parametrize(("tau", "output", "current", "reset"), OPTIONS)
+@pytest.mark.parametrize("graphs", [True, False])
+def test_gpu_spike_for_spike(tau, output, current, reset, graphs):
+    random = np.random.default_rng(7)
+    made = network(random, Dynamics(tau, output, current, reset), [16, 32], [1, 2], [64], 28)
+    there, decay = on_gpu(made), np.array([0.8, 0.3], np.float32)[: len(tau)]
+    options = {"trace_decay": decay, "raster": tuple(made.names)}
+    for _ in range(2):  # a graph is captured, then replayed on other values
+        images, steps = torch.from_numpy(pictures(random, 5, 28)), clock(21, 2.0)
+        made.layers[1].weight, steps = made.layers[1].weight.flip(1), replace(steps, dt_ms=3.0)
+        there.layers[1].weight = made.layers[1].weight.cuda()
+        here = portable.forward(made, images, steps, **options)
+        found = forward({}, there, images, steps, cuda_graphs=graphs, **options)
+        for name in made.names:
+            assert torch.equal(found.rasters[name], here.rasters[name])
+            assert torch.equal(found.counts[name].cpu(), here.counts[name])
+            assert torch.equal(found.crossings[name].cpu(), here.crossings[name])
+            scale = max(1.0, float(here.updates[name].abs().max()))
+            torch.testing.assert_close(
+                found.updates[name].cpu(), here.updates[name], rtol=0, atol=1e-5 * scale
+            )
+
+
+@needs_gpu
+def test_gpu_mixed_precision_is_close():
+    random = np.random.default_rng(7)
+    made = on_gpu(network(random, Dynamics(), [16, 32], [1, 2], [64], 28))
+    images = torch.from_numpy(pictures(random, 5, 28))
+    exact, mixed = (forward({}, made, images, clock(50), mixed=x) for x in (False, True))
+    for name in made.names:
+        difference = (exact.counts[name] - mixed.counts[name]).abs().float().mean()
+        assert difference < 0.02 * 50
