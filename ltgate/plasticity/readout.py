@@ -20,6 +20,9 @@ import torch
 from torch import Tensor
 
 
+BAND = 512  # rows of the Gram matrix updated by one product
+
+
 class Readout(Protocol):
     """What every readout offers: W [features, classes] and one update."""
 
@@ -93,7 +96,7 @@ class RecursiveLeastSquares:
     """Recursive least squares in information form; exact ridge regression after any batches.
 
     Attributes:
-        gram: A = ridge I + sum x^T x, [F, F].
+        gram: A = ridge I + sum x^T x, [F, F]; only its lower triangle is kept up to date.
         moment: b = sum x^T y, [F, classes].
         block: Rows collected before A is touched; changes the time it takes, not the result.
     """
@@ -134,7 +137,9 @@ class RecursiveLeastSquares:
         x = torch.cat([rows for rows, _ in self._waiting])
         labels = torch.cat([labels for _, labels in self._waiting])
         self._waiting.clear()
-        self.gram.addmm_(x.T, x)
+        for rows in torch.arange(x.shape[1]).split(BAND):  # the lower triangle is all that counts
+            low, high = int(rows[0]), int(rows[-1]) + 1
+            self.gram[low:high, :high].addmm_(x[:, low:high].T, x[:, :high])
         target = torch.nn.functional.one_hot(labels, self.moment.shape[1]).double()
         self.moment.addmm_(x.T, target)
         self._weight = None
