@@ -1,12 +1,16 @@
-"""Explicit SIMD for numba: vectors of 16, 32 or 64 lanes as values inside compiled functions.
+"""Explicit SIMD for numba: vectors of 8 to 64 lanes as values inside compiled functions.
 
 The compiler's own vectoriser gives up on loops over parts of arrays (computed indices, possible
-overlap, lengths known only at run time). Here a kernel loads lanes, calculates with ``+ - * >=`` and
-stores them; LLVM maps them on whatever registers the machine has. No operation is contracted or
-reordered, so results are those of the scalar code.
+overlap, lengths known at run time only). Here a kernel loads lanes, calculates with ``+ - * | >=``
+and stores them; LLVM maps them to whatever registers the machine has. Nothing is contracted or
+reordered, so the results are those of the scalar code. Indices are not checked.
+
+Kernels are cached by the date of their own file: after a change here, touch ``kernels.py``.
 """
 
 import operator
+from collections.abc import Callable
+from typing import Any
 
 from llvmlite import ir
 from numba.core import types
@@ -14,41 +18,37 @@ from numba.extending import intrinsic, models, overload, register_model
 
 
 class Lanes(types.Type):
-    """Numba type of ``count`` elements (bool for the result of a comparison)."""
+    """Numba type of ``count`` elements; of booleans for the result of a comparison."""
 
     def __init__(self, element: types.Type, count: int) -> None:
         self.element, self.count = element, count
         super().__init__(name=f"Lanes({element}, {count})")
 
-    def llvm(self, context) -> ir.VectorType:
-        """The LLVM vector behind the type."""
-        if self.element == types.boolean:
-            return ir.VectorType(ir.IntType(1), self.count)
-        return ir.VectorType(context.get_value_type(self.element), self.count)
+
+def _vector(manager: Any, lanes: Lanes) -> ir.VectorType:
+    if lanes.element == types.boolean:
+        return ir.VectorType(ir.IntType(1), lanes.count)
+    return ir.VectorType(manager.lookup(lanes.element).get_value_type(), lanes.count)
 
 
 @register_model(Lanes)
 class _LanesModel(models.PrimitiveModel):
-    def __init__(self, manager, lanes: Lanes) -> None:
-        if lanes.element == types.boolean:
-            element = ir.IntType(1)
-        else:
-            element = manager.lookup(lanes.element).get_value_type()
-        super().__init__(manager, lanes, ir.VectorType(element, lanes.count))
+    def __init__(self, manager: Any, lanes: Lanes) -> None:
+        super().__init__(manager, lanes, _vector(manager, lanes))
 
 
-def _pointer(context, builder, array_type, array, index, vector):
+def _pointer(context, builder, array_type, array, index, target):
     data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
+    return builder.bitcast(builder.gep(data, [index]), target.as_pointer())
 
 
-def _loader(count: int):
+def _loader(count: int) -> Callable:
     @intrinsic
     def load(typing, array, index):
         lanes = Lanes(array.dtype, count)
 
         def generate(context, builder, signature, arguments):
-            vector = lanes.llvm(context)
+            vector = _vector(context.data_model_manager, lanes)
             place = _pointer(context, builder, array, *arguments, vector)
             return builder.load(place, align=array.dtype.bitwidth // 8)
 
@@ -57,50 +57,60 @@ def _loader(count: int):
     return load
 
 
-load16, load32, load64 = _loader(16), _loader(32), _loader(64)
+def _splatter(count: int) -> Callable:
+    @intrinsic
+    def splat(typing, scalar):
+        lanes = Lanes(scalar, count)
+
+        def generate(context, builder, signature, arguments):
+            vector = _vector(context.data_model_manager, lanes)
+            none = ir.Constant(vector, ir.Undefined)
+            first = builder.insert_element(none, arguments[0], ir.Constant(ir.IntType(32), 0))
+            zeros = ir.Constant(ir.VectorType(ir.IntType(32), count), None)
+            return builder.shuffle_vector(first, none, zeros)
+
+        return lanes(scalar), generate
+
+    return splat
+
+
+# load8(array, index), ...: that many elements of a contiguous array from ``index`` on.
+load8, load16, load32, load64 = _loader(8), _loader(16), _loader(32), _loader(64)
+# splat8(scalar), ...: that many copies of a scalar.
+splat8, splat16 = _splatter(8), _splatter(16)
 
 
 @intrinsic
 def store(typing, array, index, value):
-    """Write all lanes of ``value`` to ``array[index:]`` (one contiguous dimension)."""
+    """Write all lanes of ``value`` to ``array[index:]``."""
 
     def generate(context, builder, signature, arguments):
-        array_value, position, vector = arguments
-        place = _pointer(context, builder, array, array_value, position, vector.type)
-        builder.store(vector, place, align=array.dtype.bitwidth // 8)
+        place = _pointer(context, builder, array, *arguments[:2], arguments[2].type)
+        builder.store(arguments[2], place, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), generate
 
 
 @intrinsic
-def splat16(typing, scalar):
-    """Sixteen copies of a scalar."""
-    lanes = Lanes(scalar, 16)
+def load_word(typing, array, index):
+    """64 bits of a uint16 array, from any element on, as uint64."""
 
     def generate(context, builder, signature, arguments):
-        vector = lanes.llvm(context)
-        first = builder.insert_element(
-            ir.Constant(vector, ir.Undefined), arguments[0], ir.Constant(ir.IntType(32), 0)
-        )
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), 16), None)
-        return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
+        place = _pointer(context, builder, array, *arguments, ir.IntType(64))
+        return builder.load(place, align=2)
 
-    return lanes(scalar), generate
+    return types.uint64(array, types.intp), generate
 
 
-def _binary(symbol, of_float: str, of_integer: str, comparison: str | None = None):
+def _binary(symbol: Callable, of_float: str, of_integer: str) -> None:
     @intrinsic
     def apply(typing, left, right):
-        result = Lanes(types.boolean, left.count) if comparison else left
-
         def generate(context, builder, signature, arguments):
-            if comparison:
-                return builder.fcmp_ordered(comparison, *arguments)
             name = of_float if isinstance(left.element, types.Float) else of_integer
             return getattr(builder, name)(*arguments)
 
-        return result(left, left), generate
+        return left(left, left), generate
 
     @overload(symbol)
     def operation(left, right):
@@ -113,29 +123,21 @@ _binary(operator.add, "fadd", "add")
 _binary(operator.sub, "fsub", "sub")
 _binary(operator.mul, "fmul", "mul")
 _binary(operator.or_, "", "or_")
-_binary(operator.ge, "", "", ">=")
 
 
 @intrinsic
-def to_float(typing, value):
-    """Integers as float32."""
-    lanes = Lanes(types.float32, value.count)
-
+def _reached(typing, left, right):
     def generate(context, builder, signature, arguments):
-        return builder.sitofp(arguments[0], lanes.llvm(context))
+        return builder.fcmp_ordered(">=", *arguments)
 
-    return lanes(value), generate
+    return Lanes(types.boolean, left.count)(left, left), generate
 
 
-@intrinsic
-def to_int(typing, mask):
-    """0 or 1 as int32 for each lane of a mask."""
-    lanes = Lanes(types.int32, mask.count)
-
-    def generate(context, builder, signature, arguments):
-        return builder.zext(arguments[0], lanes.llvm(context))
-
-    return lanes(mask), generate
+@overload(operator.ge)
+def _greater_or_equal(left, right):
+    if isinstance(left, Lanes) and left == right:
+        return lambda left, right: _reached(left, right)
+    return None
 
 
 @intrinsic
@@ -148,22 +150,64 @@ def select(typing, mask, yes, no):
     return yes(mask, yes, yes), generate
 
 
-@intrinsic
-def to_bits(typing, mask):
-    """The mask as an integer, lane i in bit i (uint16 for 16 lanes)."""
-    integer = types.uint16
+def _conversion(instruction: str, value: Lanes, element: types.Type):
+    lanes = Lanes(element, value.count)
 
     def generate(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], ir.IntType(16))
+        vector = _vector(context.data_model_manager, lanes)
+        return getattr(builder, instruction)(arguments[0], vector)
 
-    return integer(mask), generate
+    return lanes, generate
 
 
 @intrinsic
-def trailing_zeros(typing, word):
-    """Index of the lowest set bit of a uint64 that is not zero."""
+def to_float(typing, value):
+    """Signed integers as float32."""
+    lanes, generate = _conversion("sitofp", value, types.float32)
+    return lanes(value), generate
+
+
+@intrinsic
+def to_short(typing, mask):
+    """-1 where the mask is set, else 0, as int16."""
+    lanes, generate = _conversion("sext", mask, types.int16)
+    return lanes(mask), generate
+
+
+@intrinsic
+def widen(typing, value, example):
+    """Unsigned integers as the wider unsigned type of the scalar ``example``."""
+    lanes, generate = _conversion("zext", value, example)
+    return lanes(value, example), generate
+
+
+@intrinsic
+def to_bits(typing, value):
+    """Sixteen lanes of -1 or 0 (see :func:`to_short`) as a uint16, lane i in bit i."""
 
     def generate(context, builder, signature, arguments):
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+        zero = ir.Constant(arguments[0].type, None)
+        return builder.bitcast(builder.icmp_signed("<", arguments[0], zero), ir.IntType(16))
 
-    return types.intp(word), generate
+    return types.uint16(value), generate
+
+
+@intrinsic
+def from_bits(typing, integer):
+    """The mask of sixteen lanes whose lane i is bit i of a uint16."""
+    mask = Lanes(types.boolean, 16)
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], _vector(context.data_model_manager, mask))
+
+    return mask(types.uint16), generate
+
+
+@intrinsic
+def population(typing, word):
+    """Number of bits set in an integer."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.ctpop(arguments[0])
+
+    return word(word), generate

@@ -1,0 +1,587 @@
+"""Compiled kernels of the event-driven backend; see :mod:`ltgate.backends.event` for the idea.
+
+All arrays are flat and all indices are computed: the layer's record says where its part begins.
+Lanes of a row: compartment by compartment, ``UNIT`` channels each.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from ltgate.backends.lanes import (
+    from_bits,
+    load8,
+    load16,
+    load32,
+    load64,
+    load_word,
+    population,
+    select,
+    splat8,
+    splat16,
+    store,
+    to_bits,
+    to_float,
+    to_short,
+    widen,
+)
+from ltgate.network import GRID, LARGEST
+
+UNIT = 32
+
+# One record per layer: geometry, then where its part begins in the flat arrays. A dense layer is a
+# convolution whose kernel covers its whole input; ``dense`` is its number, or -1. ``rows`` of
+# weights lead to a unit. Spikes of a layer are a plane of 16-bit words [y, step, x, channel / 16]
+# with a silent column on either side: ``pixel`` words per position, ``pitch`` per step, ``strip``
+# per y; ``in_...`` are those of the layer below.
+_FIELDS = (
+    *("stride", "padding", "kernel_height", "kernel_width", "in_height", "in_width"),
+    *("in_plane", "in_pixel", "in_pitch", "in_strip", "plane", "pixel", "pitch", "strip"),
+    *("height", "width", "channels", "blocks", "rows", "dense"),
+    *("unit", "weights", "theta", "gate", "counts", "raster", "trace", "update"),
+)
+LAYER = np.dtype([(name, np.int64) for name in _FIELDS])
+
+# For each byte, the places of its set bits.
+_PLACES = np.zeros((256, 8), np.uint8)
+for _byte in range(256):
+    _set = [bit for bit in range(8) if _byte >> bit & 1]
+    _PLACES[_byte, : len(_set)] = _set
+_PLACES = _PLACES.ravel()
+
+
+class Model(NamedTuple):
+    """The network for the kernels; all arrays flat.
+
+    Attributes:
+        layers: One ``LAYER`` record per layer.
+        weights: Per layer [block, y, x, input channel, C, 32], units of the grid.
+        theta: Per layer [block, C, 32], infinite where there is no neuron.
+        gate: Per layer [block, 32].
+        decay: a_c.
+        gain: g_c, for the first layer.
+        grid_gain: g_c times the grid, for the others.
+        drive: [T].
+        blend: Whether one spike resets both of two compartments.
+        subtract: Whether a reset takes off the threshold.
+    """
+
+    layers: np.ndarray
+    weights: np.ndarray
+    theta: np.ndarray
+    gate: np.ndarray
+    decay: np.ndarray
+    gain: np.ndarray
+    grid_gain: np.ndarray
+    drive: np.ndarray
+    blend: bool
+    subtract: bool
+
+
+class Rule(NamedTuple):
+    """What learning needs: D decays (none: no learning) and the first layer's trace of a drive."""
+
+    decays: np.ndarray
+    response: np.ndarray
+
+
+class Scratch(NamedTuple):
+    """Working memory of one thread.
+
+    Attributes:
+        current: Of one unit, [step, C, 32], units of the grid.
+        constant: Of one unit of the first layer, [C, 32].
+        tally: Spikes and crossings of one unit in a block, [1 + C, 32].
+        membrane: [unit, C, 32].
+        awake: Per unit, whether its membranes may differ from zero.
+        spikes: The planes of all layers.
+        rows: Row numbers of a receptive field's spikes, step by step.
+        ends: Where the rows of each step end.
+        post: Post traces of one unit, [step, 32].
+    """
+
+    current: np.ndarray
+    constant: np.ndarray
+    tally: np.ndarray
+    membrane: np.ndarray
+    awake: np.ndarray
+    spikes: np.ndarray
+    rows: np.ndarray
+    ends: np.ndarray
+    post: np.ndarray
+
+
+class Record(NamedTuple):
+    """Where results go: counts and rasters of all images, crossings and update of this one."""
+
+    counts: np.ndarray
+    crossings: np.ndarray
+    rasters: np.ndarray
+    update: np.ndarray
+
+
+class Tape(NamedTuple):
+    """What the update of a dense layer needs of one image's block.
+
+    Attributes:
+        steps: Length of the block.
+        rows: Its inputs' spikes, as in :class:`Scratch`.
+        ends: Likewise.
+        spikes: Its plane.
+        trace: Presynaptic traces at the block's start; empty for the first block.
+    """
+
+    steps: int
+    rows: np.ndarray
+    ends: np.ndarray
+    spikes: np.ndarray
+    trace: np.ndarray
+
+
+# Kernels own no memory: without reference counts (_nrt) a call costs 10 ns instead of 450.
+_kernel = njit(nogil=True, cache=True, _nrt=False)
+_inline = njit(nogil=True, cache=True, _nrt=False, forceinline=True)
+
+
+@_inline
+def _window(layer, place):
+    """Corner of a position's receptive field, and the part of it inside the input."""
+    top = place // layer.width * layer.stride - layer.padding
+    left = place % layer.width * layer.stride - layer.padding
+    low_y, high_y = max(top, 0), min(top + layer.kernel_height, layer.in_height)
+    low_x, high_x = max(left, 0), min(left + layer.kernel_width, layer.in_width)
+    return top, left, low_y, high_y, low_x, high_x
+
+
+@_kernel
+def _collect(layer, window, steps, spikes, rows, ends):
+    """List the rows of weights of all spikes in a receptive field, step by step."""
+    top, left, low_y, high_y, _, _ = window
+    bits = layer.kernel_width * layer.in_pixel * 16
+    eight = splat8(rows.dtype.type(8))
+    count = 0
+    for t in range(steps):
+        for y in range(low_y, high_y):
+            at = layer.in_plane + y * layer.in_strip + t * layer.in_pitch
+            at += (left + 1) * layer.in_pixel
+            for begin in range(0, bits, 64):
+                word = load_word(spikes, at + begin // 16)
+                if bits - begin < 64:
+                    word &= (np.uint64(1) << np.uint64(bits - begin)) - np.uint64(1)
+                row = splat8(rows.dtype.type((y - top) * bits + begin))
+                while word:
+                    byte = word & np.uint64(255)
+                    places = load8(_PLACES, np.intp(byte) * 8)
+                    store(rows, count, widen(places, rows[0]) + row)
+                    count += np.intp(population(byte))
+                    row = row + eight
+                    word >>= np.uint64(8)
+        ends[t] = count
+    return count
+
+
+@_kernel
+def _gather(rows, ends, steps, weights, base, target, two):
+    """target[t] = sum of the step's rows of weights; those of the unit begin at ``base``."""
+    k = 0
+    if two:
+        none = load64(target, 0) - load64(target, 0)
+        for t in range(steps):
+            total = none
+            while k < ends[t]:
+                total = total + load64(weights, base + np.intp(rows[k]) * 64)
+                k += 1
+            store(target, t * 64, total)
+    else:
+        nothing = load32(target, 0) - load32(target, 0)
+        for t in range(steps):
+            half = nothing
+            while k < ends[t]:
+                half = half + load32(weights, base + np.intp(rows[k]) * 32)
+                k += 1
+            store(target, t * 32, half)
+
+
+@_inline
+def _scan_lanes(
+    first, two, blend, subtract, model, scratch, begin, steps, lane, at, theta_at, gate_at, bits,
+    pitch,
+):  # fmt: skip
+    """Run sixteen neurons of a unit through a block; the flags are constants of the caller."""
+    row = 2 * UNIT if two else UNIT
+    slow = lane + UNIT
+    zero = splat16(np.float32(0))
+    none = to_short(zero >= splat16(np.float32(1)))
+    gain = model.gain if first else model.grid_gain
+    v0, v1 = load16(scratch.membrane, at + lane), zero
+    theta0, theta1 = load16(model.theta, theta_at + lane), zero
+    decay0, decay1 = splat16(model.decay[0]), zero
+    gain0, gain1 = splat16(gain[0]), zero
+    if two:
+        v1 = load16(scratch.membrane, at + slow)
+        theta1 = load16(model.theta, theta_at + slow)
+        decay1, gain1 = splat16(model.decay[1]), splat16(gain[1])
+    gamma, rest = zero, zero
+    if blend:
+        gamma = load16(model.gate, gate_at + lane)
+        rest = splat16(np.float32(1)) - gamma
+    charge0, charge1 = zero, zero
+    spiked, crossed0, crossed1 = none, none, none
+    t = 0
+    while t < steps:
+        stop = steps
+        if first:  # as long as the drive stays the same
+            drive = model.drive[begin + t]
+            stop = t + 1
+            while stop < steps and model.drive[begin + stop] == drive:
+                stop += 1
+            charge0 = splat16(drive) * load16(scratch.constant, lane) * gain0
+            if two:
+                charge1 = splat16(drive) * load16(scratch.constant, slow) * gain1
+        while t < stop:
+            if not first:
+                charge0 = to_float(load16(scratch.current, t * row + lane)) * gain0
+                if two:
+                    charge1 = to_float(load16(scratch.current, t * row + slow)) * gain1
+            v0 = v0 * decay0 + charge0
+            cross0 = v0 >= theta0
+            reset0 = cross0
+            short0 = to_short(cross0)
+            crossed0 = crossed0 - short0
+            if two:
+                v1 = v1 * decay1 + charge1
+                cross1 = v1 >= theta1
+                reset1 = cross1
+                short1 = to_short(cross1)
+                crossed1 = crossed1 - short1
+                if blend:
+                    reset0 = gamma * v0 + rest * v1 >= theta0
+                    reset1 = reset0
+                    short0 = to_short(reset0)
+                else:
+                    short0 = short0 | short1
+                v1 = select(reset1, v1 - theta1 if subtract else zero, v1)
+            v0 = select(reset0, v0 - theta0 if subtract else zero, v0)
+            spiked = spiked - short0
+            scratch.spikes[bits + t * pitch] = to_bits(short0)
+            t += 1
+    store(scratch.membrane, at + lane, v0)
+    store(scratch.tally, lane, spiked)
+    store(scratch.tally, UNIT + lane, crossed0)
+    if two:
+        store(scratch.membrane, at + slow, v1)
+        store(scratch.tally, UNIT + slow, crossed1)
+
+
+@_inline
+def _scan_reset(first, two, blend, subtract, *rest):
+    if subtract:
+        _scan_lanes(first, two, blend, True, *rest)
+    else:
+        _scan_lanes(first, two, blend, False, *rest)
+
+
+@_kernel
+def _scan(first, two, blend, *rest):
+    """:func:`_scan_lanes`; every combination of the flags is a loop of its own without branches."""
+    if first:
+        if blend:
+            _scan_reset(True, True, True, *rest)
+        elif two:
+            _scan_reset(True, True, False, *rest)
+        else:
+            _scan_reset(True, False, False, *rest)
+    elif blend:
+        _scan_reset(False, True, True, *rest)
+    elif two:
+        _scan_reset(False, True, False, *rest)
+    else:
+        _scan_reset(False, False, False, *rest)
+
+
+@_kernel
+def _constant_current(layer, model, image, window, part, constant):
+    """First layer: fill ``constant`` [C, 32]; returns whether any pixel is lit."""
+    top, left, low_y, high_y, low_x, high_x = window
+    row = UNIT * model.decay.size
+    constant[:row] = 0
+    lit = False
+    for y in range(low_y, high_y):
+        for x in range(low_x, high_x):
+            pixel = image[y * layer.in_width + x]
+            if pixel:
+                lit = True
+                value = splat16(np.float32(pixel) * np.float32(GRID / 256))
+                tap = (part * layer.kernel_height + y - top) * layer.kernel_width + x - left
+                for lane in range(0, row, 16):
+                    term = to_float(load16(model.weights, layer.weights + tap * row + lane))
+                    store(constant, lane, load16(constant, lane) + value * term)
+    return lit
+
+
+@_kernel
+def _update_first(layer, rule, image, window, part, spikes, bits, steps, begin, update):
+    """First layer: its traces are the image times ``response``, so one outer product suffices."""
+    top, left, low_y, high_y, low_x, high_x = window
+    zero = splat16(np.float32(0))
+    size = layer.kernel_height * layer.kernel_width * layer.blocks * UNIT
+    for d in range(rule.decays.size):
+        for lane in range(0, min(UNIT, layer.pixel * 16), 16):
+            total = zero
+            for t in range(steps):
+                mask = from_bits(spikes[bits + t * layer.pitch + (lane >> 4)])
+                total = total + select(mask, splat16(rule.response[d, begin + t]), zero)
+            for y in range(low_y, high_y):
+                for x in range(low_x, high_x):
+                    pixel = splat16(np.float32(image[y * layer.in_width + x]) / np.float32(256))
+                    tap = (part * layer.kernel_height + y - top) * layer.kernel_width + x - left
+                    to = layer.update + d * size + tap * UNIT + lane
+                    store(update, to, load16(update, to) + pixel * total)
+
+
+@_kernel
+def _post_traces(layer, spikes, bits, steps, decay, post):
+    """p[t] = post[t] + decay p[t+1] of one unit, [step, 32]."""
+    zero, one = splat16(np.float32(0)), splat16(np.float32(1))
+    factor = splat16(decay)
+    for lane in range(0, UNIT, 16):
+        trace = zero
+        for t in range(steps - 1, -1, -1):
+            if lane < layer.pixel * 16:
+                mask = from_bits(spikes[bits + t * layer.pitch + (lane >> 4)])
+                trace = select(mask, one, zero) + factor * trace
+            store(post, t * UNIT + lane, trace)
+
+
+@_kernel
+def _correlate(rows, ends, steps, post, update, base):
+    """Add p[s] to the update's row of each presynaptic spike of step s."""
+    k = 0
+    for t in range(steps):
+        trace = load32(post, t * UNIT)
+        while k < ends[t]:
+            to = base + np.intp(rows[k]) * UNIT
+            store(update, to, load32(update, to) + trace)
+            k += 1
+
+
+@_kernel
+def _carry(layer, window, trace, at, decay, post, update, base):
+    """The share of earlier blocks: update[row] += trace[row] decay p[0]."""
+    top, left, low_y, high_y, low_x, high_x = window
+    channels = layer.in_pixel * 16
+    for y in range(low_y, high_y):
+        for x in range(low_x, high_x):
+            source = at + (y * layer.in_width + x) * channels
+            to = base + ((y - top) * layer.kernel_width + x - left) * channels * UNIT
+            for channel in range(channels):
+                weight = trace[source + channel] * decay
+                if weight != 0:
+                    factor = splat16(weight)
+                    for lane in range(channel * UNIT, (channel + 1) * UNIT, 16):
+                        term = factor * load16(post, lane % UNIT)
+                        store(update, to + lane, load16(update, to + lane) + term)
+
+
+@_kernel
+def _update_unit(layer, rule, window, part, spikes, bits, rows, ends, steps, trace, post, update):
+    """Add a unit's block to the update of its layer.
+
+    ``trace`` holds the presynaptic traces at the block's start; it is empty in the first block.
+    """
+    neurons = layer.in_height * layer.in_width * layer.in_pixel * 16
+    for d in range(rule.decays.size):
+        base = layer.update + (d * layer.blocks + part) * layer.rows * UNIT
+        _post_traces(layer, spikes, bits, steps, rule.decays[d], post)
+        _correlate(rows, ends, steps, post, update, base)
+        if trace.size:
+            at = layer.trace + d * neurons
+            _carry(layer, window, trace, at, rule.decays[d], post, update, base)
+
+
+@_kernel
+def _fired(layer, part, spikes, bits, steps):
+    """Whether a unit has any spike in a block."""
+    for t in range(steps):
+        for word in range(min(2, layer.pixel)):
+            if spikes[bits + t * layer.pitch + word]:
+                return True
+    return False
+
+
+@_kernel
+def update_dense(layer, rule, part, tape, post, update):
+    """Add one image's block to the update of 32 neurons of a dense layer."""
+    bits = layer.pixel + part * 2
+    if _fired(layer, part, tape.spikes, bits, tape.steps):
+        _update_unit(
+            layer, rule, _window(layer, 0), part, tape.spikes, bits, tape.rows, tape.ends,
+            tape.steps, tape.trace, post, update,
+        )  # fmt: skip
+
+
+@_kernel
+def _silence(layer, spikes, bits, steps):
+    """Clear a unit's spikes."""
+    for t in range(steps):
+        for word in range(min(2, layer.pixel)):
+            spikes[bits + t * layer.pitch + word] = 0
+
+
+@_kernel
+def _count(layer, tally, record, place, part, index, images, row):
+    """Add a unit's block to counts and crossings."""
+    area = layer.height * layer.width
+    for lane in range(min(UNIT, layer.channels - part * UNIT)):
+        at = index * layer.channels + part * UNIT + lane
+        record.counts[layer.counts * images + at * area + place] += tally[lane]
+        for other in range(lane, row, UNIT):
+            record.crossings[layer.theta + part * row + other] += tally[UNIT + other]
+
+
+@_kernel
+def _raster(layer, spikes, bits, rasters, place, part, index, images, begin, steps):
+    """Write a unit's spikes out, one byte each."""
+    area = layer.height * layer.width
+    for t in range(steps):
+        for lane in range(min(UNIT, layer.channels - part * UNIT)):
+            word = spikes[bits + t * layer.pitch + (lane >> 4)]
+            at = ((begin + t) * images + index) * layer.channels + part * UNIT + lane
+            rasters[layer.raster + at * area + place] = word >> (lane & 15) & 1
+
+
+@_kernel
+def run(
+    model, rule, scratch, record, number, stop, image, index, images, begin, steps, trace
+):  # fmt: skip
+    """Layers ``number`` to ``stop`` of one image (``index`` of ``images``) through a block.
+
+    The block is the ``steps`` steps from ``begin``; ``trace`` as in :func:`_update_unit`. Returns
+    how many spikes reached the last position of the last layer: the rows that are still listed.
+    """
+    two = model.decay.size == 2
+    row = UNIT * model.decay.size
+    spikes, rows, ends = scratch.spikes, scratch.rows, scratch.ends
+    arriving = 0
+    while number < stop:
+        layer = model.layers[number]
+        first = number == 0
+        for place in range(layer.height * layer.width):
+            window = _window(layer, place)
+            y, x = place // layer.width, place % layer.width
+            if not first:
+                arriving = _collect(layer, window, steps, spikes, rows, ends)
+            for part in range(layer.blocks):
+                unit = layer.unit + place * layer.blocks + part
+                bits = layer.plane + y * layer.strip + (x + 1) * layer.pixel + part * 2
+                if first:
+                    awake = _constant_current(layer, model, image, window, part, scratch.constant)
+                else:
+                    awake = arriving > 0
+                if not awake and not scratch.awake[unit]:
+                    _silence(layer, spikes, bits, steps)
+                    continue
+                scratch.awake[unit] = 1
+                if not first:
+                    base = layer.weights + part * layer.rows * row
+                    _gather(rows, ends, steps, model.weights, base, scratch.current, two)
+                for word in range(min(2, layer.pixel)):
+                    _scan(
+                        first, two, model.blend, model.subtract, model, scratch, begin, steps,
+                        word * 16, unit * row, layer.theta + part * row, layer.gate + part * UNIT,
+                        bits + word, layer.pitch,
+                    )  # fmt: skip
+                _count(layer, scratch.tally, record, place, part, index, images, row)
+                if not _fired(layer, part, spikes, bits, steps):
+                    continue
+                if layer.raster >= 0:
+                    _raster(
+                        layer, spikes, bits, record.rasters, place, part, index, images, begin,
+                        steps,
+                    )  # fmt: skip
+                if first and rule.decays.size:
+                    _update_first(
+                        layer, rule, image, window, part, spikes, bits, steps, begin,
+                        record.update,
+                    )  # fmt: skip
+                elif rule.decays.size and layer.dense < 0:
+                    _update_unit(
+                        layer, rule, window, part, spikes, bits, rows, ends, steps, trace,
+                        scratch.post, record.update,
+                    )  # fmt: skip
+        number += 1
+    return arriving
+
+
+@_kernel
+def keep_traces(layers, rule, spikes, steps, trace):
+    """Bring the presynaptic traces [D, y, x, channel] of all layers to the end of a block."""
+    for number in range(1, layers.size):
+        layer = layers[number]
+        channels = layer.in_pixel * 16
+        for d in range(rule.decays.size):
+            decay = splat16(rule.decays[d])
+            zero, one = splat16(np.float32(0)), splat16(np.float32(1))
+            for y in range(layer.in_height):
+                for x in range(layer.in_width):
+                    at = layer.trace + ((d * layer.in_height + y) * layer.in_width + x) * channels
+                    bits = layer.in_plane + y * layer.in_strip + (x + 1) * layer.in_pixel
+                    for lane in range(0, channels, 16):
+                        now = load16(trace, at + lane)
+                        for t in range(steps):
+                            word = spikes[bits + t * layer.in_pitch + (lane >> 4)]
+                            now = now * decay + select(from_bits(word), one, zero)
+                        store(trace, at + lane, now)
+
+
+@_kernel
+def pack(layer, weight, part, packed, rounded):
+    """Round a block of the weights [C, out, in * taps] to the grid and lay them out in rows.
+
+    ``rounded`` is working memory [32, in * taps]. Returns the largest sum of a neuron's weights of
+    one sign.
+    """
+    compartments, channels, inputs = weight.shape
+    row = compartments * UNIT
+    base = layer.weights + part * layer.rows * row
+    taps = layer.kernel_height * layer.kernel_width
+    stride = layer.rows // taps
+    limit = np.float32(LARGEST / GRID)
+    lanes = min(UNIT, channels - part * UNIT)
+    largest = np.int32(0)
+    for c in range(compartments):
+        for lane in range(lanes):
+            source, target = weight[c, part * UNIT + lane], rounded[lane]
+            up, down = np.int32(0), np.int32(0)
+            for k in range(inputs):
+                scaled = np.rint(source[k] * np.float32(1 / GRID))
+                value = np.int32(min(max(scaled, -limit), limit))
+                target[k] = value
+                up += max(value, np.int32(0))
+                down -= min(value, np.int32(0))
+            largest = max(largest, up, down)
+        for channel in range(inputs // taps):
+            for tap in range(taps):
+                to = base + (tap * stride + channel) * row + c * UNIT
+                for lane in range(lanes):
+                    packed[to + lane] = rounded[lane, channel * taps + tap]
+    return largest
+
+
+@_kernel
+def unpack(layer, update, part, decays, target):
+    """The way back for a block of an update: rows to [C, out, in * taps].
+
+    One decay stands for all compartments.
+    """
+    compartments, channels, inputs = target.shape
+    taps = layer.kernel_height * layer.kernel_width
+    stride = layer.rows // taps
+    for c in range(compartments):
+        base = layer.update + (min(c, decays - 1) * layer.blocks + part) * layer.rows * UNIT
+        for channel in range(inputs // taps):
+            for lane in range(min(UNIT, channels - part * UNIT)):
+                for tap in range(taps):
+                    value = update[base + (tap * stride + channel) * UNIT + lane]
+                    target[c, part * UNIT + lane, channel * taps + tap] = value
