@@ -8,6 +8,7 @@ import pickle
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -52,6 +53,48 @@ def arithmetic(wrong: tuple[str, ...]) -> str:
         found = gpu.exact_arithmetic((3, 5, 5, 2), (4, 2, 3, 3), 2, torch.device("cpu"))
         assert found == gpu.exact_arithmetic((3, 2, 2, 3), (4, 12), 0, torch.device("cpu"))
     return found
+
+
+def replayed(calls) -> tuple[int, list[Activity]]:
+    """Captures made and results, where a replay runs the pass again instead of CUDA's graph."""
+    from ltgate.backends import gpu
+
+    plain, captures = gpu._pass, []
+
+    class Graph(gpu._Graph):
+        def _capture(self, options):
+            def replay():
+                again = plain(self.network, *self.values, options)
+                for field in ("counts", "crossings", "updates", "rasters"):
+                    for name, value in getattr(activity, field).items():
+                        value.copy_(getattr(again, field)[name])
+
+            activity = plain(self.network, *self.values, options)
+            activity.updates |= {name: x.clone() for name, x in activity.updates.items()}
+            captures.append(self)
+            return replay, activity
+
+    def captured(network, *rest):
+        return gpu._captured(network, list(rest[:-1]), rest[-1])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpu, "_Graph", Graph)
+        patch.setattr(gpu, "_pass", captured)
+        patch.setattr(gpu, "GRAPHS", 2)
+        found = [gpu.forward(*arguments, **options) for arguments, options in calls]
+        assert len(gpu._graphs) <= 2
+        gpu._graphs.clear()
+    return len(captures), found
+
+
+def chunk(l2_bytes, *arguments) -> int:
+    """``_chunk`` on a device with such a cache."""
+    from ltgate.backends import gpu
+
+    with pytest.MonkeyPatch.context() as patch:
+        properties = SimpleNamespace(L2_cache_size=l2_bytes)
+        patch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+        return gpu._chunk(*arguments, torch.device("cuda"))
 
 
 def chosen(*arguments) -> str:
@@ -108,9 +151,9 @@ def lively(activity):
 def test_every_option_spike_for_spike(interpret, tau, output, current, reset):
     random = np.random.default_rng(7)
     made = network(random, Dynamics(tau, output, current, reset), [3, 4], [1, 2], [6], 7)
-    images, steps = pictures(random, 2, 7), clock(8, 2.0, random.integers(0, 3, 8))
+    images, steps = pictures(random, 2, 7), clock(6, 2.0, random.integers(0, 3, 6))
     decay = np.array([0.8, 0.3], np.float32)[: len(tau)]
-    activity = assert_is_reference(interpret, made, images, steps, decay, chunk_steps=3)
+    activity = assert_is_reference(interpret, made, images, steps, decay, chunk_steps=4)
     assert lively(activity)  # else equality would show nothing
     assert all(update.abs().max() > 0 for update in activity.updates.values())
 
@@ -261,13 +304,108 @@ def test_chosen_by_name_and_device(interpret, monkeypatch):
     assert chosen("portable", "cuda") == "portable"
 
 
+# launches
+
+
+def test_a_captured_pass_reads_all_its_values_anew(interpret):
+    random = np.random.default_rng(5)
+    calls = []
+    for steps in (3, 3, 2, 1, 3):
+        made = network(random, Dynamics(output="blend"), [3], [2], [3], 4)
+        images = torch.from_numpy(pictures(random, 2, 4))
+        timing = clock(steps, random.uniform(1, 20), random.integers(1, 3, steps))
+        decay = random.uniform(0.1, 0.9, 2).astype(np.float32)
+        calls.append(((made, images, timing), {"trace_decay": decay, "raster": ("conv1",)}))
+    captures, activities = interpret(replayed, calls)
+    assert captures == 4  # the second call replays the first one's graph; the last one's is gone
+    for (arguments, options), found in zip(calls, activities, strict=True):
+        expected = portable.forward(*arguments, **options)
+        assert torch.equal(found.rasters["conv1"], expected.rasters["conv1"])
+        for name, counts in expected.counts.items():
+            assert torch.equal(found.counts[name], counts)
+            assert torch.equal(found.crossings[name], expected.crossings[name])
+            torch.testing.assert_close(found.updates[name], expected.updates[name])
+
+
+def test_chunks_fit_the_cache(interpret):
+    made = network(np.random.default_rng(0), Dynamics(), [16, 32, 64], [1, 2, 2], [256], 28)
+    # conv2 reads 12,544 spikes and makes 2 x 6,272 currents of 4 bytes: 3.2 MB a step at B = 32
+    assert interpret(chunk, 50 << 20, made, 32, 200, 4) == 9
+    assert interpret(chunk, 50 << 20, made, 32, 200, 2) == 19
+    assert interpret(chunk, 50 << 20, made, 32, 6, 4) == 6  # no more steps
+    assert interpret(chunk, 50 << 20, made, 256, 200, 4) == 16  # does not fit anyway
+
+
+# its floor
+
+
+@pytest.fixture(scope="module")
+def floor():
+    """Imported late: its package is large, and the interpreter's process needs none of it."""
+    from ltgate.perf import floor
+
+    return floor
+
+
+def operations(*arguments, **options) -> int:
+    """Operations of convolutions and products in one call, counted by PyTorch."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    forward({}, *arguments, **options)  # tries its arithmetic once
+    with FlopCounterMode(display=False) as counter:
+        forward({}, *arguments, **options)
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("decay", [None, [0.8, 0.8], [0.8, 0.5]])
+def test_operations_counted_are_those_run(interpret, floor, decay):
+    random = np.random.default_rng(0)
+    made = network(random, Dynamics(), [3, 4], [2, 2], [5], 6)
+    images, traces = torch.from_numpy(pictures(random, 2, 6)), len(set(decay or ()))
+    decay = decay and np.array(decay, np.float32)
+    counted = floor.count_bytes_and_operations(made, 2, 2, traces)
+    expected = interpret(operations, made, images, clock(2), trace_decay=decay, chunk_steps=1)
+    assert sum(kernel.operations for kernel in counted) == expected > 0
+    assert floor.least(made, 2, 2, traces).operations == expected
+
+
+def test_floor_of_the_published_network(floor):
+    made = network(np.random.default_rng(0), Dynamics(), [16, 32, 64], [1, 2, 2], [256], 28)
+    counted = {x.name: x for x in floor.count_bytes_and_operations(made, 32, 200)}
+    # by hand: conv2 reads 16 x 28 x 28 spikes and writes 2 x 32 x 14 x 14 currents of 4 bytes
+    moved = (12_544 + 12_544) * 4 * 32 * 200 + 4 * 2 * 32 * 16 * 9
+    assert counted["conv2 currents"] == ("conv2 currents", moved, 2 * 12_544 * 16 * 9 * 32 * 200)
+    assert counted["conv2 scan"].bytes == (12_544 + 6_272) * 4 * 32 * 200 + 6_272 * 4 * 32
+    assert counted["conv1 scan"].bytes == 12_544 * 4 * 32 * (200 + 2 + 1)
+    assert counted["conv1 currents"].operations == 2 * 25_088 * 9 * 32  # once, not each step
+    assert sum(x.operations for x in counted.values()) == pytest.approx(66.8e9, rel=0.001)
+    assert sum(x.bytes for x in counted.values()) == pytest.approx(2.11e9, rel=0.02)
+    half = floor.count_bytes_and_operations(made, 32, 200, element=2)
+    assert sum(x.bytes for x in half) == pytest.approx(1.06e9, rel=0.02)
+    learning = {x.name: x for x in floor.count_bytes_and_operations(made, 32, 200, traces=1)}
+    assert learning["conv2 traces"].bytes == 12_544 * 2 * 4 * 32 * 200
+    assert learning["conv2 update"].operations == counted["conv2 currents"].operations / 2
+    everything = floor.least(made, 32, 200)
+    weights = sum(layer.weight.numel() for layer in made.layers)
+    assert everything.bytes == 32 * 784 + 4 * (32 * 22_208 + weights)
+
+
+def test_floor_is_the_slower_of_bytes_and_operations_kernel_by_kernel(floor):
+    kernels = [floor.Kernel("moves", 600, 10), floor.Kernel("computes", 100, 30)]
+    assert floor.seconds(kernels, floor.Ceilings(200.0, 10.0)) == 3.0 + 3.0
+
+
+def test_ceilings_are_measured(floor):
+    found = floor.ceilings("cpu", mebibytes=4, side=256, repeats=2)
+    assert 1e8 < found.bytes_per_second < 1e13 and 1e8 < found.operations_per_second < 1e14
+
+
 # on a GPU
 
 
 def on_gpu(made):
     there = made.clone()
-    there.load({name: tensor.cuda() for name, tensor in made.state().items()})
-    for layer in there.layers:  # load keeps a tensor's device
+    for layer in there.layers:
         for field in ("weight", "threshold", "gate"):
             setattr(layer, field, getattr(layer, field).cuda())
     return there

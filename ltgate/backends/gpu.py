@@ -27,6 +27,7 @@ the kernels were compiled for a GPU but not run on one. Sizes of tiles and chunk
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -279,21 +280,25 @@ class _Graph:
 
     def __init__(self, network: Network, values: list[Tensor], options: _Options) -> None:
         self.network, self.values = network.clone(), [value.clone() for value in values]
+        self.replay, self.activity = self._capture(options)
+
+    def _capture(self, options: _Options) -> tuple[Callable[[], None], Activity]:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):  # compiles kernels, chooses arithmetic
             _pass(self.network, *self.values, options)
         torch.cuda.current_stream().wait_stream(stream)
         _Graph.pool = _Graph.pool or torch.cuda.graph_pool_handle()
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, pool=_Graph.pool):
-            self.activity = _pass(self.network, *self.values, options)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=_Graph.pool):
+            activity = _pass(self.network, *self.values, options)
+        return graph.replay, activity
 
     def __call__(self, network: Network, values: list[Tensor]) -> Activity:
         own = [*self.network.state().values(), *self.values]
         for mine, given in zip(own, [*network.state().values(), *values], strict=True):
             mine.copy_(given)
-        self.graph.replay()
+        self.replay()
         return self.activity
 
 
@@ -370,5 +375,5 @@ def forward(
                 {name: value.clone(memory_format=whole) for name, value in field.items()}
                 for field in (activity.counts, activity.crossings, activity.updates)
             ),
-            {name: value.cpu() for name, value in activity.rasters.items()},
+            {name: value.to("cpu", copy=True) for name, value in activity.rasters.items()},
         )
