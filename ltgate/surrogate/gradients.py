@@ -1,0 +1,142 @@
+r"""Loss and gradients of a spiking network by backpropagation through time.
+
+Forward, the network is the one of :mod:`ltgate.backends`, spike for spike. Backward, with the
+surrogate derivative h(d) = 1 / (1 + slope |d|)^2 of :func:`ltgate.neurons.surrogate` and G[t] the
+gradient of the loss with respect to a neuron's spike at step t::
+
+    or      dv_c[t] = share_c[t] h(v_c[t] - theta_c) G[t] + a_c keep_c[t] dv_c[t+1]
+    blend   dv_c[t] = gamma_c h(u[t] - theta) G[t] + a_c keep[t] dv_c[t+1]
+
+with u = gamma v_fast + (1 - gamma) v_slow, gamma_fast = gamma and gamma_slow = 1 - gamma. The
+gradient of the currents is dI_c = g_c dv_c.
+
+* share_c is the gradient of a maximum, spike = max_c s_c: all of it goes to the compartment that
+  crossed its threshold; where both did, or neither, each gets half.
+* The reset is detached: keep = 1 for ``subtract``; for ``zero`` keep = 1 - s (a reset membrane
+  hands nothing on).
+* Weights are on their grid in the forward pass; the gradient is taken there and meant for the
+  full-precision copy (straight through rounding and clipping).
+
+Sources: Neftci, Mostafa & Zenke 2019 (surrogate gradients); Zenke & Ganguli 2018 (fast sigmoid).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ltgate.data.tasks import Schedule
+from ltgate.errors import UserError
+from ltgate.network import Network
+from ltgate.surrogate import compiled, portable
+
+ENGINES = (compiled, portable)
+
+
+@dataclass
+class Gradients:
+    """What one batch of B images gives.
+
+    Attributes:
+        loss: Mean over the images.
+        weights: Gradient of the loss by layer, shaped like the layer's weights.
+        head: The same for the head, by name of its parameter.
+        counts: Spikes of each neuron over all steps, by layer, int32 [B, channels, height, width].
+    """
+
+    loss: float
+    weights: dict[str, Tensor]
+    head: dict[str, Tensor]
+    counts: dict[str, Tensor]
+
+
+def loss_and_gradients(
+    network: Network,
+    images: np.ndarray | Tensor,
+    labels: np.ndarray | Tensor,
+    schedule: Schedule,
+    head: nn.Module,
+    slope: float = 10.0,
+    project: Callable[[str, Tensor], Tensor] | None = None,
+    engine: str = "auto",
+    slice_images: int | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Gradients:
+    """Loss of a batch and its gradients; nothing is changed.
+
+    The batch is worked on in slices, whose gradients are added up in their order: memory does not
+    grow with B, and the result does not depend on the number of threads.
+
+    Args:
+        network: What to train; its weights' device is where to run.
+        images: uint8 [B, height, width]; pixel current = byte / 256.
+        labels: [B], given to the head as they are.
+        schedule: Steps, dt and drive of the presentation.
+        head: ``head(counts, labels)`` with the spike counts of each layer, [b, channels, height,
+            width] of ``dtype``, returns one loss per image, [b], that depends on this image alone.
+            It may look at several layers (to penalise rates, say). See :class:`LinearHead`.
+        slope: Steepness of the surrogate derivative.
+        project: ``project(layer name, gradient)`` returns the gradient to use instead: the place
+            for a projection such as HLOP's.
+        engine: ``auto``, or the name of one of ``ENGINES``.
+        slice_images: Images in a slice; None lets the engine choose.
+        dtype: float32, which gives the spikes of the backends, or float64, to check gradients.
+
+    Raises:
+        UserError: The engine is unknown or cannot run there, or the head uses no spike count.
+    """
+    device = network.layers[0].weight.device
+    images, labels = torch.as_tensor(images), torch.as_tensor(labels).to(device)
+    module = _choose(engine, device.type)
+    parameters = dict(head.named_parameters())
+    parts: dict[int, tuple[float, tuple[Tensor | None, ...]]] = {}
+
+    def top(counts: dict[str, Tensor], rows: slice) -> dict[str, Tensor]:
+        """Take down the loss of some images; the gradients of the spike counts it depends on."""
+        inputs = {name: count.to(dtype).requires_grad_() for name, count in counts.items()}
+        with torch.enable_grad():
+            loss = head(inputs, labels[rows]).sum() / len(images)
+            if not loss.requires_grad:
+                raise UserError("head: its loss depends on no spike count and no parameter")
+            wanted = [*inputs.values(), *parameters.values()]
+            found = torch.autograd.grad(loss, wanted, allow_unused=True)
+        parts[rows.start] = loss.item(), found[len(inputs) :]
+        pairs = zip(inputs, found[: len(inputs)], strict=True)
+        used = {name: gradient for name, gradient in pairs if gradient is not None}
+        if not used:
+            raise UserError(f"head: its loss uses none of the layers {', '.join(inputs)}")
+        return used
+
+    slice_images = slice_images or module.slice_images(device.type)
+    counts, weights = module.run(network, images, schedule, top, slope, dtype, slice_images)
+    if project is not None:
+        weights = {name: project(name, gradient) for name, gradient in weights.items()}
+    ordered = [parts[begin] for begin in sorted(parts)]
+    return Gradients(
+        loss=sum(loss for loss, _ in ordered),
+        weights=weights,
+        head={
+            name: _sum([found[index] for _, found in ordered], parameter)
+            for index, (name, parameter) in enumerate(parameters.items())
+        },
+        counts=counts,
+    )
+
+
+def _sum(gradients: list[Tensor | None], parameter: Tensor) -> Tensor:
+    """Sum of the gradients of a parameter; None stands for zero."""
+    total = torch.zeros_like(parameter)
+    for gradient in gradients:
+        if gradient is not None:
+            total += gradient
+    return total.detach()
+
+
+def _choose(engine: str, device: str):
+    for module in ENGINES:
+        if engine in ("auto", module.NAME) and module.available(device):
+            return module
+    names = ", ".join(module.NAME for module in ENGINES)
+    raise UserError(f"engine: {engine!r} cannot run on {device!r}; known here: auto, {names}")
