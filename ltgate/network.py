@@ -109,6 +109,13 @@ class Network:
                     )
                 setattr(layer, field, value.to(own))
 
+    def to(self, device: str) -> None:
+        """Move every tensor to ``device``."""
+        for layer in self.layers:
+            layer.weight = layer.weight.to(device)
+            layer.threshold = layer.threshold.to(device)
+            layer.gate = layer.gate.to(device)
+
     def clone(self) -> "Network":
         """A deep copy."""
         layers = [

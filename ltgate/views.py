@@ -111,3 +111,39 @@ def r_entries(rows: pd.DataFrame, scenario: str = "class", cue: str = "yes") -> 
     ]
     columns = ["method", "seed", "step", "task", "accuracy"]
     return chosen.rename(columns={"value": "accuracy"})[columns].reset_index(drop=True)
+
+
+def headline(table: pd.DataFrame, scenario: str = "class") -> pd.DataFrame:
+    """``table_main`` in one row per method: what README.md and notebook 3 show.
+
+    ACC and forgetting in percent and points, mean with the half width of the 95 % interval over
+    seeds, with the timescale cue and without it (control); megabytes of learner state.
+    """
+    chosen = table[table["scenario"] == scenario]
+
+    def percent(method: str, cue: str, metric: str) -> str:
+        rows = chosen[
+            (chosen["method"] == method) & (chosen["cue"] == cue) & (chosen["metric"] == metric)
+        ]
+        if rows.empty:
+            return ""
+        row = rows.iloc[0]
+        half = (row["ci_high"] - row["ci_low"]) / 2
+        return f"{100 * row['mean']:.2f}" + (f" ± {100 * half:.2f}" if half == half else "")
+
+    lines = []
+    for method in chosen["method"].unique():
+        rows = chosen[chosen["method"] == method]
+        state = rows.loc[rows["metric"] == "state_bytes", "mean"].max() / 1e6
+        lines.append(
+            {
+                "method": method,
+                "ACC, %": percent(method, "yes", "acc"),
+                "forgetting, points": percent(method, "yes", "forgetting"),
+                "control: ACC, %": percent(method, "no", "acc"),
+                "control: forgetting, points": percent(method, "no", "forgetting"),
+                "seeds": int(rows["seeds"].min()),
+                "state, MB": f"{state:.1f}",
+            }
+        )
+    return pd.DataFrame(lines)

@@ -101,7 +101,7 @@ class SpikingLearner:
         if p.balanced:
             for layer in self.network.layers:
                 layer.weight = p.weight_scale * competitive.balance(layer.weight)
-        self.network.load({k: v.to(self.device) for k, v in self.network.state().items()})
+        self.network.to(self.device)
         layers = self.network.layers
         self.gates = {layer.name: VarianceGate.create(layer.out_shape[0]) for layer in layers}
         compartments = self.network.dynamics.compartments
