@@ -83,7 +83,7 @@ def test_every_option_spike_for_spike(tau, output, current, reset):
     random = np.random.default_rng(7)
     dynamics = Dynamics(tau, output, current, reset)
     made = network(random, dynamics, [3, 4], [1, 2], [6], 9)
-    images, steps = pictures(random, 3, 9), clock(20, 2.0, random.integers(0, 3, 20))
+    images, steps = pictures(random, 3, 9), clock(12, 2.0, random.integers(0, 3, 12))
     trace_decay = np.array([0.8, 0.3], np.float32)[: len(tau)]
     activity = assert_is_reference(made, images, steps, trace_decay)
     for name, raster in activity.rasters.items():
@@ -208,20 +208,20 @@ def test_one_and_two_threads_give_the_same_spikes(output):
     assert all(0.01 < raster.float().mean() < 0.99 for raster in found[0].rasters.values())
 
 
-@pytest.mark.parametrize(("tau", "output", "current", "reset"), OPTIONS[::3])
+@pytest.mark.parametrize(("tau", "output", "current", "reset"), OPTIONS[::5])
 def test_other_batch_compositions_give_the_same_spikes(tau, output, current, reset):
     random = np.random.default_rng(11)
     made = network(random, Dynamics(tau, output, current, reset), [3, 4], [2, 1], [5], 8)
-    images, steps = pictures(random, 7, 8), clock(11, 3.0)
+    images, steps = pictures(random, 4, 8), clock(8, 3.0)
     whole = run(made, images, steps)
-    assert len(whole.counts["conv1"].unique(dim=0)) == 7
-    order = random.permutation(7)
+    assert len(whole.counts["conv1"].unique(dim=0)) == 4
+    order = random.permutation(4)
     shuffled = run(made, images[order], steps)
     for name in made.names:
         assert torch.equal(shuffled.rasters[name], whole.rasters[name][:, order])
         assert torch.equal(shuffled.crossings[name], whole.crossings[name][order])
         assert not torch.equal(whole.counts[name][0], whole.counts[name][1])
-    for image in range(7):
+    for image in range(4):
         alone = run(made, images[image : image + 1], steps)
         for name in made.names:
             assert torch.equal(alone.counts[name][0], whole.counts[name][image])
@@ -365,7 +365,7 @@ def task(rate, frames):
 @pytest.mark.parametrize("options", [option[1:] for option in OPTIONS[: len(OPTIONS) // 2]])
 def test_pulses_equal_frames_while_no_membrane_stays_above_threshold(options):
     shown, equal = task(500.0, 4), 0
-    for seed in range(8):
+    for seed in range(6):
         random = np.random.default_rng(seed)
         # decays are powers of two, so that several short ones are exactly one long one
         made = excitatory(random, Dynamics((QUARTER, HALF), *options))

@@ -14,7 +14,7 @@ from ltgate.plasticity.homeostasis import calibrate, rates
 
 SCOPES = ["layer", "compartment", "channel"]
 OUTPUTS = ["or", "blend"]
-STEPS = Schedule("frame", 1.0, 1.0, np.ones(20, np.float32))
+STEPS = Schedule("frame", 1.0, 1.0, np.ones(12, np.float32))
 
 
 @pytest.fixture
@@ -52,9 +52,9 @@ def test_rates_equal_the_loops(images, output, scope):
         raster = activity.rasters[layer.name].numpy()
         separate = np.zeros((2, channels))
         for channel in range(channels):
-            spikes = sum(int(raster[t, b, channel].sum()) for t in range(20) for b in range(8))
+            spikes = sum(int(raster[t, b, channel].sum()) for t in range(12) for b in range(8))
             crossed = activity.crossings[layer.name][:, :, channel].sum(0).tolist()
-            chances = 20 * 8 * height * width
+            chances = 12 * 8 * height * width
             for c in range(2):
                 separate[c, channel] = (spikes if output == "blend" else crossed[c]) / chances
         separate = separate[: len(layer.threshold)]
@@ -80,7 +80,7 @@ def calibrate_all(made, images, *arguments, **options):
 @pytest.mark.parametrize("target", [0.1, 0.3])
 def test_reaches_the_target(images, output, scope, target):
     made = network(output)
-    calibrate_all(made, images, target, scope, iterations=25, tolerance=0.2, bounds=(0.01, 100.0))
+    calibrate_all(made, images, target, scope, iterations=14, tolerance=0.2, bounds=(0.01, 100.0))
     activity = shower(images)(made)
     for layer in made.layers:
         found = rates(activity, layer, scope)
@@ -102,11 +102,11 @@ def test_thresholds_stay_within_their_bounds(scope, brightness, end):
     for layer in made.layers:
         layer.weight = torch.full_like(layer.weight, 1.5)
     images = np.full((2, 6, 6), brightness, np.uint8)
-    calibrate_all(made, images, 0.3, scope, iterations=12, bounds=bounds)
+    calibrate_all(made, images, 0.3, scope, iterations=10, bounds=bounds)
     for layer in made.layers:
         assert (layer.threshold > bounds[0]).all() and (layer.threshold < bounds[1]).all()
         assert layer.threshold.flatten().tolist() == pytest.approx(
-            [bounds[end]] * layer.threshold.numel(), rel=1e-3
+            [bounds[end]] * layer.threshold.numel(), rel=2e-3
         )
 
 
