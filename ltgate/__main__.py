@@ -1,13 +1,15 @@
-"""The command ``python -m ltgate``: run, list, clean, expected.
+"""The command ``python -m ltgate``: run, bench, list, clean, expected.
 
 Exit status: 0 done, 1 a notebook failed, 2 the request is wrong (nothing was run), 130 interrupted.
 """
 
 import argparse
 import sys
+from typing import Any
 
 from ltgate import expected, paths, plan, runner
 from ltgate.errors import UserError
+from ltgate.params import Params
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,16 +41,23 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("files", nargs="+", metavar="params.yaml", help="one run per parameter file")
     run.add_argument("--only", default="", metavar="02,03", help="numbers of the notebooks to run")
     run.add_argument("--force", action="store_true", help="run also what has not changed")
-    run.add_argument(
-        "--set",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="name=value",
-        help="parameters that win over the files; values are YAML",
-    )
+    settings: dict[str, Any] = {
+        "action": "extend",
+        "nargs": "+",
+        "default": [],
+        "metavar": "name=value",
+        "help": "parameters that win over the files; values are YAML",
+    }
+    run.add_argument("--set", **settings)
     run.add_argument("--out", default="", metavar="FOLDER", help="where runs/ and figures/ go")
     run.set_defaults(action=_run)
+
+    bench = actions.add_parser("bench", help="measure speed and memory; tables in figures/<name>")
+    bench.add_argument(
+        "file", nargs="?", metavar="params.yaml", help="default: params/bench.yaml (minutes, MNIST)"
+    )
+    bench.add_argument("--set", **settings)
+    bench.set_defaults(action=_bench)
 
     listing = actions.add_parser("list", help="list the notebooks and the parameter files")
     listing.set_defaults(action=_list)
@@ -68,6 +77,15 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> None:
     overrides = runner.parse_overrides(options.set)
     runner.run(options.files, options.only, options.force, overrides, options.out)
+
+
+def _bench(options: argparse.Namespace) -> None:
+    file = options.file or paths.params() / "bench.yaml"
+    params = Params.load(file, **runner.parse_overrides(options.set))
+    from ltgate import perf  # after the check of the parameters: it loads everything
+
+    for table in perf.run(params):
+        print(table)
 
 
 def _list(options: argparse.Namespace) -> None:

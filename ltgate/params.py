@@ -224,6 +224,11 @@ class Params(_Model):
     chunk_images: int = Field(
         32, ge=1, description="images simulated at once", json_schema_extra=_COMPUTE
     )
+    bench: Literal["smoke", "full"] = Field(
+        "smoke",
+        description="performance: a few batches and sizes, or whole epochs and every setting",
+        json_schema_extra=_COMPUTE,
+    )
     keep_checkpoints: int = Field(
         2, ge=1, description="checkpoints kept per method and seed", json_schema_extra=_COMPUTE
     )

@@ -141,6 +141,24 @@ def grid_heatmap() -> pd.DataFrame:
     )
 
 
+def scaling() -> pd.DataFrame:
+    powers = {"batch size": 0.95, "time steps": 1.02, "convolutions": 1.1}
+    powers |= {"loader processes": 0.1, "training images": 1.0, "epochs": 1.0}
+    return pd.DataFrame(
+        {
+            "sweep": sweep,
+            "x": x,
+            "quantity": quantity,
+            "value": scale * x**exponent,
+            "unit": unit,
+            "exponent": exponent,
+        }
+        for sweep, power in powers.items()
+        for quantity, unit, scale, exponent in (("time", "s", 0.02, power), ("memory", "MB", 20, 0))
+        for x in (1, 2, 4, 8)
+    )
+
+
 def robustness() -> pd.DataFrame:
     rows = []
     for number, method in enumerate(METHODS[:5]):
@@ -168,6 +186,7 @@ EXAMPLES = {
         ablations,
         grid_heatmap,
         robustness,
+        scaling,
     )
 }
 every_figure = pytest.mark.parametrize("producer", figures.FIGURES, ids=lambda f: f.__name__)
@@ -278,6 +297,23 @@ def test_robustness_is_over_the_logarithm_of_the_rate():
     fig = figures.robustness(robustness())
     assert [axis.get_xscale() for axis in fig.axes] == ["log", "log"]
     assert len(fig.axes[0].lines) == 10  # five methods, each trained at two rates
+
+
+def test_scaling_draws_every_point_and_the_fitted_power():
+    frame = scaling()
+    fig = figures.scaling(frame)
+    assert len(fig.axes) == 2 * 6
+    time, memory = fig.axes[0], fig.axes[6]
+    points, line = time.lines
+    assert list(points.get_xdata()) == [1, 2, 4, 8]
+    assert list(points.get_ydata()) == pytest.approx([0.02 * x**0.95 for x in (1, 2, 4, 8)])
+    assert list(line.get_ydata()) == pytest.approx(list(points.get_ydata()))
+    assert time.get_legend().get_texts()[0].get_text() == r"$\propto x^{0.95}$"
+    assert list(memory.lines[1].get_ydata()) == pytest.approx([20] * 4)
+    low, high = memory.get_ylim()
+    assert high / low >= 10  # what is flat looks flat
+    only = figures.scaling(frame[(frame["sweep"] != "epochs") | (frame["quantity"] == "time")])
+    assert not only.axes[11].axison  # nothing measured there
 
 
 def test_colours_of_methods_differ():

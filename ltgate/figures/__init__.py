@@ -10,6 +10,7 @@ from ltgate.figures.learning import learning_curves, r_heatmap
 from ltgate.figures.neurons import membrane_traces, spike_rates_and_gates
 from ltgate.figures.registry import FIGURES
 from ltgate.figures.save import save_figure, save_table, show
+from ltgate.figures.scaling import scaling
 from ltgate.figures.sweeps import grid_heatmap, robustness
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "robustness",
     "save_figure",
     "save_table",
+    "scaling",
     "show",
     "spike_rates_and_gates",
     "tasks_and_frames",

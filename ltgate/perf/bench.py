@@ -1,0 +1,193 @@
+"""What is measured: the published network at 5 % activity, on one batch of each task.
+
+16-32-64 channels, 256 dense neurons, raw current, batches of 32. Each layer's threshold is set so
+that its neurons spike in 5 % of the steps, for each task separately: the time of a batch depends on
+its spikes, and the guide does not say how many its network had.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ltgate import backends
+from ltgate.backends import Activity
+from ltgate.data.store import TaskImages, open_task
+from ltgate.data.tasks import Schedule, schedule
+from ltgate.network import Network, create
+from ltgate.neurons import Dynamics
+from ltgate.params import FAST, SLOW, Params
+from ltgate.plasticity import homeostasis
+
+BATCH = 32
+RATE = 0.05
+TASKS = {"fast": FAST, "slow": SLOW}
+
+# Batches of 32 in an epoch of MNIST's training split (24,477 and 23,523 images).
+EPOCH_BATCHES = {"fast": 765, "slow": 736}
+VALIDATION_IMAGES = 6119  # of the fast task
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A calibrated network and a batch of one task.
+
+    Attributes:
+        network: At 5 % activity on the batch's first images.
+        images: uint8 [B, 28, 28].
+        steps: The task's clock.
+        backend, device: As :func:`ltgate.backends.forward` takes them.
+    """
+
+    network: Network
+    images: np.ndarray
+    steps: Schedule
+    backend: str = "auto"
+    device: str = "cpu"
+
+    def forward(self) -> Activity:
+        """One forward pass."""
+        return backends.forward(
+            self.network, self.images, self.steps, backend=self.backend, device=self.device
+        )
+
+    def update(self) -> Activity:
+        """One forward pass with traces and the local update of every layer."""
+        decay = np.full(self.network.dynamics.compartments, 0.8, np.float32)
+        return backends.forward(
+            self.network, self.images, self.steps, decay, backend=self.backend, device=self.device
+        )
+
+    def cut(self, images: int = 0, steps: int = 0) -> "Workload":
+        """The first images (repeated when there are too few) and steps; 0 = all."""
+        chosen = np.arange(images or len(self.images)) % len(self.images)
+        clock = replace(self.steps, drive=self.steps.drive[: steps or None])
+        return replace(self, images=self.images[chosen], steps=clock)
+
+    def gpu(self, **options: object) -> Activity:
+        """One forward pass of the GPU backend with its own options."""
+        from ltgate.backends import gpu
+
+        return gpu.forward(self.network, torch.from_numpy(self.images), self.steps, **options)
+
+    def spikes(self) -> int:
+        """Spikes of all layers in one batch."""
+        return sum(int(counts.sum()) for counts in self.forward().counts.values())
+
+
+class Sizes(NamedTuple):
+    """How much is measured.
+
+    Attributes:
+        repeats: Rounds of every time.
+        batches: Training batches per task; 0 = the whole epoch.
+        validation: Validation images; 0 = all.
+        load: Batches read in each measurement of loading.
+        images, steps, workers, depth, training: Points of the sweeps.
+        settings: Whether every setting of a peer is tried, or its usual best alone.
+    """
+
+    repeats: int
+    batches: int
+    validation: int
+    load: int
+    images: tuple[int, ...]
+    steps: tuple[int, ...]
+    workers: tuple[int, ...]
+    depth: tuple[int, ...]
+    training: tuple[int, ...]
+    settings: bool
+
+
+SIZES = {
+    "smoke": Sizes(
+        2, 2, 64, 20, (4, 8, 16), (50, 100, 200), (1, 2), (1, 2, 3), (32, 64, 128), False
+    ),
+    "full": Sizes(
+        5, 0, 0, 765, (4, 8, 16, 32, 64, 128), (25, 50, 100, 200, 400), (1, 2, 4),
+        (1, 2, 3, 4, 5), (256, 512, 1024, 2048, 4096), True,
+    ),
+}  # fmt: skip
+
+
+@dataclass
+class Bench:
+    """Everything that the measuring functions share; made when first asked for.
+
+    ``params`` give the image source, device, backend, threads and (``bench``) how much is measured.
+    """
+
+    params: Params
+    sizes: Sizes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sizes = SIZES[self.params.bench]
+
+    @property
+    def device(self) -> str:
+        """``cpu``, or ``cuda`` where there is one and the parameters allow it."""
+        if self.params.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return self.params.device
+
+    @property
+    def threads(self) -> int:
+        """CPU threads that "all" means."""
+        return self.params.threads or torch.get_num_threads()
+
+    @cached_property
+    def published(self) -> Params:
+        """The published network and learning, on this source and machine."""
+        p = self.params
+        return Params(
+            **{name: getattr(p, name) for name in ("source", "data_folder", "device", "backend")},
+            channels=[16, 32, 64], strides=[1, 2, 2], hidden=[256], readout_layers=["dense"], batch_size=BATCH,
+            tasks=list(TASKS.values()), presentation="frame",
+            # So small that the activity stays at 5 %; the work is the same.
+            eta=1e-5,
+        )  # fmt: skip
+
+    def images(self, task: str, split: str = "train") -> TaskImages:
+        """A split of the fast or slow task."""
+        return open_task(self.published, TASKS[task], split, seed=0)
+
+    @cached_property
+    def workloads(self) -> dict[str, Workload]:
+        """``fast`` and ``slow``, on the device."""
+        return {task: self.workload(task, self.device) for task in TASKS}
+
+    def workload(self, task: str, device: str) -> Workload:
+        """The published network calibrated for a task."""
+        network = create(
+            Dynamics(), self.published.channels, self.published.strides, self.published.hidden,
+            np.random.default_rng(0),
+        )  # fmt: skip
+        images = self.images(task).images
+        batch = images[np.arange(BATCH) % len(images)]
+        made = Workload(network, batch, schedule(TASKS[task], "frame"), self.params.backend)
+        return to_device(calibrated(made), device)
+
+
+def calibrated(workload: Workload, images: int = 8) -> Workload:
+    """Set the thresholds, one a layer, to 5 % on the first images; returns the workload."""
+    few = workload.cut(images)
+
+    def show(network: Network) -> Activity:
+        return replace(few, network=network).forward()
+
+    for layer in workload.network.layers:
+        homeostasis.calibrate(workload.network, layer, show, RATE, tolerance=0.03, iterations=12)
+    return workload
+
+
+def to_device(workload: Workload, device: str) -> Workload:
+    """The workload with its network there."""
+    network = workload.network.clone()
+    network.load(network.state())
+    for layer in network.layers:
+        layer.weight = layer.weight.to(device)
+        layer.threshold, layer.gate = layer.threshold.to(device), layer.gate.to(device)
+    backend = workload.backend if device == "cpu" or workload.backend != "event" else "auto"
+    return replace(workload, network=network, device=device, backend=backend)

@@ -1,0 +1,157 @@
+"""The performance guide: every bullet has a row, every row an answer."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_bench import small_bench
+
+from ltgate.perf import bench as benching
+from ltgate.perf import guide
+
+BULLETS = Path(__file__).parent / "data" / "performance_guide_ids.txt"
+LATER = {"loihi", "grid"}
+ROWS = guide.read().set_index("id")
+
+
+def bullets() -> dict[str, str]:
+    """Id -> text of every bullet of the guide, as transcribed."""
+    return dict(line.split("\t") for line in BULLETS.read_text().splitlines())
+
+
+@pytest.fixture(scope="module")
+def filled() -> dict[str, set[str]]:
+    """Name of a measuring function -> the ids it has filled; see :func:`table`."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def table(filled: dict[str, set[str]]) -> pd.DataFrame:
+    """The whole table, on a small network."""
+
+    def recorded(name: str, function: guide.Measure) -> guide.Measure:
+        def measure(bench: benching.Bench) -> dict[str, guide.Measured]:
+            found = function(bench)
+            filled[name] = set(found)
+            return found
+
+        return measure
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, function in guide.functions().items():
+            patch.setitem(guide.MEASURES, name, recorded(name, function))
+        return guide.table(small_bench())
+
+
+def test_every_bullet_of_the_guide_is_a_row() -> None:
+    assert len(bullets()) == 73
+    assert list(ROWS.index) == list(bullets())
+
+
+@pytest.mark.parametrize("row", ROWS.index)
+def test_numbers_of_a_row_are_those_of_its_bullet(row: str) -> None:
+    words = set(re.findall(r"[0-9.]+", bullets()[row]))
+    assert set(re.findall(r"[0-9.]+", ROWS.guide[row])) <= words
+    if ROWS.unit[row] != "exponent":  # "linearly"
+        bounds = {f"{value:g}" for value in ROWS.loc[row, ["guide_low", "guide_high"]].dropna()}
+        assert bounds <= words
+    assert np.isnan(ROWS.guide_low[row]) == np.isnan(ROWS.guide_high[row])
+
+
+@pytest.mark.parametrize("row", ROWS.index)
+def test_every_row_has_a_measuring_function_or_a_reason(row: str) -> None:
+    by = ROWS.measured_by[row]
+    if by == "text":
+        assert ROWS.verdict[row] and ROWS.note[row]
+    else:
+        assert by in guide.functions() or by in LATER
+    assert ROWS.verdict[row] in ("", *guide.VERDICTS)
+    if ROWS.verdict[row] == "cannot be right":
+        assert re.search("[0-9]", ROWS.note[row]), "the arithmetic is missing"
+
+
+def test_every_measuring_function_fills_its_rows_and_no_others(
+    table: pd.DataFrame, filled: dict[str, set[str]]
+) -> None:
+    assert set(filled) == set(guide.functions())
+    for name, ids in filled.items():
+        assert ids == set(ROWS.index[ROWS.measured_by == name]), name
+
+
+def test_every_row_is_answered(table: pd.DataFrame) -> None:
+    assert list(table) == guide.COLUMNS
+    assert list(table["id"]) == list(bullets())
+    assert set(table["verdict"]) <= set(guide.VERDICTS)
+    for row in table.itertuples():
+        if row.verdict == "not measured here":
+            assert row.note, row.id
+        else:
+            assert row.measured != "" or row.id in ROWS.index[ROWS.measured_by.isin(LATER)], row.id
+
+
+def test_ratio_is_to_the_middle_of_the_guides_range(table: pd.DataFrame) -> None:
+    first = table.set_index("id").loc["runtime.data.initial_load"]
+    assert first.ratio == pytest.approx(first.measured / 12.5)
+    assert np.isnan(table.set_index("id").ratio["monitors.training.spikes"])
+
+
+def test_a_row_of_a_later_part_is_filled_once_its_function_exists(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = guide.table(small_bench(), only="scaling.grid")
+    assert list(rows["verdict"]) == ["not measured here"] * 2
+    assert rows["note"].str.contains("04_grid_search").all()
+
+    def grid(bench: benching.Bench) -> dict[str, guide.Measured]:
+        return {row: guide.Measured(1.0, verdict="holds") for row in rows["id"]}
+
+    monkeypatch.setitem(guide.MEASURES, "grid", grid)
+    assert list(guide.table(small_bench(), only="scaling.grid")["verdict"]) == ["holds"] * 2
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "verdict"),
+    [
+        (9.9, 10, 15, "better"),
+        (10, 10, 15, "holds"),
+        (15, 10, 15, "holds"),
+        (15.1, 10, 15, "worse"),
+        (3.9, 5, 5, "better"),
+        (4.1, 5, 5, "holds"),
+        (6.1, 5, 5, "worse"),
+        (0, 5, 5, "better"),
+    ],
+)
+def test_verdict_on_a_cost(value: float, low: float, high: float, verdict: str) -> None:
+    assert guide.judge(value, low, high) == verdict
+
+
+def test_words_get_no_verdict_by_themselves() -> None:
+    with pytest.raises(TypeError, match="must be given"):
+        guide.judge("none", 1, 2)
+
+
+def test_the_contradictions_are_contradictions() -> None:
+    """The arithmetic of the notes, from the guide's own numbers."""
+    stages = ["runtime.data.batch", "runtime.forward.time"]
+    stages += ["runtime.learning.update", "runtime.learning.weights"]
+    milliseconds = ROWS.guide_high[stages].sum()
+    assert milliseconds == 12
+    for task, batches in benching.EPOCH_BATCHES.items():
+        seconds = batches * milliseconds / 1e3
+        assert round(seconds) == 9
+        assert seconds < 60 * ROWS.guide_low[f"runtime.epoch.{task}"] / 10
+    assert round(765 * (milliseconds - 2) / 1e3) == 8  # loading hidden
+
+    neurons = 28 * 28 * 16 + 14 * 14 * 32 + 7 * 7 * 64 + 256
+    spikes = neurons * 32 * 200 * 0.05
+    assert round(spikes / 1e6) == 7
+    assert spikes / 1000 * ROWS.guide_low["runtime.forward.spikes"] > 1e3 * 5
+
+    rows = ROWS.guide_high
+    total = rows["loihi.measurement.setup"] + 1000 * rows["loihi.measurement.sample"] / 1e3
+    assert total == 40 < 60 * rows["loihi.measurement.total"]
+    updates = rows["runtime.learning.update"] + rows["runtime.learning.weights"]
+    assert 4 * rows["network.layer.update"] == 8 > updates == 5
