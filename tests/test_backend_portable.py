@@ -256,7 +256,7 @@ def test_gpu_gives_the_same_spikes():
     made = network(random, Dynamics(output="blend"), [16, 32], [1, 2], [64], 28)
     images = pictures(random, 5, 28)
     here = run(made, images, clock(12))
-    made.load({name: tensor.cuda() for name, tensor in made.state().items()})
+    made.to("cuda")
     there = run(made, images, clock(12))
     for name in made.names:
         assert torch.equal(there.rasters[name].cpu(), here.rasters[name])

@@ -193,6 +193,12 @@ def test_a_clone_is_independent():
     assert network.fingerprint() == before != clone.fingerprint()
 
 
+def test_moves_to_a_device():
+    network = small()
+    network.to("meta")
+    assert {tensor.device.type for tensor in network.state().values()} == {"meta"}
+
+
 def test_upto_shares_its_layers():
     network = small()
     part = network.upto("conv2")
