@@ -204,6 +204,9 @@ class Params(_Model):
         description="layers the readout sees: conv1, ..., dense1, ...; dense = the last dense; "
         "conv1/4 = summed over patches of 4 x 4",
     )
+    normalise_counts: bool = Field(
+        True, description="divide each layer's spike counts by their L2 norm for the readout"
+    )
     readout: Literal["delta", "delta_current", "rls"] = Field(
         "rls",
         description="rule: delta, delta on the current task's classes, recursive least squares",

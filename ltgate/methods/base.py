@@ -23,7 +23,15 @@ from ltgate.progress import track
 
 # Parameters that filters learned before the first task's pass do not depend on.
 _NOT_OF_FILTERS = {name for name in Params.model_fields if is_compute(name)}
-_NOT_OF_FILTERS |= {"readout", "readout_rate", "readout_l2", "ridge", "projector", "eta_v"}
+_NOT_OF_FILTERS |= {
+    "readout",
+    "normalise_counts",
+    "readout_rate",
+    "readout_l2",
+    "ridge",
+    "projector",
+    "eta_v",
+}
 _NOT_OF_FILTERS |= {"tasks", "epochs", "curve_points", "validation_images", "test_images"}
 
 
@@ -138,8 +146,7 @@ class SpikingLearner:
             made = self._features(images)
             counts = {name: _tensor(made.counts[name][batch.indices]) for name in self._read}
         labels = torch.as_tensor(batch.labels)
-        inputs = readout.features([counts[name] for name in self._read])
-        self.readout.learn(inputs, labels, list(images.task.classes))
+        self.readout.learn(self._inputs_of(counts), labels, list(images.task.classes))
 
     def scores(self, images: TaskImages, number: int = 0) -> Tensor:
         """Readout's scores."""
@@ -147,7 +154,7 @@ class SpikingLearner:
         made = self._features(images, number)
         return torch.cat(
             [
-                readout.features([_tensor(made.counts[n][rows]) for n in self._read]) @ weight
+                self._inputs_of({n: _tensor(made.counts[n][rows]) for n in self._read}) @ weight
                 for rows in _slices(len(made.counts[self._read[0]]), 1024)
             ]
         )
@@ -310,6 +317,10 @@ class SpikingLearner:
                 self.network, images, self._read, p.presentation, p.backend, self.device, number
             )
         return self._cache[key]
+
+    def _inputs_of(self, counts: dict[str, Tensor]) -> Tensor:
+        """Readout inputs of a batch."""
+        return readout.features([counts[n] for n in self._read], self.params.normalise_counts)
 
     @property
     def _used(self) -> Network:

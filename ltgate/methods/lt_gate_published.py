@@ -19,6 +19,7 @@ class LTGatePublished(SpikingLearner):
         "filters": "always",
         "gate": "select",
         "projector": "rank1",
+        "normalise_counts": False,
         "readout": "delta",
         "readout_layers": ["dense"],
         "threshold_scope": "layer",

@@ -1,7 +1,7 @@
 r"""Readouts: linear maps from spike counts to class scores, learned online in float64.
 
-The features of an image are the spike counts of the chosen layers, each divided by its L2 norm, and
-a constant 1 (the bias).
+The features of an image are the spike counts of the chosen layers, each divided by its L2 norm
+(unless told otherwise), and a constant 1 (the bias).
 
 * ``delta`` (published: rate 1e-3, l2 1e-4): W <- W - rate ((softmax(x W) - y)^T x / B + l2 W).
 * ``delta_current``: the same, with the softmax and the update over the current task's classes only.
@@ -40,14 +40,17 @@ class Readout(Protocol):
         """Continue from :meth:`state`."""
 
 
-def features(counts: list[Tensor]) -> Tensor:
+def features(counts: list[Tensor], normalise: bool = True) -> Tensor:
     """Readout inputs of a batch, float64 [B, F + 1].
 
     Args:
         counts: Spike counts [B, ...] of each chosen layer.
+        normalise: Divide each layer's counts by their L2 norm; the published code does not.
     """
-    scaled = [torch.nn.functional.normalize(c.flatten(1).double(), dim=1) for c in counts]
-    return torch.cat([*scaled, torch.ones(len(counts[0]), 1, dtype=torch.float64)], 1)
+    flat = [c.flatten(1).double() for c in counts]
+    if normalise:
+        flat = [torch.nn.functional.normalize(c, dim=1) for c in flat]
+    return torch.cat([*flat, torch.ones(len(counts[0]), 1, dtype=torch.float64)], 1)
 
 
 @dataclass
