@@ -6,13 +6,15 @@ F32 = np.float32
 
 
 def convolve(inputs: np.ndarray, weight: np.ndarray, stride: int) -> np.ndarray:
-    """3x3 convolution, padding 1, by shifts: [B, in, H, W] and [out, in, 3, 3] to [B, out, h, w]."""
+    """3x3 convolution, padding 1, by shifts: [B, in, H, W], [out, in, 3, 3] to [B, out, h, w]."""
     height, width = ((extent - 1) // stride + 1 for extent in inputs.shape[2:])
     padded = np.pad(inputs, ((0, 0), (0, 0), (1, 1), (1, 1)))
     result = np.zeros((len(inputs), len(weight), height, width), F32)
     for ky in range(3):
         for kx in range(3):
-            tap = padded[:, :, ky : ky + stride * height : stride, kx : kx + stride * width : stride]
+            tap = padded[
+                :, :, ky : ky + stride * height : stride, kx : kx + stride * width : stride
+            ]
             tap = tap[:, :, :height, :width]
             result += np.einsum("bihw,oi->bohw", tap, weight[:, :, ky, kx])
     return result
@@ -25,7 +27,9 @@ def correlate(trace: np.ndarray, post: np.ndarray, stride: int) -> np.ndarray:
     result = np.zeros((post.shape[1], trace.shape[1], 3, 3))
     for ky in range(3):
         for kx in range(3):
-            tap = padded[:, :, ky : ky + stride * height : stride, kx : kx + stride * width : stride]
+            tap = padded[
+                :, :, ky : ky + stride * height : stride, kx : kx + stride * width : stride
+            ]
             tap = tap[:, :, :height, :width]
             result[:, :, ky, kx] = np.einsum("bohw,bihw->oi", post, tap, dtype=np.float64)
     return result

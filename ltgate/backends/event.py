@@ -191,6 +191,143 @@ def _rule(trace_decay: np.ndarray | None, drive: np.ndarray) -> Rule:
     return Rule(decays, response)
 
 
+def _tape(kept: list[tuple]) -> Tape:
+    """Join blocks of (steps, rows, ends, spikes, trace)."""
+    steps, rows, ends, spikes, trace = zip(*kept, strict=True)
+    starts = np.cumsum([0, *map(len, rows)])
+    return Tape(
+        np.array(steps), np.concatenate(rows), starts, np.stack(ends), np.stack(spikes),
+        np.stack(trace),
+    )  # fmt: skip
+
+
+class _Pass:
+    """One forward pass over a batch: the sums it fills, and the tasks that fill them.
+
+    Convolutions keep an update per image of a slice. Dense layers, whose updates are large, keep
+    their spikes on tape instead; their update is filled by blocks of neurons once a slice of images
+    has been shown. So every sum runs in the order of the images, whatever the number of threads.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        images: Tensor,
+        schedule: Schedule,
+        trace_decay: np.ndarray | None,
+        raster: tuple[str, ...],
+        threads: int,
+        each: Callable,
+    ) -> None:
+        self.network, self.raster, self.each = network, raster, each
+        self.pixels = images.cpu().flatten(1).contiguous().numpy()
+        self.batch, self.steps = len(images), len(schedule.drive)
+        self.rule = _rule(trace_decay, schedule.drive)
+        self.decays = len(self.rule.decays)
+        self.blocks = -(-self.steps // BLOCK_STEPS)
+        self.plan = plan = _Plan(network, -(-self.steps // self.blocks), self.decays)
+        self.layers, size = plan.layers, 0
+        for number, layer in enumerate(network.layers):
+            if layer.name in raster:
+                self.layers["raster"][number] = size
+                size += self.steps * self.batch * layer.neurons
+        self.rasters = np.zeros(size, np.uint8)
+        self.counts = np.zeros(self.batch * plan.counts, np.int32)
+        self.crossings = np.zeros((self.batch, plan.theta), np.int32)
+
+        together = max(1, SLICE_IMAGES // self.blocks if self.decays else self.batch)
+        self.slices = [
+            range(begin, min(begin + together, self.batch))
+            for begin in range(0, self.batch, together)
+        ]
+        slots = min(together, self.batch) if self.decays else 1
+        self.slots = _aligned(slots * plan.immediate, np.float32).reshape(slots, plan.immediate)
+        self.immediate = np.zeros(plan.immediate, np.float32)
+        self.deferred = _aligned(plan.deferred, np.float32)
+        self.tapes: dict[int, Tape] = {}
+
+        self.model = plan.model(schedule, each)
+        self.at_rest = bool((self.model.theta > 0).all())
+        self.spare = [plan.scratch(self.model.weights.dtype) for _ in range(threads)]
+
+    def show(self, index: int) -> dict[int, list[tuple]]:
+        """Run one image; returns what :func:`_tape` takes, by dense layer."""
+        plan, layers = self.plan, self.layers
+        scratch = self.spare.pop()
+        scratch.awake[:] = not self.at_rest
+        if not self.at_rest:
+            scratch.membrane[:] = 0
+        slot = self.slots[index % len(self.slots)]
+        slot[:] = 0
+        record = Record(self.counts, self.crossings[index], self.rasters, slot)
+        trace = np.zeros(plan.traces if self.blocks > 1 else 0, np.float32)
+        kept = {number: [] for number in plan.dense}
+        cuts = [0, *(plan.dense if self.decays else ()), len(layers)]
+        for begin in range(0, self.steps, plan.steps):
+            steps = min(plan.steps, self.steps - begin)
+            for first, stop in pairwise(cuts):
+                arrived = run(
+                    self.model, self.rule, scratch, record, first, stop, self.pixels[index], index,
+                    self.batch, begin, steps, trace,
+                )  # fmt: skip
+                if self.decays and first:
+                    plane = scratch.spikes[layers["plane"][first] :][: layers["strip"][first]]
+                    block = scratch.rows[:arrived], scratch.ends, plane, trace
+                    kept[first].append((steps, *(array.copy() for array in block)))
+            if self.decays and begin + steps < self.steps:
+                keep_traces(layers, self.rule, scratch.spikes, steps, trace)
+        self.spare.append(scratch)
+        return kept
+
+    def learn(self, item: tuple[int, int]) -> None:
+        """Add a slice's tape to a block of neurons of a dense layer."""
+        number, part = item
+        scratch = self.spare.pop()
+        layer, tape = self.layers[number], self.tapes[number]
+        update_dense(layer, self.rule, part, tape, scratch.post, self.deferred)
+        self.spare.append(scratch)
+
+    def run(self) -> None:
+        """Show all images and fill all sums."""
+        for images in self.slices:
+            shown = list(self.each(self.show, images))
+            if self.decays:
+                for index in images:
+                    self.immediate += self.slots[index % len(self.slots)]
+                for number in self.plan.dense:
+                    self.tapes[number] = _tape([block for kept in shown for block in kept[number]])
+                list(self.each(self.learn, self.plan.parts(self.plan.dense)))
+
+    def activity(self) -> Activity:
+        """The sums, layer by layer, in the layout that callers know."""
+        batch, plan = self.batch, self.plan
+        activity = Activity(steps=self.steps)
+        for number, layer in enumerate(self.network.layers):
+            name, channels, size = layer.name, layer.out_shape[0], batch * layer.neurons
+            entry = self.layers[number]
+            own = self.counts[entry["counts"] * batch :][:size]
+            activity.counts[name] = torch.from_numpy(own).view(batch, *layer.out_shape)
+            shape = (batch, int(entry["blocks"]), plan.compartments, UNIT)
+            own = self.crossings[:, entry["theta"] :][:, : int(np.prod(shape[1:]))]
+            own = torch.from_numpy(own).view(shape).transpose(1, 2).flatten(2)[:, :, :channels]
+            activity.crossings[name] = own.to(torch.int64).contiguous()
+            if name in self.raster:
+                own = torch.from_numpy(self.rasters[entry["raster"] :][: self.steps * size])
+                activity.rasters[name] = own.view(self.steps, batch, *layer.out_shape)
+            if self.decays:
+                activity.updates[name] = torch.empty(layer.weight.shape)
+
+        def lay_out(item: tuple[int, int]) -> None:
+            number, part = item
+            target = activity.updates[self.network.layers[number].name].flatten(2).numpy()
+            update = self.deferred if number in plan.dense else self.immediate
+            unpack(self.layers[number], update, part, self.decays, target)
+
+        if self.decays:
+            list(self.each(lay_out, plan.parts(range(len(self.layers)))))
+        return activity
+
+
 @torch.no_grad()
 def forward(
     network: Network,
@@ -203,108 +340,6 @@ def forward(
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(threads) as pool:
         each = map if threads == 1 else pool.map
-        return _forward(network, images, schedule, trace_decay, raster, each, threads)
-
-
-def _forward(
-    network: Network,
-    images: Tensor,
-    schedule: Schedule,
-    trace_decay: np.ndarray | None,
-    raster: tuple[str, ...],
-    each: Callable,
-    threads: int,
-) -> Activity:
-    batch, steps = len(images), len(schedule.drive)
-    pixels = np.ascontiguousarray(images.cpu().numpy()).reshape(batch, -1)
-    blocks = -(-steps // BLOCK_STEPS)
-    rule = _rule(trace_decay, schedule.drive)
-    decays = len(rule.decays)
-    plan = _Plan(network, -(-steps // blocks), decays)
-    layers, wanted = plan.layers, 0
-    for number, layer in enumerate(network.layers):
-        if layer.name in raster:
-            layers["raster"][number], wanted = wanted, wanted + steps * batch * layer.neurons
-
-    # Convolutions keep an update per image of a slice; dense layers, whose updates are large, keep
-    # their spikes, and the update is done by blocks of neurons: one sum each, in the images' order.
-    together = max(1, SLICE_IMAGES // blocks) if decays else max(batch, 1)
-    slots = np.zeros((min(together, batch) if decays else 1, plan.immediate), np.float32)
-    immediate = np.zeros(plan.immediate, np.float32)
-    deferred = _aligned(plan.deferred, np.float32)
-    counts = np.zeros(batch * plan.counts, np.int32)
-    crossings = np.zeros((batch, plan.theta), np.int32)
-    rasters = np.zeros(wanted, np.uint8)
-
-    model = plan.model(schedule, each)
-    at_rest = bool((model.theta > 0).all())
-    spare = [plan.scratch(model.weights.dtype) for _ in range(threads)]
-    cuts = [0, *(plan.dense if decays else ()), len(layers)]
-
-    def show(index: int) -> dict[int, list[Tape]]:
-        scratch = spare.pop()
-        scratch.membrane[:] = 0
-        scratch.awake[:] = not at_rest
-        slot = slots[index % len(slots)]
-        slot[:] = 0
-        record = Record(counts, crossings[index], rasters, slot)
-        trace = np.zeros(plan.traces if blocks > 1 else 0, np.float32)
-        tapes = {number: [] for number in plan.dense}
-        for begin in range(0, steps, plan.steps):
-            now = min(plan.steps, steps - begin)
-            past = trace if begin else trace[:0]
-            for first, stop in pairwise(cuts):
-                arrived = run(
-                    model, rule, scratch, record, first, stop, pixels[index], index, batch, begin,
-                    now, past,
-                )  # fmt: skip
-                if decays and first:
-                    plane = scratch.spikes[layers["plane"][first] :][: layers["strip"][first]]
-                    rows, ends = scratch.rows[:arrived].copy(), scratch.ends.copy()
-                    tapes[first].append(Tape(now, rows, ends, plane.copy(), past.copy()))
-            if decays and begin + now < steps:
-                keep_traces(layers, rule, scratch.spikes, now, trace)
-        spare.append(scratch)
-        return tapes
-
-    def learn(item: tuple[int, int]) -> None:
-        number, part = item
-        scratch = spare.pop()
-        for shown in tapes:
-            for tape in shown[number]:
-                update_dense(layers[number], rule, part, tape, scratch.post, deferred)
-        spare.append(scratch)
-
-    for begin in range(0, batch, together):
-        now = range(begin, min(begin + together, batch))
-        tapes = list(each(show, now))
-        if decays:
-            for index in now:
-                immediate += slots[index % len(slots)]
-            list(each(learn, plan.parts(plan.dense)))
-
-    activity = Activity(steps=steps)
-    for number, layer in enumerate(network.layers):
-        name, channels = layer.name, layer.out_shape[0]
-        own = counts[layers["counts"][number] * batch :][: batch * layer.neurons]
-        activity.counts[name] = torch.from_numpy(own).view(batch, *layer.out_shape)
-        lanes = layers["blocks"][number] * plan.compartments * UNIT
-        own = crossings[:, layers["theta"][number] :][:, :lanes].astype(np.int64)
-        own = own.reshape(batch, -1, plan.compartments, UNIT).swapaxes(1, 2)
-        own = own.reshape(batch, plan.compartments, -1)[:, :, :channels]
-        activity.crossings[name] = torch.from_numpy(np.ascontiguousarray(own))
-        if name in raster:
-            own = rasters[layers["raster"][number] :][: steps * batch * layer.neurons]
-            activity.rasters[name] = torch.from_numpy(own).view(steps, batch, *layer.out_shape)
-        if decays:
-            activity.updates[name] = torch.empty(layer.weight.shape)
-
-    def lay_out(item: tuple[int, int]) -> None:
-        number, part = item
-        target = activity.updates[network.layers[number].name].flatten(2).numpy()
-        update = deferred if number in plan.dense else immediate
-        unpack(layers[number], update, part, decays, target)
-
-    if decays:
-        list(each(lay_out, plan.parts(range(len(layers)))))
-    return activity
+        running = _Pass(network, images, schedule, trace_decay, raster, threads, each)
+        running.run()
+        return running.activity()

@@ -94,7 +94,7 @@ class Scratch(NamedTuple):
         constant: Of one unit of the first layer, [C, 32].
         tally: Spikes and crossings of one unit in a block, [1 + C, 32].
         membrane: [unit, C, 32].
-        awake: Per unit, whether its membranes may differ from zero.
+        awake: Per unit, whether it had input; until then its membranes are zero, if unset.
         spikes: The planes of all layers.
         rows: Row numbers of a receptive field's spikes, step by step.
         ends: Where the rows of each step end.
@@ -122,18 +122,20 @@ class Record(NamedTuple):
 
 
 class Tape(NamedTuple):
-    """What the update of a dense layer needs of one image's block.
+    """What the update of a dense layer needs of N blocks, of different images or times.
 
     Attributes:
-        steps: Length of the block.
-        rows: Its inputs' spikes, as in :class:`Scratch`.
-        ends: Likewise.
-        spikes: Its plane.
-        trace: Presynaptic traces at the block's start; empty for the first block.
+        steps: Length of each block.
+        rows: Its inputs' spikes, as in :class:`Scratch`, block after block.
+        starts: Where the rows of a block begin.
+        ends: [N, steps], as in :class:`Scratch`.
+        spikes: [N, strip], its plane.
+        trace: [N, presynaptic traces of all layers at the block's start], or [N, 0] for zero.
     """
 
-    steps: int
+    steps: np.ndarray
     rows: np.ndarray
+    starts: np.ndarray
     ends: np.ndarray
     spikes: np.ndarray
     trace: np.ndarray
@@ -345,13 +347,14 @@ def _post_traces(layer, spikes, bits, steps, decay, post):
     """p[t] = post[t] + decay p[t+1] of one unit, [step, 32]."""
     zero, one = splat16(np.float32(0)), splat16(np.float32(1))
     factor = splat16(decay)
-    for lane in range(0, UNIT, 16):
-        trace = zero
-        for t in range(steps - 1, -1, -1):
-            if lane < layer.pixel * 16:
-                mask = from_bits(spikes[bits + t * layer.pitch + (lane >> 4)])
-                trace = select(mask, one, zero) + factor * trace
-            store(post, t * UNIT + lane, trace)
+    low, high = zero, zero
+    for t in range(steps - 1, -1, -1):
+        at = bits + t * layer.pitch
+        low = select(from_bits(spikes[at]), one, zero) + factor * low
+        if layer.pixel > 1:
+            high = select(from_bits(spikes[at + 1]), one, zero) + factor * high
+        store(post, t * UNIT, low)
+        store(post, t * UNIT + 16, high)
 
 
 @_kernel
@@ -388,7 +391,7 @@ def _carry(layer, window, trace, at, decay, post, update, base):
 def _update_unit(layer, rule, window, part, spikes, bits, rows, ends, steps, trace, post, update):
     """Add a unit's block to the update of its layer.
 
-    ``trace`` holds the presynaptic traces at the block's start; it is empty in the first block.
+    ``trace`` holds the presynaptic traces at the block's start, or nothing if all are zero.
     """
     neurons = layer.in_height * layer.in_width * layer.in_pixel * 16
     for d in range(rule.decays.size):
@@ -412,13 +415,17 @@ def _fired(layer, part, spikes, bits, steps):
 
 @_kernel
 def update_dense(layer, rule, part, tape, post, update):
-    """Add one image's block to the update of 32 neurons of a dense layer."""
+    """Add all blocks of a tape to the update of 32 neurons of a dense layer."""
+    window = _window(layer, 0)
     bits = layer.pixel + part * 2
-    if _fired(layer, part, tape.spikes, bits, tape.steps):
-        _update_unit(
-            layer, rule, _window(layer, 0), part, tape.spikes, bits, tape.rows, tape.ends,
-            tape.steps, tape.trace, post, update,
-        )  # fmt: skip
+    for k in range(tape.steps.size):
+        steps = tape.steps[k]
+        if _fired(layer, part, tape.spikes[k], bits, steps):
+            rows = tape.rows[tape.starts[k] :]
+            _update_unit(
+                layer, rule, window, part, tape.spikes[k], bits, rows, tape.ends[k], steps,
+                tape.trace[k], post, update,
+            )  # fmt: skip
 
 
 @_kernel
@@ -431,13 +438,19 @@ def _silence(layer, spikes, bits, steps):
 
 @_kernel
 def _count(layer, tally, record, place, part, index, images, row):
-    """Add a unit's block to counts and crossings."""
+    """Add a unit's block to counts and crossings; returns whether it has any spike."""
     area = layer.height * layer.width
+    fired = False
     for lane in range(min(UNIT, layer.channels - part * UNIT)):
-        at = index * layer.channels + part * UNIT + lane
-        record.counts[layer.counts * images + at * area + place] += tally[lane]
-        for other in range(lane, row, UNIT):
-            record.crossings[layer.theta + part * row + other] += tally[UNIT + other]
+        if tally[lane]:
+            fired = True
+            at = index * layer.channels + part * UNIT + lane
+            record.counts[layer.counts * images + at * area + place] += tally[lane]
+    for lane in range(0, row, 16):
+        at = layer.theta + part * row + lane
+        crossed = widen(load16(tally, UNIT + lane), record.crossings[0])
+        store(record.crossings, at, load16(record.crossings, at) + crossed)
+    return fired
 
 
 @_kernel
@@ -479,10 +492,12 @@ def run(
                     awake = _constant_current(layer, model, image, window, part, scratch.constant)
                 else:
                     awake = arriving > 0
-                if not awake and not scratch.awake[unit]:
-                    _silence(layer, spikes, bits, steps)
-                    continue
-                scratch.awake[unit] = 1
+                if not scratch.awake[unit]:
+                    if not awake:
+                        _silence(layer, spikes, bits, steps)
+                        continue
+                    scratch.awake[unit] = 1
+                    scratch.membrane[unit * row : (unit + 1) * row] = 0
                 if not first:
                     base = layer.weights + part * layer.rows * row
                     _gather(rows, ends, steps, model.weights, base, scratch.current, two)
@@ -492,8 +507,8 @@ def run(
                         word * 16, unit * row, layer.theta + part * row, layer.gate + part * UNIT,
                         bits + word, layer.pitch,
                     )  # fmt: skip
-                _count(layer, scratch.tally, record, place, part, index, images, row)
-                if not _fired(layer, part, spikes, bits, steps):
+                fired = _count(layer, scratch.tally, record, place, part, index, images, row)
+                if not fired:
                     continue
                 if layer.raster >= 0:
                     _raster(
@@ -578,10 +593,15 @@ def unpack(layer, update, part, decays, target):
     compartments, channels, inputs = target.shape
     taps = layer.kernel_height * layer.kernel_width
     stride = layer.rows // taps
-    for c in range(compartments):
-        base = layer.update + (min(c, decays - 1) * layer.blocks + part) * layer.rows * UNIT
+    begin, end = part * UNIT, min((part + 1) * UNIT, channels)
+    for d in range(decays):
+        base = layer.update + (d * layer.blocks + part) * layer.rows * UNIT
         for channel in range(inputs // taps):
-            for lane in range(min(UNIT, channels - part * UNIT)):
-                for tap in range(taps):
-                    value = update[base + (tap * stride + channel) * UNIT + lane]
-                    target[c, part * UNIT + lane, channel * taps + tap] = value
+            for tap in range(taps):
+                at = base + (tap * stride + channel) * UNIT
+                for lane in range(end - begin):
+                    target[d, begin + lane, channel * taps + tap] = update[at + lane]
+    for c in range(decays, compartments):
+        for channel in range(begin, end):
+            for k in range(inputs):
+                target[c, channel, k] = target[0, channel, k]

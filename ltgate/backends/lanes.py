@@ -176,7 +176,7 @@ def to_short(typing, mask):
 
 @intrinsic
 def widen(typing, value, example):
-    """Unsigned integers as the wider unsigned type of the scalar ``example``."""
+    """Integers that are not negative as the wider type of the scalar ``example``."""
     lanes, generate = _conversion("zext", value, example)
     return lanes(value, example), generate
 
