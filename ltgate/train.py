@@ -164,7 +164,7 @@ def evaluate(trial: Trial) -> list[dict]:
         spikes = []
         for position in range(step + 1):
             images = trial.open(position, "test")
-            rows += _accuracies(trial, learner, images, step, step)
+            rows += _accuracies(trial, learner, images, step)
             spikes.append(sum(learner.spikes(images).values()))
     _, plain = checkpoint.load(trial.folder / f"task{step}.safetensors")
     for metric, value in (
@@ -212,7 +212,7 @@ def _validate(trial: Trial, learner: Method, position: int, step: int) -> list[d
     rows = []
     for index in range(position + 1):
         images = trial.open(index, "validation")
-        rows += _accuracies(trial, learner, images, position, step, "curve_accuracy")
+        rows += _accuracies(trial, learner, images, step, "curve_accuracy")
     return rows
 
 
@@ -220,14 +220,13 @@ def _accuracies(
     trial: Trial,
     learner: Method,
     images: TaskImages,
-    seen: int,
     step: int,
     metric: str = "accuracy",
 ) -> list[dict]:
-    """Class- and task-incremental accuracy on ``images`` after the tasks up to ``seen``."""
+    """Accuracy on ``images`` among all classes of the sequence, and among their task's own."""
     scores = learner.scores(images)
-    known = [label for task in trial.tasks[: seen + 1] for label in task.classes]
-    choices = {"class": known, "task": list(images.task.classes)}
+    every = [label for task in trial.tasks for label in task.classes]
+    choices = {"class": every, "task": list(images.task.classes)}
     return [
         _row(
             trial,

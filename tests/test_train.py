@@ -243,7 +243,6 @@ def test_r_is_what_the_images_give(means):
     assert not np.array_equal(by_hand(means, 0)["class"], by_hand(means, 3)["class"])
 
 
-@pytest.mark.xfail(reason="the argmax is over the classes met so far, not over the sequence's")
 def test_the_class_scenario_chooses_among_all_classes_of_the_sequence(means, monkeypatch):
     plain = Means.scores
 

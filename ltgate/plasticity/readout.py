@@ -9,7 +9,7 @@ The features of an image are the spike counts of the chosen layers, each divided
   A <- A + x^T x, b <- b + x^T y (A starts at ridge I) and W = A^-1 b; so one batch moves the
   weights by A^-1 x^T (y - x W): P = A^-1 is the ``full`` projector, which shrinks to zero along
   what has been seen. After any order of tasks W is the ridge solution of all data (compare
-  orthogonal weight modification, Zeng et al. 2019). A, not P, is kept: less work, no loss of symmetry.
+  orthogonal weight modification, Zeng et al. 2019). A, not P, is kept: less work, and symmetric.
   Neither local nor on-chip, and its state can be larger than the training set.
 """
 
@@ -18,7 +18,6 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-
 
 BAND = 512  # rows of the Gram matrix updated by one product
 
