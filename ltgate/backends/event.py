@@ -271,8 +271,10 @@ class _Pass:
                     self.batch, begin, steps, trace,
                 )  # fmt: skip
                 if self.decays and first:
-                    plane = scratch.spikes[layers["plane"][first] :][: layers["strip"][first]]
-                    block = scratch.rows[:arrived], scratch.ends, plane, trace
+                    layer = layers[first]
+                    plane = scratch.spikes[layer["plane"] :][: layer["strip"]]
+                    own = trace[layer["trace"] :][: self.decays * layer["rows"]]
+                    block = scratch.rows[:arrived], scratch.ends, plane, own
                     kept[first].append((steps, *(array.copy() for array in block)))
             if self.decays and begin + steps < self.steps:
                 keep_traces(layers, self.rule, scratch.spikes, steps, trace)
@@ -295,7 +297,7 @@ class _Pass:
                 for index in images:
                     self.immediate += self.slots[index % len(self.slots)]
                 for number in self.plan.dense:
-                    self.tapes[number] = _tape([block for kept in shown for block in kept[number]])
+                    self.tapes[number] = _tape([x for kept in shown for x in kept.pop(number)])
                 list(self.each(self.learn, self.plan.parts(self.plan.dense)))
 
     def activity(self) -> Activity:

@@ -130,7 +130,7 @@ class Tape(NamedTuple):
         starts: Where the rows of a block begin.
         ends: [N, steps], as in :class:`Scratch`.
         spikes: [N, strip], its plane.
-        trace: [N, presynaptic traces of all layers at the block's start], or [N, 0] for zero.
+        trace: [N, D, input], the presynaptic traces at the block's start, flat; or [N, 0] if zero.
     """
 
     steps: np.ndarray
@@ -388,10 +388,13 @@ def _carry(layer, window, trace, at, decay, post, update, base):
 
 
 @_kernel
-def _update_unit(layer, rule, window, part, spikes, bits, rows, ends, steps, trace, post, update):
+def _update_unit(
+    layer, rule, window, part, spikes, bits, rows, ends, steps, trace, at, post, update
+):  # fmt: skip
     """Add a unit's block to the update of its layer.
 
-    ``trace`` holds the presynaptic traces at the block's start, or nothing if all are zero.
+    ``trace`` holds the presynaptic traces at the block's start, the layer's from ``at`` on, or
+    nothing if all are zero.
     """
     neurons = layer.in_height * layer.in_width * layer.in_pixel * 16
     for d in range(rule.decays.size):
@@ -399,8 +402,7 @@ def _update_unit(layer, rule, window, part, spikes, bits, rows, ends, steps, tra
         _post_traces(layer, spikes, bits, steps, rule.decays[d], post)
         _correlate(rows, ends, steps, post, update, base)
         if trace.size:
-            at = layer.trace + d * neurons
-            _carry(layer, window, trace, at, rule.decays[d], post, update, base)
+            _carry(layer, window, trace, at + d * neurons, rule.decays[d], post, update, base)
 
 
 @_kernel
@@ -424,7 +426,7 @@ def update_dense(layer, rule, part, tape, post, update):
             rows = tape.rows[tape.starts[k] :]
             _update_unit(
                 layer, rule, window, part, tape.spikes[k], bits, rows, tape.ends[k], steps,
-                tape.trace[k], post, update,
+                tape.trace[k], 0, post, update,
             )  # fmt: skip
 
 
@@ -523,7 +525,7 @@ def run(
                 elif rule.decays.size and layer.dense < 0:
                     _update_unit(
                         layer, rule, window, part, spikes, bits, rows, ends, steps, trace,
-                        scratch.post, record.update,
+                        layer.trace, scratch.post, record.update,
                     )  # fmt: skip
         number += 1
     return arriving
@@ -596,11 +598,12 @@ def unpack(layer, update, part, decays, target):
     begin, end = part * UNIT, min((part + 1) * UNIT, channels)
     for d in range(decays):
         base = layer.update + (d * layer.blocks + part) * layer.rows * UNIT
-        for channel in range(inputs // taps):
+        for some in range(0, inputs // taps, 8):  # few enough for their lines to stay in the cache
             for tap in range(taps):
-                at = base + (tap * stride + channel) * UNIT
-                for lane in range(end - begin):
-                    target[d, begin + lane, channel * taps + tap] = update[at + lane]
+                for channel in range(some, min(some + 8, inputs // taps)):
+                    at = base + (tap * stride + channel) * UNIT
+                    for lane in range(end - begin):
+                        target[d, begin + lane, channel * taps + tap] = update[at + lane]
     for c in range(decays, compartments):
         for channel in range(begin, end):
             for k in range(inputs):
