@@ -82,9 +82,9 @@ def _run(options: argparse.Namespace) -> None:
 def _bench(options: argparse.Namespace) -> None:
     file = options.file or paths.params() / "bench.yaml"
     params = Params.load(file, **runner.parse_overrides(options.set))
-    from ltgate import perf  # after the check of the parameters: it loads everything
+    from ltgate.perf import report  # after the check of the parameters: it loads everything
 
-    for table in perf.run(params):
+    for table in report.run(params):
         print(table)
 
 

@@ -430,7 +430,7 @@ def changed(name: str) -> Any:
 
 COMPUTE = {
     "name", "seeds", "methods", "control", "data_folder", "workers", "prefetch", "device",
-    "backend", "threads", "chunk_images", "keep_checkpoints", "checkpoint_every",
+    "backend", "threads", "chunk_images", "keep_checkpoints", "checkpoint_every", "bench",
 }  # fmt: skip
 
 

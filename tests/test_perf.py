@@ -10,7 +10,7 @@ import pytest
 import torch
 from small_bench import small_bench
 
-from ltgate import paths, perf
+from ltgate import paths
 from ltgate.__main__ import main
 from ltgate.perf import bench as benching
 from ltgate.perf import (
@@ -288,6 +288,7 @@ def test_a_peer_that_is_not_installed_has_a_row(
     bench: benching.Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peers, "SETTINGS", {"no_such_library": [(1, True)]})
+    monkeypatch.setattr(bench, "sizes", bench.sizes._replace(settings=True))
     table = compare.table(bench)
     assert list(table) == compare.COLUMNS
     absent = table[table["peer"] == "no_such_library: not installed"]
@@ -331,7 +332,7 @@ def test_the_command_measures_with_the_file_and_the_settings(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     given = []
-    monkeypatch.setattr(perf, "run", lambda params: given.append(params) or ["made.csv"])
+    monkeypatch.setattr(report, "run", lambda params: given.append(params) or ["made.csv"])
     smoke = str(paths.params() / "smoke.yaml")
     assert main(["bench", smoke, "--set", "name=other", "bench=full"]) == 0
     assert (given[0].name, given[0].bench, given[0].source) == ("other", "full", "digits")

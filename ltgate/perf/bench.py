@@ -86,7 +86,7 @@ class Sizes(NamedTuple):
         validation: Validation images; 0 = all.
         load: Batches read in each measurement of loading.
         images, steps, workers, depth, training: Points of the sweeps.
-        settings: Whether every setting of a peer is tried, or its usual best alone.
+        settings: Whether all backends and settings of peers are tried, or the usual best alone.
     """
 
     repeats: int
@@ -143,8 +143,8 @@ class Bench:
         p = self.params
         return Params(
             **{name: getattr(p, name) for name in ("source", "data_folder", "device", "backend")},
-            channels=[16, 32, 64], strides=[1, 2, 2], hidden=[256], readout_layers=["dense"], batch_size=BATCH,
-            tasks=list(TASKS.values()), presentation="frame",
+            channels=[16, 32, 64], strides=[1, 2, 2], hidden=[256], readout_layers=["dense"],
+            tasks=list(TASKS.values()), presentation="frame", batch_size=BATCH,
             # So small that the activity stays at 5 %; the work is the same.
             eta=1e-5,
         )  # fmt: skip

@@ -43,11 +43,13 @@ def _task(bench: Bench, task: str, device: str, threads: int) -> list[dict]:
     workload = bench.workloads[task]
     if workload.device != device:
         workload = to_device(workload, device)
+    names = [name for name in backends.BACKENDS if _runs(name, device)]
+    fastest = names[0]
     ours = {
-        name: replace(workload, backend=name) for name in backends.BACKENDS if _runs(name, device)
+        name: replace(workload, backend=name)
+        for name in (names if bench.sizes.settings else [fastest])
     }
     candidates: Candidates = {(name, "forward"): work.forward for name, work in ours.items()}
-    fastest = next(iter(ours))
     candidates[fastest, "update"] = ours[fastest].update
     candidates |= _rivals(workload, bench.sizes.settings)
     found = timing.interleaved(candidates, bench.sizes.repeats, device)

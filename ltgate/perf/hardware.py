@@ -23,7 +23,7 @@ def hardware(bench: Bench) -> dict[str, Measured]:
     ram, disk = _ram_gb(bench), _storage_gb()
     told = "the process with its libraries at its highest, training on fast batches"
     free = shutil.disk_usage(paths.root()).free / 1e9
-    stored = f"environment, data and runs on this machine; {free:.0f} GB are free"
+    stored = f"environment and data with cached features on this machine; {free:.0f} GB are free"
     return {
         "hardware.minimum.gpu": Measured(
             machine["gpu"],
@@ -49,9 +49,9 @@ def _ram_gb(bench: Bench) -> float:
 
 
 def _storage_gb() -> float:
-    """Installed packages, data and runs."""
+    """Installed packages and data."""
     folders = {Path(sysconfig.get_paths()[kind]) for kind in ("purelib", "platlib")}
-    return sum(_bytes(folder) for folder in folders | {paths.data(), paths.root() / "runs"}) / 1e9
+    return sum(_bytes(folder) for folder in folders | {paths.data()}) / 1e9
 
 
 def _bytes(folder: Path) -> int:
