@@ -230,18 +230,18 @@ def _scan_lanes(
         rest = splat16(np.float32(1)) - gamma
     charge0, charge1 = zero, zero
     spiked, crossed0, crossed1 = none, none, none
-    t = 0
-    while t < steps:
+    start = 0
+    while start < steps:
         stop = steps
         if first:  # as long as the drive stays the same
-            drive = model.drive[begin + t]
-            stop = t + 1
+            drive = model.drive[begin + start]
+            stop = start + 1
             while stop < steps and model.drive[begin + stop] == drive:
                 stop += 1
             charge0 = splat16(drive) * load16(scratch.constant, lane) * gain0
             if two:
                 charge1 = splat16(drive) * load16(scratch.constant, slow) * gain1
-        while t < stop:
+        for t in range(start, stop):
             if not first:
                 charge0 = to_float(load16(scratch.current, t * row + lane)) * gain0
                 if two:
@@ -266,8 +266,8 @@ def _scan_lanes(
                 v1 = select(reset1, v1 - theta1 if subtract else zero, v1)
             v0 = select(reset0, v0 - theta0 if subtract else zero, v0)
             spiked = spiked - short0
-            scratch.spikes[bits + t * pitch] = to_bits(short0)
-            t += 1
+            scratch.spikes[np.uint64(bits + t * pitch)] = to_bits(short0)
+        start = stop
     store(scratch.membrane, at + lane, v0)
     store(scratch.tally, lane, spiked)
     store(scratch.tally, UNIT + lane, crossed0)
