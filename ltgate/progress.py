@@ -1,5 +1,6 @@
 """One progress helper that reads well in JupyterLab, in a terminal and in a saved notebook."""
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -16,7 +17,9 @@ def track(items: Iterable[Item], total: int | None = None, label: str = "") -> I
     notebook the bar lives in one display that is updated in place and cleared at the end, so a
     saved notebook never keeps a bar that is stuck.
     """
-    if _in_notebook():
+    if os.environ.get("LTGATE_PROGRESS") == "off":  # nbval would compare the bar
+        yield from items
+    elif _in_notebook():
         yield from _notebook_bar(items, total, label)
     else:
         quiet = not sys.stderr.isatty()
