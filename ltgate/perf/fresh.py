@@ -9,11 +9,19 @@ import os
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import forkserver
 from typing import TypeVar
 
 Result = TypeVar("Result")
 
-_PRELOADED = ["ltgate.perf.warm", "ltgate.perf.sweeps"]
+# Also what a fresh process imports again of the process that starts it.
+_PRELOADED = ["ltgate.perf.warm", "ltgate.perf.sweeps", "ltgate.__main__"]
+
+
+def start() -> None:
+    """Start the server, if it is not running; it gets ready by itself."""
+    forkserver.set_forkserver_preload(_PRELOADED)
+    forkserver.ensure_running()
 
 
 def call(function: Callable[..., Result], *arguments: object, threads: int = 0) -> Result:
@@ -21,11 +29,10 @@ def call(function: Callable[..., Result], *arguments: object, threads: int = 0) 
 
     The function is one of a module's own, so that the process can find it.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
+    start()
     # Plain pickle: sent as they are, tensors would share memory with this process.
     work = pickle.dumps((function, arguments, threads))
-    with ProcessPoolExecutor(1, context) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as pool:
         return pickle.loads(pool.submit(_call, work).result())
 
 

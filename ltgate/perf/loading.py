@@ -42,7 +42,7 @@ def milliseconds(images: TaskImages, number: int, workers: int = 0, repeats: int
 def loading(bench: Bench) -> dict[str, Measured]:
     """First load of both tasks' training images, a batch of 32, and memory."""
     images = bench.images("fast")
-    bench.images("slow")  # downloads, where that is needed, are over
+    bench.images("slow")  # downloads, where they are needed, are over
     with tempfile.TemporaryDirectory() as folder:
         params = _where_it_lies(bench.published)
         with environment(LTGATE_DATA_CACHE=folder):

@@ -23,7 +23,7 @@ from ltgate.perf.training import train
 
 COLUMNS = ["sweep", "x", "quantity", "value", "unit", "exponent"]
 LEAST_MB = 0.1  # what a process takes varies by as much; smaller values count as this
-EPOCHS = (1, 2, 4)
+EPOCHS = (1, 2, 3)
 DEEP = 32  # channels of every layer in the sweep over depth
 
 
@@ -33,14 +33,16 @@ def table(bench: Bench) -> pd.DataFrame:
     Columns: ``sweep``, what is varied; ``x``, its size; ``quantity``, ``time`` or ``memory`` (peak
     above start); ``value`` in ``unit`` (s or MB); ``exponent``, fitted, the same for a whole curve.
     """
-    if "_sweeps" not in bench.__dict__:
-        with timing.threads(bench.threads):
-            rows = [
-                *batch_size(bench), *time_steps(bench), *depth(bench), *loaders(bench),
-                *training_images(bench), *epochs(bench),
-            ]  # fmt: skip
-        bench.__dict__["_sweeps"] = _fitted(pd.DataFrame(rows, columns=COLUMNS[:-1]))
-    return bench.__dict__["_sweeps"]
+    return bench.kept("sweeps", lambda: _measured(bench))
+
+
+def _measured(bench: Bench) -> pd.DataFrame:
+    with timing.threads(bench.threads):
+        rows = [
+            *batch_size(bench), *time_steps(bench), *depth(bench), *loaders(bench),
+            *training_images(bench), *epochs(bench),
+        ]  # fmt: skip
+    return _fitted(pd.DataFrame(rows, columns=COLUMNS[:-1]))
 
 
 def exponent(x: np.ndarray, y: np.ndarray) -> float:
@@ -105,16 +107,20 @@ def depth(bench: Bench) -> list[tuple]:
 
 def deep(bench: Bench, images: int) -> dict[int, Workload]:
     """Networks of equal layers (32 channels, 14 x 14) at 5 % activity, by number of layers."""
+    work = bench.kept("deep", lambda: _deepest(bench)).cut(images)
+    return {
+        layers: to_device(replace(work, network=_first(work.network, layers)), bench.device)
+        for layers in bench.sizes.depth
+    }
+
+
+def _deepest(bench: Bench) -> Workload:
     most = max(bench.sizes.depth)
     network = create(
         Dynamics(), [DEEP] * most, [2] + [1] * (most - 1), [], np.random.default_rng(0)
     )
-    work = replace(bench.workloads["fast"], network=network, device="cpu").cut(images)
-    work = calibrated(work, images=4)
-    return {
-        layers: to_device(replace(work, network=_first(network, layers)), bench.device)
-        for layers in bench.sizes.depth
-    }
+    work = replace(bench.workloads["fast"], network=network, device="cpu")
+    return calibrated(work, images=4)
 
 
 def _first(network: Network, layers: int) -> Network:

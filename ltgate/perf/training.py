@@ -76,14 +76,15 @@ def batches_of(params: Params, workload: Workload, number: int) -> None:
 
 def trained(bench: Bench, task: str) -> Training:
     """Training on a task: a few batches, or in ``full`` an epoch; measured once a bench."""
-    kept = bench.__dict__.setdefault("_trained", {})
-    if task not in kept:
+
+    def measure() -> Training:
         number = bench.sizes.batches or EPOCH_BATCHES[task]
         with timing.threads(bench.threads):
             workload, images = bench.workloads[task], bench.images(task)
             train(bench.published, workload, images, 1)  # what only a first batch does
-            kept[task] = train(bench.published, workload, images, number)
-    return kept[task]
+            return train(bench.published, workload, images, number)
+
+    return bench.kept(f"training {task}", measure)
 
 
 def stages(bench: Bench) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 Importing this module does it, so that a fresh process need not: see :mod:`ltgate.perf.fresh`.
 """
 
+import gc
 import time
 
 import numpy as np
@@ -25,3 +26,5 @@ torch.set_num_threads(1)  # threads do not survive a fork
 _NETWORK = create(Dynamics(), [16, 32, 64], [1, 2, 2], [256], np.random.default_rng(0))
 _IMAGES = np.full((1, 28, 28), 128, np.uint8)
 FIRST, LATER = _seconds(), _seconds()
+gc.collect()
+gc.freeze()  # looking through what is here would copy its pages into every process
