@@ -207,9 +207,10 @@ class Params(_Model):
     normalise_counts: bool = Field(
         True, description="divide each layer's spike counts by their L2 norm for the readout"
     )
-    readout: Literal["delta", "delta_current", "rls"] = Field(
+    readout: Literal["delta", "delta_current", "rls", "prototypes"] = Field(
         "rls",
-        description="rule: delta, delta on the current task's classes, recursive least squares",
+        description="rule: delta, delta on the current task's classes, recursive least squares, "
+        "or prototypes (strictly local)",
     )
     readout_rate: float = Field(0.001, gt=0, description="learning rate of the delta rules")
     readout_l2: float = Field(0.0001, ge=0, description="weight decay of the delta rules")
@@ -217,6 +218,10 @@ class Params(_Model):
         5, ge=1, description="points of the learning curve per task, on validation images"
     )
     ridge: float = Field(0.1, gt=0, description="ridge penalty of recursive least squares")
+    prototypes: int = Field(100, ge=1, description="neurons per class of the readout prototypes")
+    replay_bytes: int = Field(
+        0, ge=0, description="memory of the method replay (bytes); 0 = as much as readout rls keeps"
+    )
 
     # compute
     device: Device = Field("auto", description="where to compute", json_schema_extra=_COMPUTE)

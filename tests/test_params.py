@@ -109,6 +109,8 @@ OUT_OF_RANGE = {
     "readout_rate": [0, -1],
     "readout_l2": [-1],
     "ridge": [0, -1],
+    "prototypes": [0],
+    "replay_bytes": [-1],
     "device": ["gpu", "cuda:", "cuda:x", ""],
     "threads": [-1],
     "chunk_images": [0],

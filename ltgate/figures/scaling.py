@@ -35,12 +35,18 @@ def scaling(frame: pd.DataFrame) -> Figure:
     return fig
 
 
+def _short(value: float, position: int = 0) -> str:
+    """1024 as ``1.0k``, so that neighbours do not touch."""
+    return f"{value / 1000:.1f}k" if value >= 1000 else f"{value:g}"
+
+
 def _curve(axis: Axes, curve: pd.DataFrame, colour: str) -> None:
     x, y = curve["x"].to_numpy(float), curve["value"].to_numpy(float)
     k = curve["exponent"].iloc[0]
     fitted = np.exp(np.log(y).mean()) * (x / np.exp(np.log(x).mean())) ** k
     axis.plot(x, y, "o", color=colour, markersize=5)
-    axis.plot(x, fitted, color=colour, linewidth=1, label=rf"$\propto x^{{{round(k, 2) + 0.0:.2f}}}$")
+    label = rf"$\propto x^{{{round(k, 2) + 0.0:.2f}}}$"
+    axis.plot(x, fitted, color=colour, linewidth=1, label=label)
     axis.set(xscale="log", yscale="log")
     # Flat curves stay flat: at least a factor of ten is shown.
     middle = np.sqrt(y.min() * y.max())
@@ -49,6 +55,6 @@ def _curve(axis: Axes, curve: pd.DataFrame, colour: str) -> None:
     axis.set_xticks(x)
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     for side in (axis.xaxis, axis.yaxis):
-        side.set_major_formatter("{x:g}")
+        side.set_major_formatter(_short)
         side.set_minor_locator(NullLocator())
     axis.legend(loc="upper left", handlelength=1)

@@ -13,6 +13,9 @@ _MODULES = {
     "lt_gate_published": "ltgate.methods.lt_gate_published:LTGatePublished",
     "sequential": "ltgate.methods.sequential:Sequential",
     "random_features": "ltgate.methods.random_features:RandomFeatures",
+    "lt_gate_local": "ltgate.methods.lt_gate_local:LTGateLocal",
+    "single_tau": "ltgate.methods.single_tau:SingleTau",
+    "replay": "ltgate.methods.replay:Replay",
     "joint": "ltgate.methods.joint:Joint",
 }
 

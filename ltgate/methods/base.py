@@ -15,10 +15,11 @@ from ltgate.files import lock
 from ltgate.network import Layer, Network
 from ltgate.network import create as create_network
 from ltgate.neurons import Dynamics
-from ltgate.params import Params, is_compute
+from ltgate.params import Params, TaskSpec, is_compute
 from ltgate.plasticity import competitive, hebbian, homeostasis, readout
 from ltgate.plasticity.gate import VarianceGate
 from ltgate.plasticity.projector import RankOne
+from ltgate.plasticity.prototypes import Prototypes
 from ltgate.progress import track
 
 # Parameters that filters learned before the first task's pass do not depend on.
@@ -29,6 +30,8 @@ _NOT_OF_FILTERS |= {
     "readout_rate",
     "readout_l2",
     "ridge",
+    "prototypes",
+    "replay_bytes",
     "projector",
     "eta_v",
 }
@@ -143,19 +146,17 @@ class SpikingLearner:
         if self.params.filters == "always":
             counts = self._learn_filters_on(images, batch.images)
         else:
-            made = self._features(images)
-            counts = {name: _tensor(made.counts[name][batch.indices]) for name in self._read}
+            counts = self._counts(images, batch.indices)
         labels = torch.as_tensor(batch.labels)
         self.readout.learn(self._inputs_of(counts), labels, list(images.task.classes))
 
     def scores(self, images: TaskImages, number: int = 0) -> Tensor:
         """Readout's scores."""
-        weight = self.readout.weight
-        made = self._features(images, number)
+        rows = np.arange(min(number or len(images), len(images)))
         return torch.cat(
             [
-                self._inputs_of({n: _tensor(made.counts[n][rows]) for n in self._read}) @ weight
-                for rows in _slices(len(made.counts[self._read[0]]), 1024)
+                self.readout.scores(self._inputs_of(self._counts(images, rows[part], number)))
+                for part in _slices(len(rows), features.LARGE_BATCH * 4)
             ]
         )
 
@@ -176,17 +177,18 @@ class SpikingLearner:
     def load(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         """Continue from :meth:`state`."""
         self._load_filters(tensors, plain)
-        self.readout.load({k[8:]: v for k, v in tensors.items() if k.startswith("readout.")})
+        self.readout.load(_part(tensors, "readout"))
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Filters and the readout's weights."""
+        """Filters and what the readout answers with."""
         tensors, plain = self._filters_state()
-        return {**tensors, "readout": self.readout.weight}, plain
+        answers = {f"readout.{name}": value for name, value in self.readout.snapshot().items()}
+        return tensors | answers, plain
 
     def load_snapshot(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         """Filters and a readout that no longer learns."""
         self._load_filters(tensors, plain)
-        self.readout = readout.Fixed(tensors["readout"])
+        self.readout = self.readout.recall(_part(tensors, "readout"))
 
     def _filters_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {f"network.{k}": v for k, v in self.network.state().items()}
@@ -195,7 +197,7 @@ class SpikingLearner:
         return tensors, {"generator": self.generator.bit_generator.state}
 
     def _load_filters(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        self.network.load({k[8:]: v for k, v in tensors.items() if k.startswith("network.")})
+        self.network.load(_part(tensors, "network"))
         for name in self.gates:
             self.gates[name].variance = tensors[f"gate.{name}"]
             self.vectors[name].vector = tensors[f"vector.{name}"]
@@ -243,7 +245,7 @@ class SpikingLearner:
         return homeostasis.calibrate(
             self.network,
             layer,
-            lambda network: self._forward(network, images, shown),
+            lambda network: self._forward(network, images.task, shown),
             target=p.target_rate,
             scope=p.threshold_scope,
             iterations=p.calibration_iterations,
@@ -264,7 +266,7 @@ class SpikingLearner:
             return torch.from_numpy(pixels).float()[:, None] / 256
         before = self.network.layers[index - 1].name
         parts = [
-            self._forward(self.network.upto(before), images, pixels[rows]).counts[before]
+            self._forward(self.network.upto(before), images.task, pixels[rows]).counts[before]
             for rows in _slices(len(pixels), features.LARGE_BATCH)
         ]
         return torch.cat(parts).cpu()
@@ -273,14 +275,11 @@ class SpikingLearner:
         """One local update of all layers; what the readout sees of the pass that led to it."""
         compartments = self.network.dynamics.compartments
         decay = np.full(compartments, self.params.trace_decay, np.float32)
-        activity = self._forward(self.network, images, pixels, trace_decay=decay)
+        activity = self._forward(self.network, images.task, pixels, trace_decay=decay)
         for layer in self.network.layers:
             self._update(layer, activity)
         self._cache.clear()
-        return {
-            view: features.view_counts(activity.counts[features.split(view)[0]].cpu(), view)
-            for view in self._read
-        }
+        return self._views(activity)
 
     def _update(self, layer: Layer, activity: Activity) -> None:
         p = self.params
@@ -303,8 +302,10 @@ class SpikingLearner:
 
     # ---- forward passes
 
-    def _forward(self, network: Network, images: TaskImages, pixels, **options) -> Activity:
-        steps = schedule(images.task, self.params.presentation)
+    def _forward(
+        self, network: Network, task: TaskSpec, pixels: np.ndarray, **options: Any
+    ) -> Activity:
+        steps = schedule(task, self.params.presentation)
         return backends.forward(
             network, pixels, steps, backend=self.params.backend, device=self.device, **options
         )
@@ -317,6 +318,20 @@ class SpikingLearner:
                 self.network, images, self._read, p.presentation, p.backend, self.device, number
             )
         return self._cache[key]
+
+    def _counts(self, images: TaskImages, rows: np.ndarray, number: int = 0) -> dict[str, Tensor]:
+        """What the readout sees of some images, out of all or the first ``number``."""
+        counts = self._features(images, number).counts
+        return {
+            view: torch.from_numpy(counts[view][rows].astype(np.float32)) for view in self._read
+        }
+
+    def _views(self, activity: Activity) -> dict[str, Tensor]:
+        """What the readout sees of a pass."""
+        return {
+            view: features.view_counts(activity.counts[features.split(view)[0]].cpu(), view)
+            for view in self._read
+        }
 
     def _inputs_of(self, counts: dict[str, Tensor]) -> Tensor:
         """Readout inputs of a batch."""
@@ -340,20 +355,24 @@ class SpikingLearner:
         inputs = 1 + sum(features.size(self.network, view) for view in self._read)
         if p.readout == "rls":
             return readout.RecursiveLeastSquares.create(inputs, self.classes, p.ridge)
+        if p.readout == "prototypes":
+            return Prototypes.create(inputs, self.classes, p.prototypes)
         current_only = p.readout == "delta_current"
         return readout.Delta.create(
             inputs, self.classes, p.readout_rate, p.readout_l2, current_only
         )
 
 
+def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors called ``name.*``, without that prefix."""
+    start = f"{name}."
+    return {key[len(start) :]: value for key, value in tensors.items() if key.startswith(start)}
+
+
 def _device(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return wanted
-
-
-def _tensor(counts: np.ndarray) -> Tensor:
-    return torch.from_numpy(counts.astype(np.float32))
 
 
 def _slices(length: int, size: int) -> list[slice]:

@@ -23,11 +23,10 @@ BAND = 512  # rows of the Gram matrix updated by one product
 
 
 class Readout(Protocol):
-    """What every readout offers: W [features, classes] and one update."""
+    """What every readout offers."""
 
-    @property
-    def weight(self) -> Tensor:
-        """W, float64 [features, classes]."""
+    def scores(self, features: Tensor) -> Tensor:
+        """Class scores, float64 [B, classes], of features [B, F]."""
 
     def learn(self, features: Tensor, labels: Tensor, classes: list[int]) -> None:
         """Take in features [B, F] with labels [B]; ``classes`` are those of the current task."""
@@ -37,6 +36,12 @@ class Readout(Protocol):
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Continue from :meth:`state`."""
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """What :meth:`scores` needs."""
+
+    def recall(self, snapshot: dict[str, Tensor]) -> "Readout":
+        """A readout that answers as at the time of :meth:`snapshot`."""
 
 
 def features(counts: list[Tensor], normalise: bool = True) -> Tensor:
@@ -52,15 +57,33 @@ def features(counts: list[Tensor], normalise: bool = True) -> Tensor:
     return torch.cat([*flat, torch.ones(len(counts[0]), 1, dtype=torch.float64)], 1)
 
 
+class Linear:
+    """Scores x W with weights W, float64 [F, classes]."""
+
+    weight: Tensor
+
+    def scores(self, features: Tensor) -> Tensor:
+        """x W."""
+        return features @ self.weight
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """W."""
+        return {"weight": self.weight}
+
+    def recall(self, snapshot: dict[str, Tensor]) -> "Fixed":
+        """Weights that no longer learn."""
+        return Fixed(snapshot["weight"])
+
+
 @dataclass
-class Fixed:
+class Fixed(Linear):
     """Weights that answer and no longer learn."""
 
     weight: Tensor
 
 
 @dataclass
-class Delta:
+class Delta(Linear):
     """Delta rule on softmax scores. ``current_only`` limits it to the current task's classes."""
 
     weight: Tensor
@@ -94,7 +117,7 @@ class Delta:
 
 
 @dataclass
-class RecursiveLeastSquares:
+class RecursiveLeastSquares(Linear):
     """Recursive least squares in information form; exact ridge regression after any batches.
 
     Attributes:

@@ -1,0 +1,88 @@
+r"""A strictly local readout: neurons of each class compete for its images.
+
+Every class has K neurons with weights p_k of unit length. During learning a teaching current
+enables the neurons of the image's class alone; among them the most strongly driven one wins and
+moves towards its input x (unit length), by less the more often it has won (n_k)::
+
+    k* = argmax over the class's k of p_k . x,   n_k* <- n_k* + 1
+    p_k* <- u / |u|,   u = p_k* + (x - p_k*) / n_k*
+
+Presynaptic activity times postsynaptic winning, bounded in length: the rule of
+:mod:`ltgate.plasticity.competitive`, one layer up. A neuron that has never won takes the first
+image that comes (n_k = 0). The class of the most strongly driven neuron is the answer.
+
+Images of other classes move nothing, so later tasks cannot overwrite earlier ones: what is lost is
+lost to competition with new classes alone. Each synapse needs its own pre- and postsynaptic
+activity and nothing else: no error of other neurons, no matrix of all inputs. Compare learning
+vector quantisation and sequential k-means (MacQueen 1967; Kohonen 1995).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+
+@dataclass
+class Prototypes:
+    """K prototypes for every class.
+
+    Attributes:
+        prototype: p, float64 [classes, K, F]; zero where nothing has been learned.
+        wins: n, int64 [classes, K].
+    """
+
+    prototype: Tensor
+    wins: Tensor
+
+    @classmethod
+    def create(cls, inputs: int, classes: int, number: int) -> "Prototypes":
+        """Neurons that have never won."""
+        return cls(
+            torch.zeros(classes, number, inputs, dtype=torch.float64),
+            torch.zeros(classes, number, dtype=torch.int64),
+        )
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Drive of each class's most strongly driven neuron, float64 [B, classes]."""
+        x = normalize(features, dim=1)
+        drive = x @ self.prototype.flatten(0, 1).T
+        return drive.unflatten(1, self.wins.shape).amax(2)
+
+    def learn(self, features: Tensor, labels: Tensor, classes: list[int]) -> None:
+        """Take in features [B, F] with labels [B]; winners are found before any of them moves."""
+        x = normalize(features, dim=1)
+        for label in labels.unique().tolist():
+            self._learn_class(label, x[labels == label])
+
+    def _learn_class(self, label: int, x: Tensor) -> None:
+        prototype, wins = self.prototype[label], self.wins[label]
+        free = (wins == 0).nonzero()[: len(x), 0]
+        prototype[free], wins[free] = x[: len(free)], 1
+        x = x[len(free) :]
+        if not len(x):
+            return
+        winner = (x @ prototype.T).argmax(1)
+        number = torch.bincount(winner, minlength=len(wins))
+        total = torch.zeros_like(prototype).index_add_(0, winner, x)
+        won = number > 0
+        wins += number
+        moved = prototype[won] + (total[won] - number[won, None] * prototype[won]) / wins[won, None]
+        prototype[won] = normalize(moved, dim=1)
+
+    def state(self) -> dict[str, Tensor]:
+        """Prototypes and wins."""
+        return {"prototype": self.prototype, "wins": self.wins}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Continue from :meth:`state`."""
+        self.prototype, self.wins = state["prototype"].clone(), state["wins"].clone()
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """All of the state, as it is now."""
+        return {name: tensor.clone() for name, tensor in self.state().items()}
+
+    def recall(self, snapshot: dict[str, Tensor]) -> "Prototypes":
+        """Prototypes as they were."""
+        return Prototypes(snapshot["prototype"], snapshot["wins"])
