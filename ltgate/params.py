@@ -24,12 +24,16 @@ from ltgate.errors import UserError
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Rate = Annotated[float, Field(gt=0)]
 Label = Annotated[int, Field(ge=0, le=255)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")]
+Cluster = Annotated[str, Field(pattern=r"^(none|local|slurm|pbs|sge|(tcp|tls)://\S+)$")]
 
 _PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "text of letters, digits, '-', '_' and '.'",
     r"^(auto|cpu|cuda(:[0-9]+)?)$": "auto | cpu | cuda | cuda:N",
+    r"^(none|local|slurm|pbs|sge|(tcp|tls)://\S+)$": "none | local | slurm | pbs | sge | "
+    "tcp://HOST:PORT",
 }
 
 # Parameters that change how a result is computed, or which results, but never a result's value.
@@ -43,7 +47,7 @@ def _without_repeats(values: list[Any]) -> list[Any]:
     return values
 
 
-class _Model(BaseModel):
+class Strict(BaseModel):
     """Frozen and strict: no text for numbers, no NaN or infinity, no unknown names."""
 
     model_config = ConfigDict(
@@ -57,7 +61,7 @@ class _Model(BaseModel):
             raise UserError(_one_line(type(self), error)) from None
 
 
-class TaskSpec(_Model):
+class TaskSpec(Strict):
     """A temporal task: some classes of the images, shown at one frame rate for one duration."""
 
     name: Name = Field(description="short name, used in tables and file names")
@@ -82,7 +86,7 @@ FAST = TaskSpec(name="fast", classes=[0, 1, 2, 3, 4], frame_rate_hz=1000.0, dura
 SLOW = TaskSpec(name="slow", classes=[5, 6, 7, 8, 9], frame_rate_hz=50.0, duration_ms=400.0)
 
 
-class Params(_Model):
+class Params(Strict):
     """All parameters of an experiment; `Params.help` tells what each is and allows."""
 
     name: Name = Field(
@@ -223,6 +227,62 @@ class Params(_Model):
         0, ge=0, description="memory of the method replay (bytes); 0 = as much as readout rls keeps"
     )
 
+    # timescale robustness
+    robustness_trained: list[Rate] = Field(
+        [50.0, 1000.0],
+        min_length=1,
+        description="frame rates that a learner of its own is trained at (Hz)",
+        json_schema_extra=_COMPUTE,
+    )
+    robustness_rates: list[Rate] = Field(
+        [12.5, 50.0, 200.0, 250.0, 1000.0, 4000.0],
+        min_length=1,
+        description="frame rates that each of them is tested at (Hz)",
+        json_schema_extra=_COMPUTE,
+    )
+
+    # methods trained by surrogate gradients
+    gradient_rate: float = Field(0.002, gt=0, description="Adam rate of the layers' weights")
+    gradient_slope: float = Field(10.0, gt=0, description="steepness of the surrogate derivative")
+    gradient_batch: int = Field(8, ge=1, description="images per step; a batch is split into such")
+    head_rate: float = Field(0.05, gt=0, description="Adam rate of the readout's weights")
+    head_classes: Literal["all", "current"] = Field(
+        "all", description="classes that compete in the loss: all, or the current task's"
+    )
+    hlop_first: float = Field(
+        0.2, gt=0, le=1, description="subspace of the first task, share of a layer's inputs"
+    )
+    hlop_next: float = Field(
+        0.1, gt=0, le=1, description="subspace of each later task, share of a layer's inputs"
+    )
+    hlop_rate: float = Field(0.1, gt=0, description="learning rate of the subspace neurons")
+    dsd_start: float = Field(0.3, gt=0, le=1, description="share of units of the first task")
+    dsd_growth: float = Field(0.15, gt=0, le=1, description="share of units of each later task")
+    dsd_pruning: int = Field(30, ge=0, description="pruning rounds per task; 0 = none")
+
+    # grid
+    grid: str = Field(
+        "published",
+        min_length=1,
+        description="grid file: a name in params/grids, or a path",
+        json_schema_extra=_COMPUTE,
+    )
+    cluster: Cluster = Field(
+        "local",
+        description="where a grid runs: in this process, in worker processes, in a cluster's "
+        "jobs, or at a scheduler's address",
+        json_schema_extra=_COMPUTE,
+    )
+    grid_workers: int = Field(
+        0,
+        ge=0,
+        description="worker processes or cluster jobs of a grid; 0 = one per core, or per GPU slot",
+        json_schema_extra=_COMPUTE,
+    )
+    trials_per_gpu: int = Field(
+        1, ge=1, description="trials of a grid that share a GPU", json_schema_extra=_COMPUTE
+    )
+
     # compute
     device: Device = Field("auto", description="where to compute", json_schema_extra=_COMPUTE)
     backend: Literal["auto", "portable", "event", "gpu"] = Field(
@@ -237,6 +297,9 @@ class Params(_Model):
         description="performance: a few batches and sizes, or whole epochs and every setting",
         json_schema_extra=_COMPUTE,
     )
+    keep_features: bool = Field(
+        True, description="keep spike counts in data/features", json_schema_extra=_COMPUTE
+    )
     keep_checkpoints: int = Field(
         2, ge=1, description="checkpoints kept per method and seed", json_schema_extra=_COMPUTE
     )
@@ -244,10 +307,10 @@ class Params(_Model):
         200, ge=1, description="batches between checkpoints", json_schema_extra=_COMPUTE
     )
 
-    @field_validator("seeds")
+    @field_validator("seeds", "robustness_trained", "robustness_rates")
     @classmethod
-    def _distinct_seeds(cls, seeds: list[int]) -> list[int]:
-        return _without_repeats(seeds)
+    def _distinct_numbers(cls, values: list[Any]) -> list[Any]:
+        return _without_repeats(values)
 
     @field_validator("methods")
     @classmethod
@@ -464,7 +527,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _one_line(model: type[_Model], error: ValidationError) -> str:
+def _one_line(model: type[Strict], error: ValidationError) -> str:
     """The first mistake of ``error`` in one line, and how many more there are."""
     mistakes = error.errors(include_url=False)
     more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
@@ -528,12 +591,18 @@ def _allowed(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     if typing.get_origin(annotation) is list:
         least = next((m.min_length for m in metadata if isinstance(m, bounds.MinLen)), 0)
         return f"a list of {least} or more, each {_allowed(typing.get_args(annotation)[0])}"
-    if isinstance(annotation, type) and issubclass(annotation, _Model):
+    if typing.get_origin(annotation) is dict:
+        return "a mapping"
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        parts = (part for part in typing.get_args(annotation) if part is not types.NoneType)
+        return " or ".join(_allowed(part) for part in parts)
+    if isinstance(annotation, type) and issubclass(annotation, Strict):
         return f"a mapping with {', '.join(annotation.model_fields)}"
     for pattern in (getattr(m, "pattern", None) for m in metadata):
         if pattern:
             return _PATTERNS[pattern]
     words = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
+    words[Any] = "anything"
     limits = []
     for bound, attribute, sign in (
         (bounds.Gt, "gt", ">"),
