@@ -56,8 +56,7 @@ class Trial:
     @property
     def key(self) -> str:
         """Names the trial's files."""
-        cue = "cue" if self.cue else "control"
-        return f"{self.params.hash}-{self.method}-{cue}-seed{self.seed}"
+        return key(self.params.hash, self.method, self.seed, self.cue)
 
     @property
     def folder(self) -> Path:
@@ -79,12 +78,21 @@ class Trial:
         return learner
 
 
+def key(configuration: str, method: str, seed: int, cue: bool = True) -> str:
+    """Names the files of a trial; ``configuration`` is the hash of its parameters."""
+    return f"{configuration}-{method}-{'cue' if cue else 'control'}-seed{seed}"
+
+
+def cues(params: Params) -> list[bool]:
+    """With the timescale cue, and without it (the control) where that is asked for."""
+    return [True, False] if params.control and len(params.tasks) > 1 else [True]
+
+
 def trials(params: Params) -> list[Trial]:
     """Every trial that the parameters ask for, in the order in which they run."""
-    cues = [True, False] if params.control and len(params.tasks) > 1 else [True]
     return [
         Trial(params, method, seed, cue)
-        for cue in cues
+        for cue in cues(params)
         for seed in params.seeds
         for method in params.methods
     ]
@@ -132,7 +140,7 @@ def train(trial: Trial, positions: int | None = None) -> list[dict]:
         if done == 0:
             learner.begin_task(position, sources[-1])
             task = trial.tasks[position].name
-            rows.append(_row(trial, "train", "class", before, task, "boundary", float(position)))
+            rows.append(row(trial, "train", "class", before, task, "boundary", float(position)))
         total = p.epochs * sum(-(-len(source) // p.batch_size) for source in sources)
         points = set(np.linspace(0, total, p.curve_points + 1).round().astype(int)[1:])
         stream = _stream(trial, sources, position)
@@ -156,14 +164,17 @@ def train(trial: Trial, positions: int | None = None) -> list[dict]:
     return rows
 
 
-def evaluate(trial: Trial) -> list[dict]:
-    """R on the test images, from the snapshots; the only place that opens them."""
+def evaluate(trial: Trial, split: str = "test") -> list[dict]:
+    """R on the test images, from the snapshots; the only place that opens them.
+
+    A search that must not see them asks for the ``validation`` images instead.
+    """
     rows: list[dict] = []
     for step in range(len(trial.tasks)):
         learner = trial.restore(f"task{step}.safetensors")
         spikes = []
         for position in range(step + 1):
-            images = trial.open(position, "test")
+            images = trial.open(position, split)
             rows += _accuracies(trial, learner, images, step)
             spikes.append(sum(learner.spikes(images).values()))
     _, plain = checkpoint.load(trial.folder / f"task{step}.safetensors")
@@ -172,7 +183,7 @@ def evaluate(trial: Trial) -> list[dict]:
         ("state_bytes", plain["state_bytes"]),
     ):
         for scenario in ("class", "task"):
-            rows.append(_row(trial, "test", scenario, step, "all", metric, float(value)))
+            rows.append(row(trial, split, scenario, step, "all", metric, float(value)))
     return rows
 
 
@@ -228,7 +239,7 @@ def _accuracies(
     every = [label for task in trial.tasks for label in task.classes]
     choices = {"class": every, "task": list(images.task.classes)}
     return [
-        _row(
+        row(
             trial,
             images.split,
             scenario,
@@ -241,9 +252,10 @@ def _accuracies(
     ]
 
 
-def _row(
+def row(
     trial: Trial, split: str, scenario: str, step: int, task: str, metric: str, value: float
 ) -> dict:
+    """A result row of a trial, as :mod:`ltgate.results` wants it."""
     return {
         "config": trial.params.hash,
         "method": trial.method,
