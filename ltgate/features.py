@@ -72,10 +72,16 @@ def compute(
     backend: str = "auto",
     device: str = "cpu",
     limit: int = 0,
+    keep: bool = True,
 ) -> Features:
-    """Counts of ``views`` for all images (or the first ``limit``), from the cache if there."""
+    """Counts of ``views`` for all images (or the first ``limit``), from the cache if there.
+
+    Without ``keep`` they are computed, and no file is read or written.
+    """
     number = min(limit, len(images)) if limit else len(images)
     part = network.upto(max((split(view)[0] for view in views), key=network.names.index))
+    if not keep:
+        return _run(part, images, views, presentation, backend, device, number)
     timing = f"{images.task.frame_rate_hz}Hz-{images.task.duration_ms}ms-{presentation}"
     seen = "+".join(views).replace("/", "p")
     key = f"{part.fingerprint()}-{images.fingerprint}-{timing}-{seen}-{number}-v{_FORMAT}"

@@ -17,7 +17,8 @@ step         int   index of the task learned last, or the batch number of a curv
 task         text  name of the task tested; empty or ``all`` where none is meant
 metric       text  ``accuracy`` (an entry of R), ``curve_accuracy``, ``boundary`` (a task begins
                    at batch ``step``; its index is the value), ``spikes_per_sample``,
-                   ``state_bytes``, ``spike_rate/<layer>``, ``gate/<layer>``
+                   ``state_bytes``, ``spike_rate/<layer>``, ``gate/<layer>``; tests at another
+                   frame rate are ``accuracy/<rate>Hz/<presentation>``, ``spikes_per_sample/...``
 value        float fractions 0-1, counts, bytes
 ============ ===== =================================================================================
 """

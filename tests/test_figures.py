@@ -294,9 +294,16 @@ def test_grid_frames_the_best_cell():
 
 
 def test_robustness_is_over_the_logarithm_of_the_rate():
-    fig = figures.robustness(robustness())
-    assert [axis.get_xscale() for axis in fig.axes] == ["log", "log"]
-    assert len(fig.axes[0].lines) == 10  # five methods, each trained at two rates
+    frame = robustness()
+    fig = figures.robustness(frame)
+    assert len(fig.axes) == 4  # a row a training rate, a column a presentation
+    assert {axis.get_xscale() for axis in fig.axes} == {"log"}
+    frame = frame[(frame["trained_hz"] == 50) & (frame["presentation"] == "pulse")]
+    for line, method in zip(fig.axes[3].lines, METHODS[:5], strict=False):
+        rows = frame[frame["method"] == method]
+        assert list(line.get_xdata()) == list(rows["tested_hz"])
+        assert list(line.get_ydata()) == list(rows["mean"])
+    assert len(fig.legends[0].get_texts()) == 5  # each method once
 
 
 def test_scaling_draws_every_point_and_the_fitted_power():

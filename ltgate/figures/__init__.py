@@ -9,9 +9,10 @@ from ltgate.figures.data import tasks_and_frames
 from ltgate.figures.learning import learning_curves, r_heatmap
 from ltgate.figures.neurons import membrane_traces, spike_rates_and_gates
 from ltgate.figures.registry import FIGURES
+from ltgate.figures.robustness import robustness
 from ltgate.figures.save import save_figure, save_table, show
 from ltgate.figures.scaling import scaling
-from ltgate.figures.sweeps import grid_heatmap, robustness
+from ltgate.figures.sweeps import grid_heatmap
 
 __all__ = [
     "FIGURES",

@@ -315,7 +315,14 @@ class SpikingLearner:
         if key not in self._cache:
             p = self.params
             self._cache[key] = features.compute(
-                self.network, images, self._read, p.presentation, p.backend, self.device, number
+                self.network,
+                images,
+                self._read,
+                p.presentation,
+                p.backend,
+                self.device,
+                number,
+                p.keep_features,
             )
         return self._cache[key]
 

@@ -1,0 +1,45 @@
+"""Accuracy at other frame rates than that of training."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from ltgate.figures import style
+from ltgate.figures.registry import figure
+
+TICKS = (10, 100, 1000, 10000)
+
+
+@figure("method", "trained_hz", "tested_hz", "presentation", "mean", "ci_low", "ci_high")
+def robustness(frame: pd.DataFrame) -> Figure:
+    """Accuracy against the test's frame rate (log): a row a training rate, a column a presentation.
+
+    ``frame`` is ``table_robustness``; ``mean`` and the 95 % interval in 0-1. A line a method; the
+    training rate is dashed, a quarter to four times of it shaded.
+    """
+    presentations, rates = frame["presentation"].unique(), frame["trained_hz"].unique()
+    size = (2.0 + 3.0 * len(presentations), 0.6 + 2.2 * len(rates))
+    fig, axes = style.panels(len(rates), len(presentations), *size, sharex=True, sharey=True)
+    lines = {}
+    for row, rate in zip(axes, rates, strict=True):
+        for axis, presentation in zip(row, presentations, strict=True):
+            chosen = (frame["trained_hz"] == rate) & (frame["presentation"] == presentation)
+            for name, line in frame[chosen].groupby("method", sort=False):
+                label, colour, marker = style.method(name)
+                line = line.sort_values("tested_hz")
+                x = line["tested_hz"]
+                (drawn,) = axis.plot(x, line["mean"], color=colour, marker=marker, markersize=5)
+                axis.fill_between(x, line["ci_low"], line["ci_high"], color=colour, alpha=0.15)
+                lines.setdefault(label, drawn)
+            axis.axvspan(rate / 4, rate * 4, color=style.GREY, alpha=0.12, linewidth=0)
+            axis.axvline(rate, color=style.GREY, linestyle="--", linewidth=0.8)
+            axis.set(xscale="log", ylim=(0, 1.02), title=f"trained at {rate:g} Hz, {presentation}")
+        row[0].set_ylabel("accuracy")
+    low, high = frame["tested_hz"].min(), frame["tested_hz"].max()
+    for axis in axes[-1]:
+        axis.set_xlabel("frame rate at test (Hz)")
+        axis.set_xticks([tick for tick in TICKS if low <= tick <= high] or [low, high])
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_locator(NullLocator())
+    fig.legend(lines.values(), lines.keys(), loc="outside right center")
+    return fig

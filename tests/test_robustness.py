@@ -1,0 +1,143 @@
+"""Robustness: trained at one rate, tested at others; nothing adapts, nothing is done twice."""
+
+import numpy as np
+import pytest
+import torch
+
+from ltgate import paths, results, robustness, train
+from ltgate.errors import UserError
+from ltgate.figures import robustness as draw
+from ltgate.methods.base import SpikingLearner
+from ltgate.params import Params, TaskSpec
+
+PARAMS = Params(
+    name="tiny",
+    methods=["lt_gate", "single_tau"],
+    seeds=[0, 1],
+    tasks=[
+        TaskSpec(name="fast", classes=[0, 1], frame_rate_hz=1000.0, duration_ms=80.0),
+        TaskSpec(name="slow", classes=[2, 3], frame_rate_hz=50.0, duration_ms=160.0),
+    ],
+    robustness_trained=[50.0, 100.0],
+    robustness_rates=[25.0, 50.0],
+    train_images=24,
+    validation_images=8,
+    test_images=12,
+    batch_size=8,
+    channels=[2, 3],
+    strides=[2, 2],
+    hidden=[8],
+    readout_layers=["conv1/2", "conv2"],
+    filter_passes=2,
+    calibration_iterations=4,
+    curve_points=1,
+    backend="portable",
+    device="cpu",
+    threads=1,
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory):
+    """Every learner is trained and tested once, for all tests below."""
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LTGATE_HOME", str(tmp_path_factory.mktemp("home")))
+        robustness.run(PARAMS)
+        yield
+    torch.set_num_threads(threads)
+
+
+def test_only_the_frame_rate_changes():
+    there = robustness.at_rate(PARAMS, 25.0)
+    assert [task.frame_rate_hz for task in there.tasks] == [25.0, 25.0]
+    assert [task.duration_ms for task in there.tasks] == [80.0, 160.0]
+    assert [task.frames for task in there.tasks] == [2, 4]
+    back = there.with_(tasks=PARAMS.tasks, keep_features=True)
+    assert back == PARAMS
+    with pytest.raises(UserError, match="rounds to 0 frames"):
+        robustness.at_rate(PARAMS, 1.0)
+
+
+def test_every_learner_meets_every_rate_and_presentation_its_own_first():
+    found = robustness.conditions(PARAMS)
+    assert len({condition.key for condition in found}) == len(found) == 2 * 2 * 2 * (2 + 3)
+    at_100 = [c for c in found if c.trained_hz == 100 and c.trial == found[4].trial]
+    assert [(c.tested_hz, c.presentation) for c in at_100] == [
+        (rate, name) for rate in (100, 25, 50) for name in ("frame", "pulse")
+    ]
+
+
+def test_table_is_mean_and_share_kept_over_seeds():
+    table, found, folder = (
+        robustness.table(PARAMS),
+        robustness.conditions(PARAMS),
+        paths.run("tiny"),
+    )
+    assert list(table) == robustness.COLUMNS
+    assert len(table) == len(found) / 2
+    assert (table["seeds"] == 2).all()
+    own = table[(table["trained_hz"] == table["tested_hz"]) & (table["presentation"] == "frame")]
+    assert len(own) == 4
+    assert own["kept"].tolist() == [1, 1, 1, 1]
+
+    for line in table.itertuples():
+        wanted = (line.method, line.trained_hz)
+        mine = [c for c in found if (c.trial.method, c.trained_hz) == wanted]
+        accuracy = {
+            (c.trial.seed, c.tested_hz, c.presentation): results.load(folder, c.key)
+            .set_index("metric")
+            .loc[c.metric("accuracy"), "value"]
+            .mean()
+            for c in mine
+        }
+        values = [accuracy[seed, line.tested_hz, line.presentation] for seed in (0, 1)]
+        before = [accuracy[seed, line.trained_hz, "frame"] for seed in (0, 1)]
+        assert line.mean == pytest.approx(np.mean(values))
+        assert line.kept == pytest.approx(np.mean(np.divide(values, before)))
+        assert line.ci_low <= line.mean <= line.ci_high
+    assert draw(table).axes
+
+
+def test_at_its_own_rate_a_learner_scores_as_in_the_continual_loop():
+    condition = robustness.conditions(PARAMS)[0]
+    last = [row for row in train.evaluate(condition.trial) if row["step"] == 1]
+    R = [r["value"] for r in last if (r["metric"], r["scenario"]) == ("accuracy", "class")]
+    rows = results.load(paths.run("tiny"), condition.key)
+    assert rows.loc[rows["metric"] == "accuracy/50Hz/frame", "value"].tolist() == R
+
+
+def test_neither_network_nor_readout_changes_with_the_rate(monkeypatch):
+    seen = []
+
+    def scores(self, images, number=0):
+        state = self.network.fingerprint(), self.readout.weight.sum().item()
+        seen.append((state, images.task.frame_rate_hz, self.params.presentation))
+        return honest(self, images, number)
+
+    honest = SpikingLearner.scores
+    monkeypatch.setattr(SpikingLearner, "scores", scores)
+    first = robustness.conditions(PARAMS)[0].trial
+    for condition in robustness.conditions(PARAMS):
+        if condition.trial == first:
+            (paths.run("tiny") / "results" / f"{condition.key}.csv").unlink()
+    robustness.run(PARAMS)
+    assert len(seen) == 2 * 4  # two tasks; own rate and 25 Hz, each in two presentations
+    assert len({state for state, *_ in seen}) == 1
+    assert {tuple(timing) for _, *timing in seen} == {
+        (rate, name) for rate in (25.0, 50.0) for name in ("frame", "pulse")
+    }
+
+
+def test_a_killed_run_repeats_only_what_is_missing(monkeypatch):
+    before = robustness.table(PARAMS)
+    lost = robustness.conditions(PARAMS)[3]
+    file = paths.run("tiny") / "results" / f"{lost.key}.csv"
+    content = file.read_bytes()
+    file.unlink()
+    kept = {p: p.stat().st_mtime_ns for p in file.parent.iterdir()}
+    monkeypatch.setattr(train, "train", lambda trial: pytest.fail("trained again"))
+    robustness.run(PARAMS)
+    assert file.read_bytes() == content
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+    assert robustness.table(PARAMS).equals(before)
