@@ -32,8 +32,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def lock(path: str | Path) -> Iterator[None]:
-    """Hold the lock file ``path`` for the block; wait for another holder.
+def lock(path: str | Path, wait: bool = True) -> Iterator[None]:
+    """Hold the lock file ``path`` for the block; wait for another holder, or `BlockingIOError`.
 
     The kernel's own lock is used, so the lock of a dead process never blocks.
     """
@@ -42,7 +42,7 @@ def lock(path: str | Path) -> Iterator[None]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as holder:
-        fcntl.flock(holder, fcntl.LOCK_EX)
+        fcntl.flock(holder, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             yield
         finally:
