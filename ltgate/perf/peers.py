@@ -133,9 +133,9 @@ class _spikingjelly:
     def __init__(self, decay: float, threshold: float) -> None:
         from spikingjelly.activation_based.neuron import LIFNode
 
-        self.node = LIFNode(
+        self.node = LIFNode(  # its backend is PyTorch, unless told otherwise
             tau=1 / (1 - decay), decay_input=False, v_threshold=threshold, v_reset=None,
-            step_mode="m", backend="torch",
+            step_mode="m",
         ).eval()  # fmt: skip
 
     def start(self) -> None:
