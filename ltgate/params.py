@@ -222,7 +222,7 @@ class Params(Strict):
         5, ge=1, description="points of the learning curve per task, on validation images"
     )
     ridge: float = Field(0.1, gt=0, description="ridge penalty of recursive least squares")
-    prototypes: int = Field(100, ge=1, description="neurons per class of the readout prototypes")
+    prototypes: int = Field(400, ge=1, description="neurons per class of the readout prototypes")
     replay_bytes: int = Field(
         0, ge=0, description="memory of the method replay (bytes); 0 = as much as readout rls keeps"
     )

@@ -15,7 +15,10 @@ _MODULES = {
     "random_features": "ltgate.methods.random_features:RandomFeatures",
     "lt_gate_local": "ltgate.methods.lt_gate_local:LTGateLocal",
     "single_tau": "ltgate.methods.single_tau:SingleTau",
+    "single_tau_fast": "ltgate.methods.single_tau:SingleTauFast",
     "replay": "ltgate.methods.replay:Replay",
+    "hlop": "ltgate.methods.hlop:HLOP",
+    "dsd_snn": "ltgate.methods.dsd_snn:DSDSNN",
     "joint": "ltgate.methods.joint:Joint",
 }
 

@@ -12,13 +12,13 @@ from ltgate.backends import Activity
 from ltgate.data.store import Batch, TaskImages
 from ltgate.data.tasks import schedule
 from ltgate.files import lock
-from ltgate.network import Layer, Network
+from ltgate.network import KERNEL, Layer, Network
 from ltgate.network import create as create_network
 from ltgate.neurons import Dynamics
 from ltgate.params import Params, TaskSpec, is_compute
 from ltgate.plasticity import competitive, hebbian, homeostasis, readout
 from ltgate.plasticity.gate import VarianceGate
-from ltgate.plasticity.projector import RankOne
+from ltgate.plasticity.projector import RankOne, Subspace, patches
 from ltgate.plasticity.prototypes import Prototypes
 from ltgate.progress import track
 
@@ -33,6 +33,7 @@ _NOT_OF_FILTERS |= {
     "prototypes",
     "replay_bytes",
     "projector",
+    "projector_rank",
     "eta_v",
 }
 _NOT_OF_FILTERS |= {"tasks", "epochs", "curve_points", "validation_images", "test_images"}
@@ -120,6 +121,11 @@ class SpikingLearner:
             layer.name: RankOne.create(compartments, layer.out_shape[0], generator)
             for layer in layers
         }
+        self.subspaces = {
+            layer.name: Subspace.create(layer.weight[0, 0].numel())
+            for layer in layers
+            if p.projector == "rankk" and p.filters == "always"
+        }
         self.classes = 1 + max(label for task in p.tasks for label in task.classes)
         self.readout = self._new_readout()
         self._cache: dict[tuple, features.Features] = {}
@@ -139,7 +145,12 @@ class SpikingLearner:
             self._prepare_filters(images)
 
     def end_task(self, position: int) -> None:
-        """Nothing to do."""
+        """With projector ``rankk``, later updates avoid what this task used."""
+        subspaces = list(self.subspaces.values())
+        if isinstance(self.readout, readout.Delta) and self.readout.subspace is not None:
+            subspaces.append(self.readout.subspace)
+        for subspace in subspaces:
+            subspace.extend(self.params.projector_rank)
 
     def learn(self, images: TaskImages, batch: Batch) -> None:
         """One batch: filters (if they never freeze), then the readout."""
@@ -172,12 +183,16 @@ class SpikingLearner:
         """Network, gates, projector vectors, readout; the generator's state."""
         tensors, plain = self._filters_state()
         tensors |= {f"readout.{k}": v for k, v in self.readout.state().items()}
+        for name, subspace in self.subspaces.items():
+            tensors |= {f"subspace.{name}.{k}": v for k, v in subspace.state().items()}
         return tensors, plain
 
     def load(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         """Continue from :meth:`state`."""
         self._load_filters(tensors, plain)
         self.readout.load(_part(tensors, "readout"))
+        for name, subspace in self.subspaces.items():
+            subspace.load(_part(tensors, f"subspace.{name}"))
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Filters and what the readout answers with."""
@@ -276,12 +291,15 @@ class SpikingLearner:
         compartments = self.network.dynamics.compartments
         decay = np.full(compartments, self.params.trace_decay, np.float32)
         activity = self._forward(self.network, images.task, pixels, trace_decay=decay)
+        inputs = torch.from_numpy(pixels).float()[:, None] / 256
         for layer in self.network.layers:
-            self._update(layer, activity)
+            self._update(layer, activity, inputs)
+            inputs = activity.counts[layer.name].float().cpu()
         self._cache.clear()
         return self._views(activity)
 
-    def _update(self, layer: Layer, activity: Activity) -> None:
+    def _update(self, layer: Layer, activity: Activity, inputs: Tensor) -> None:
+        """One step of a layer, whose ``inputs`` [N, in, height, width] the projector may need."""
         p = self.params
         correlation = activity.updates[layer.name]
         mask = self._mask(layer, activity)
@@ -290,6 +308,11 @@ class SpikingLearner:
             raw = correlation / (len(activity.counts[layer.name]) * activity.steps)
             correlation = vector.project(correlation.cpu()).to(correlation)
             vector.observe(raw.cpu(), p.eta_v)
+        elif p.projector == "rankk":
+            subspace = self.subspaces[layer.name]
+            flat = subspace.project(correlation.flatten(2).cpu())
+            correlation = flat.reshape(correlation.shape).to(correlation)
+            subspace.observe(patches(inputs, KERNEL, layer.stride))
         layer.weight = hebbian.update(layer.weight, correlation, p.eta, mask)
 
     def _mask(self, layer: Layer, activity: Activity) -> Tensor | None:
@@ -365,8 +388,9 @@ class SpikingLearner:
         if p.readout == "prototypes":
             return Prototypes.create(inputs, self.classes, p.prototypes)
         current_only = p.readout == "delta_current"
+        projected = p.projector == "rankk"
         return readout.Delta.create(
-            inputs, self.classes, p.readout_rate, p.readout_l2, current_only
+            inputs, self.classes, p.readout_rate, p.readout_l2, current_only, projected
         )
 
 

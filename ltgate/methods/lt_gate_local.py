@@ -1,12 +1,13 @@
-"""The best strictly local reading: LT-Gate's filters under a readout that competes."""
+"""The best strictly local reading: LT-Gate's filters under a readout whose neurons compete."""
 
 from typing import Any, ClassVar
 
 from ltgate.methods.base import SpikingLearner
+from ltgate.params import Params
 
 
 class LTGateLocal(SpikingLearner):
-    """Every synapse learns from its own pre- and postsynaptic activity, a gate and a teacher.
+    """Every synapse learns from its own pre- and postsynaptic activity and a teacher.
 
     No matrix over all inputs, no error of other neurons, nothing replayed.
     """
@@ -16,3 +17,14 @@ class LTGateLocal(SpikingLearner):
         "projector": "none",
         "readout": "prototypes",
     }
+
+    @classmethod
+    def configure(cls, params: Params) -> Params:
+        """The preset, without the deepest of several views.
+
+        At 50 Hz its few spikes would weigh as much as all the others of a view (validation images:
+        98.7 % without, 98.1 % with conv3).
+        """
+        return super().configure(params).with_(
+            readout_layers=params.readout_layers[:-1] or params.readout_layers
+        )

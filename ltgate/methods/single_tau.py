@@ -9,3 +9,9 @@ class SingleTau(LTGate):
     """One membrane with the slow time constant, which validation prefers to the fast one."""
 
     preset: ClassVar[dict[str, Any]] = {**LTGate.preset, "compartments": "slow"}
+
+
+class SingleTauFast(LTGate):
+    """One membrane with the fast time constant."""
+
+    preset: ClassVar[dict[str, Any]] = {**LTGate.preset, "compartments": "fast"}

@@ -4,9 +4,10 @@ r"""Projectors: keep updates away from what earlier tasks use.
 v <- v + eta_v (h - (h.v) v) with h_o the mean over inputs of post_o x pre, and
 dW <- (I - v v^T / (|v|^2 + 1e-8)) dW.
 
-``rankk``: an orthonormal basis H [k, in] of the inputs that a layer saw in earlier tasks (leading
-eigenvectors of their second moment); dW <- dW (I - H^T H): the layer's response to inputs inside
-the subspace does not change.
+``rankk``: an orthonormal basis H [k, in] of the inputs that a layer, or a delta rule's readout, saw
+in earlier tasks (leading eigenvectors of their second moment); dW <- dW (I - H^T H): the response
+to inputs inside the subspace does not change. (A Hebbian update then brings each neuron's weights
+back to their length, which scales its response.)
 
 ``full`` acts at the readout and is :class:`ltgate.plasticity.readout.RecursiveLeastSquares`.
 """
@@ -14,8 +15,10 @@ the subspace does not change.
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass
@@ -58,20 +61,43 @@ class Subspace:
 
     def observe(self, inputs: Tensor) -> None:
         """Add inputs [N, in] to the second moment."""
-        self.moment = self.moment + inputs.T @ inputs
+        inputs = inputs.to(self.moment)
+        self.moment.addmm_(inputs.T, inputs)
 
     def extend(self, rank: int) -> None:
         """Add the ``rank`` leading directions of the moment that the basis lacks; clear it."""
         if rank == 0:
             return
-        remove = torch.eye(self.moment.shape[0]) - self.basis.T @ self.basis
-        residual = remove @ self.moment @ remove
-        values, vectors = torch.linalg.eigh(residual)
-        keep = vectors[:, -rank:][:, values[-rank:] > 1e-5 * self.moment.trace()]  # above rounding
-        basis = torch.cat([self.basis, keep.T])
+        residual = self.project(self.project(self.moment).T)
+        size = len(residual)
+        values, vectors = scipy.linalg.eigh(
+            residual.cpu().numpy(), subset_by_index=[max(0, size - rank), size - 1]
+        )
+        keep = vectors[:, values > 1e-5 * float(self.moment.trace())]  # above rounding
+        basis = torch.cat([self.basis, torch.from_numpy(keep.T).to(self.basis)])
         self.basis = torch.linalg.qr(basis.T).Q.T.contiguous()
         self.moment = torch.zeros_like(self.moment)
 
+    def state(self) -> dict[str, Tensor]:
+        """H and the second moment."""
+        return {"basis": self.basis, "moment": self.moment}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Continue from :meth:`state`."""
+        self.basis, self.moment = state["basis"], state["moment"].clone()
+
     def project(self, update: Tensor) -> Tensor:
         """dW (I - H^T H) for dW [..., in]."""
-        return update - (update @ self.basis.T) @ self.basis
+        basis = self.basis.to(update)
+        return update - (update @ basis.T) @ basis
+
+
+def patches(inputs: Tensor, kernel: int, stride: int) -> Tensor:
+    """Rows [N positions, in kernel kernel] that a convolution (padding 1) sees of its inputs.
+
+    ``inputs`` is [N, in, height, width]; stride 0 is a dense layer: [N, in height width].
+    """
+    if stride == 0:
+        return inputs.flatten(1)
+    unfolded = functional.unfold(inputs, kernel, padding=1, stride=stride)
+    return unfolded.transpose(1, 2).flatten(0, 1)

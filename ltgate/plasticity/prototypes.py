@@ -29,7 +29,7 @@ class Prototypes:
     """K prototypes for every class.
 
     Attributes:
-        prototype: p, float64 [classes, K, F]; zero where nothing has been learned.
+        prototype: p, float32 [classes, K, F]; zero where nothing has been learned.
         wins: n, int64 [classes, K].
     """
 
@@ -40,19 +40,19 @@ class Prototypes:
     def create(cls, inputs: int, classes: int, number: int) -> "Prototypes":
         """Neurons that have never won."""
         return cls(
-            torch.zeros(classes, number, inputs, dtype=torch.float64),
+            torch.zeros(classes, number, inputs),
             torch.zeros(classes, number, dtype=torch.int64),
         )
 
     def scores(self, features: Tensor) -> Tensor:
         """Drive of each class's most strongly driven neuron, float64 [B, classes]."""
-        x = normalize(features, dim=1)
+        x = normalize(features.float(), dim=1)
         drive = x @ self.prototype.flatten(0, 1).T
-        return drive.unflatten(1, self.wins.shape).amax(2)
+        return drive.unflatten(1, self.wins.shape).amax(2).double()
 
     def learn(self, features: Tensor, labels: Tensor, classes: list[int]) -> None:
         """Take in features [B, F] with labels [B]; winners are found before any of them moves."""
-        x = normalize(features, dim=1)
+        x = normalize(features.float(), dim=1)
         for label in labels.unique().tolist():
             self._learn_class(label, x[labels == label])
 

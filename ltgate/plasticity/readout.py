@@ -19,6 +19,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ltgate.plasticity.projector import Subspace
+
 BAND = 512  # rows of the Gram matrix updated by one product
 
 
@@ -84,19 +86,31 @@ class Fixed(Linear):
 
 @dataclass
 class Delta(Linear):
-    """Delta rule on softmax scores. ``current_only`` limits it to the current task's classes."""
+    """Delta rule on softmax scores. ``current_only`` limits it to the current task's classes.
+
+    With a ``subspace`` (projector ``rankk``) every step leaves the scores inside it as they are.
+    """
 
     weight: Tensor
     rate: float
     l2: float
     current_only: bool = False
+    subspace: Subspace | None = None
 
     @classmethod
     def create(
-        cls, inputs: int, classes: int, rate: float, l2: float, current_only: bool = False
+        cls,
+        inputs: int,
+        classes: int,
+        rate: float,
+        l2: float,
+        current_only: bool = False,
+        projected: bool = False,
     ) -> "Delta":
-        """Weights at zero."""
-        return cls(torch.zeros(inputs, classes, dtype=torch.float64), rate, l2, current_only)
+        """Weights at zero; with ``projected``, an empty subspace."""
+        weight = torch.zeros(inputs, classes, dtype=torch.float64)
+        subspace = Subspace.create(inputs) if projected else None
+        return cls(weight, rate, l2, current_only, subspace)
 
     def learn(self, features: Tensor, labels: Tensor, classes: list[int]) -> None:
         """One minibatch step."""
@@ -105,15 +119,22 @@ class Delta(Linear):
         target = (labels[:, None] == columns).double()
         error = (features @ weight).softmax(1) - target
         gradient = features.T @ error / len(labels) + self.l2 * weight
+        if self.subspace is not None:
+            gradient = self.subspace.project(gradient.T).T
+            self.subspace.observe(features)
         self.weight[:, columns] = weight - self.rate * gradient
 
     def state(self) -> dict[str, Tensor]:
-        """W."""
-        return {"weight": self.weight}
+        """W; basis and second moment of the subspace."""
+        if self.subspace is None:
+            return {"weight": self.weight}
+        return {"weight": self.weight, **self.subspace.state()}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Continue from :meth:`state`."""
         self.weight = state["weight"]
+        if self.subspace is not None:
+            self.subspace.load(state)
 
 
 @dataclass

@@ -1,0 +1,159 @@
+"""What methods trained by surrogate gradients share."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ltgate import features
+from ltgate.data.store import Batch, TaskImages
+from ltgate.data.tasks import schedule
+from ltgate.methods.base import SpikingLearner
+from ltgate.params import Params, TaskSpec
+from ltgate.plasticity import readout
+from ltgate.progress import track
+from ltgate.surrogate import Gradients, loss_and_gradients
+from ltgate.surrogate.adam import Adam
+
+READOUT = "readout"  # the readout's name among those of the layers
+
+
+class GradientLearner(SpikingLearner):
+    """The network of all methods, trained through time by Adam under cross-entropy.
+
+    Thresholds are calibrated on the first task's first images and then stay. Within each task the
+    rate falls to zero along half a cosine. Weights are kept in full precision, and rounded to
+    their grid in the forward pass. The readout is linear with a bias, from zero.
+
+    A method says in :meth:`_allowed` which part of a weight change may happen. It is asked about
+    gradients and about Adam's steps, because these do not lie along the gradient.
+    """
+
+    preset: ClassVar[dict[str, Any]] = {
+        "filters": "always",
+        "projector": "none",
+        "readout_layers": ["dense"],
+        "keep_features": False,  # the network changes with every batch
+    }
+
+    def __init__(self, params: Params, generator: np.random.Generator) -> None:
+        super().__init__(params, generator)
+        self.position = -1  # of the current task
+        self.shown = 0  # images of its pass so far
+        self.total = 1  # and in all
+        self.optimiser = Adam.create(self._parameters())
+
+    def begin_task(self, position: int, images: TaskImages) -> None:
+        """Calibrate the thresholds on the first task; a fresh optimiser."""
+        if position == 0:
+            for layer in track(self.network.layers, label="thresholds"):
+                self._calibrate(layer, images)
+        self.position, self.shown = position, 0
+        self.total = self.params.epochs * len(images)
+        self.optimiser = Adam.create(self._parameters())
+
+    def learn(self, images: TaskImages, batch: Batch) -> None:
+        """A batch in steps of ``gradient_batch`` images."""
+        for start in range(0, len(batch), self.params.gradient_batch):
+            rows = slice(start, start + self.params.gradient_batch)
+            self._step(images.task, batch.images[rows], batch.labels[rows])
+        self._cache.clear()
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Also the optimiser's moments and the place in the task."""
+        tensors, plain = super().state()
+        tensors |= {f"optimiser.{name}": value for name, value in self.optimiser.state().items()}
+        place = {"position": self.position, "shown": self.shown, "total": self.total}
+        return tensors, {**plain, **place, "steps": self.optimiser.steps}
+
+    def load(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
+        """Continue from :meth:`state`."""
+        super().load(tensors, plain)
+        self.position, self.shown = plain["position"], plain["shown"]
+        self.total = plain["total"]
+        moments = {k[10:]: v for k, v in tensors.items() if k.startswith("optimiser.")}
+        self.optimiser.load(moments, plain["steps"])
+
+    # ---- what a method may replace
+
+    def _allowed(self, name: str, change: Tensor) -> Tensor:
+        """The part of a change of a layer's or the readout's weights that may happen."""
+        return change
+
+    def _observe(self, task: TaskSpec, pixels: np.ndarray, found: Gradients) -> None:
+        """Called after every step with what it was made from."""
+
+    # ---- one step
+
+    def _step(self, task: TaskSpec, pixels: np.ndarray, labels: np.ndarray) -> None:
+        p = self.params
+        among = list(task.classes) if p.head_classes == "current" else list(range(self.classes))
+        found = loss_and_gradients(
+            self.network,
+            pixels,
+            labels,
+            schedule(task, p.presentation),
+            _Loss(self.readout.weight.to(self.device), self._shown, among),
+            slope=p.gradient_slope,
+        )
+        gradients = {**found.weights, READOUT: found.head["weight"].cpu()}
+        moves = self.optimiser.step({n: self._allowed(n, g) for n, g in gradients.items()})
+        fall = 0.5 * (1 + math.cos(math.pi * min(self.shown / self.total, 1)))
+        for layer in self.network.layers:
+            move = self._allowed(layer.name, moves[layer.name])
+            layer.weight = layer.weight - p.gradient_rate * fall * move
+        move = self._allowed(READOUT, moves[READOUT])
+        self.readout.weight = self.readout.weight - p.head_rate * fall * move
+        self.shown += len(labels)
+        self._observe(task, pixels, found)
+
+    def _shown(self, counts: dict[str, Tensor]) -> Tensor:
+        """Readout inputs [B, F + 1] of the layers' spike counts."""
+        views = {v: features.view_counts(counts[features.split(v)[0]], v) for v in self._read}
+        return self._inputs_of(views)
+
+    def _parameters(self) -> dict[str, Tensor]:
+        """Everything that gradients change."""
+        weights = {layer.name: layer.weight for layer in self.network.layers}
+        return {**weights, READOUT: self.readout.weight}
+
+    def _new_readout(self) -> "Head":
+        inputs = 1 + sum(features.size(self.network, view) for view in self._read)
+        return Head(torch.zeros(inputs, self.classes, dtype=torch.float64))
+
+
+@dataclass
+class Head(readout.Linear):
+    """A readout whose weights, float64 [F + 1, classes], the learner changes itself."""
+
+    weight: Tensor
+
+    def state(self) -> dict[str, Tensor]:
+        """W."""
+        return {"weight": self.weight}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Continue from :meth:`state`."""
+        self.weight = state["weight"].to(self.weight)
+
+
+class _Loss(nn.Module):
+    """Cross-entropy of each image among some classes."""
+
+    def __init__(
+        self, weight: Tensor, inputs: Callable[[dict[str, Tensor]], Tensor], among: list[int]
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+        self.inputs = inputs
+        self.among = torch.tensor(among, device=weight.device)
+
+    def forward(self, counts: dict[str, Tensor], labels: Tensor) -> Tensor:
+        """[B], from the spike counts of each layer."""
+        scores = (self.inputs(counts) @ self.weight)[:, self.among]
+        target = labels[:, None] == self.among
+        return -(scores.log_softmax(1) * target).sum(1)

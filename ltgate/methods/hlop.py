@@ -1,0 +1,87 @@
+r"""HLOP: weight changes orthogonal to the subspaces that earlier tasks used (Xiao et al. 2024).
+
+The forward pass is that of the network, unchanged. The presynaptic rates x of each layer (of a
+convolution: their patches), and the readout's inputs, are learned by Hebbian subspace neurons, see
+:mod:`ltgate.plasticity.subspace`. From the second task on each weight change D is replaced by
+D - D H^T H with the rows H of earlier tasks; a gradient delta x^T becomes delta (x - H^T H x)^T.
+
+The compartments of a layer see the same inputs and share its subspace. Thresholds never change; the
+readout's bias does only in the first task. What the projection leaves exactly in place are the
+currents of full-precision weights; the forward pass rounds these to their grid of 2^-10.
+"""
+
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from ltgate.data.store import TaskImages
+from ltgate.data.tasks import schedule
+from ltgate.methods.gradient import READOUT, GradientLearner
+from ltgate.params import Params, TaskSpec
+from ltgate.plasticity.subspace import Subspace
+from ltgate.surrogate import Gradients, patches, rates
+
+
+class HLOP(GradientLearner):
+    """Subspaces learned in each task, frozen after it, and left alone from then on."""
+
+    preset: ClassVar[dict[str, Any]] = {**GradientLearner.preset}
+
+    def __init__(self, params: Params, generator: np.random.Generator) -> None:
+        super().__init__(params, generator)
+        self.subspaces = {
+            layer.name: Subspace.create(layer.weight[0, 0].numel(), self.device)
+            for layer in self.network.layers
+        }
+        self.subspaces[READOUT] = Subspace.create(len(self.readout.weight) - 1)  # not the bias
+
+    def begin_task(self, position: int, images: TaskImages) -> None:
+        """New subspace neurons."""
+        super().begin_task(position, images)
+        share = self.params.hlop_next if position else self.params.hlop_first
+        for subspace in self.subspaces.values():
+            inputs = subspace.rows.shape[1]
+            subspace.extend(max(1, round(share * inputs)), self.generator)
+
+    def end_task(self, position: int) -> None:
+        """What was learned is protected from now on."""
+        for subspace in self.subspaces.values():
+            subspace.freeze()
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Also the subspaces."""
+        tensors, plain = super().state()
+        for name, subspace in self.subspaces.items():
+            tensors[f"subspace.{name}"] = subspace.rows
+            tensors[f"subspace_momentum.{name}"] = subspace.momentum
+        return tensors, {**plain, "frozen": {n: s.frozen for n, s in self.subspaces.items()}}
+
+    def load(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
+        """Continue from :meth:`state`."""
+        super().load(tensors, plain)
+        for name, subspace in self.subspaces.items():
+            device = subspace.rows.device
+            subspace.rows = tensors[f"subspace.{name}"].to(device)
+            subspace.momentum = tensors[f"subspace_momentum.{name}"].to(device)
+            subspace.frozen = plain["frozen"][name]
+
+    def _allowed(self, name: str, change: Tensor) -> Tensor:
+        if self.position == 0:
+            return change
+        subspace = self.subspaces[name]
+        if name == READOUT:
+            allowed = change.clone()
+            allowed[:-1] = subspace.project(change[:-1].T).T
+            allowed[-1] = 0
+            return allowed
+        return subspace.project(change.flatten(2)).view_as(change)
+
+    def _observe(self, task: TaskSpec, pixels: np.ndarray, found: Gradients) -> None:
+        rate = self.params.hlop_rate
+        steps = schedule(task, self.params.presentation)
+        seen = rates(self.network, pixels, found.counts, steps)
+        for layer in self.network.layers:
+            self.subspaces[layer.name].learn(patches(layer, seen[layer.name]), rate)
+        inputs = self._shown(found.counts)[:, :-1]
+        self.subspaces[READOUT].learn(inputs.float().cpu(), rate)
