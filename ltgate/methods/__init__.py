@@ -19,6 +19,7 @@ _MODULES = {
     "replay": "ltgate.methods.replay:Replay",
     "hlop": "ltgate.methods.hlop:HLOP",
     "dsd_snn": "ltgate.methods.dsd_snn:DSDSNN",
+    "configured": "ltgate.methods.configured:Configured",
     "joint": "ltgate.methods.joint:Joint",
 }
 
