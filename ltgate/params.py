@@ -283,6 +283,17 @@ class Params(Strict):
         1, ge=1, description="trials of a grid that share a GPU", json_schema_extra=_COMPUTE
     )
 
+    # chip
+    chip_aware: bool = Field(
+        False, description="train with the weights and decays that Loihi 2 has (chip_bits, 12 bits)"
+    )
+    chip_bits: int = Field(8, ge=2, le=8, description="bits of a weight on Loihi 2")
+    chip_input: Literal["direct", "differences"] = Field(
+        "differences",
+        description="pixels sent to the chip: every frame, or changes of a current held there",
+        json_schema_extra=_COMPUTE,
+    )
+
     # compute
     device: Device = Field("auto", description="where to compute", json_schema_extra=_COMPUTE)
     backend: Literal["auto", "portable", "event", "gpu"] = Field(
@@ -375,6 +386,11 @@ class Params(Strict):
             raise ValueError(
                 f"threshold_lowest = {self.threshold_lowest:g}: must be below threshold_highest = "
                 f"{self.threshold_highest:g}"
+            )
+        if self.chip_aware and self.filters == "always":
+            raise ValueError(
+                "chip_aware = True: filters = 'always' keeps full-precision weights; allowed with "
+                "'random' and 'first'"
             )
         layers = self.layers()
         for view in self.readout_layers:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ltgate import backends, checkpoint, features, paths
+from ltgate import backends, checkpoint, features, fixed_point, paths
 from ltgate.backends import Activity
 from ltgate.data.store import Batch, TaskImages
 from ltgate.data.tasks import schedule
@@ -100,6 +100,8 @@ class SpikingLearner:
             "fast": (p.tau_fast_ms,),
             "slow": (p.tau_slow_ms,),
         }[p.compartments]
+        if p.chip_aware:
+            taus = tuple(fixed_point.effective_tau(tau) for tau in taus)
         self.network = create_network(
             Dynamics(taus, p.output, p.current, p.reset),
             p.channels,
@@ -173,7 +175,8 @@ class SpikingLearner:
 
     def spikes(self, images: TaskImages) -> dict[str, float]:
         """Mean spikes per image in each layer that the readout needs."""
-        return self._features(images).spikes
+        spikes = self._features(images).spikes
+        return {name: spikes[name] for name in self._upto(self._read).names}
 
     def rates(self, images: TaskImages, number: int = 0) -> dict[str, np.ndarray]:
         """Mean crossings per neuron and step of each compartment, per layer."""
@@ -247,6 +250,8 @@ class SpikingLearner:
                 layer.weight = competitive.learn(
                     layer, inputs, p.eta_filters, p.filter_passes, self.generator
                 ).to(layer.weight)
+            if p.chip_aware:
+                layer.weight = fixed_point.round_weights(layer.weight, p.chip_bits)
             activity = self._calibrate(layer, images)
             if p.gate != "fixed" and self.network.dynamics.compartments == 2:
                 self._observe_gate(layer, activity, rate=1.0)
@@ -340,7 +345,7 @@ class SpikingLearner:
             self._cache[key] = features.compute(
                 self.network,
                 images,
-                self._read,
+                self._computed,
                 p.presentation,
                 p.backend,
                 self.device,
@@ -372,13 +377,22 @@ class SpikingLearner:
         """The layers up to the deepest one that the readout sees; all, if filters always learn."""
         if self.params.filters == "always":
             return self.network
-        seen = [features.split(view)[0] for view in self._read]
+        return self._upto(self._computed)
+
+    def _upto(self, views: list[str]) -> Network:
+        seen = [features.split(view)[0] for view in views]
         return self.network.upto(max(seen, key=self.network.names.index))
 
     @property
-    def _read(self) -> list[str]:
+    def _computed(self) -> list[str]:
+        """Views whose counts are computed, and kept for all methods with this network."""
         last = f"dense{len(self.params.hidden)}"
         return [last if name == "dense" else name for name in self.params.readout_layers]
+
+    @property
+    def _read(self) -> list[str]:
+        """Views that the readout sees."""
+        return self._computed
 
     def _new_readout(self) -> readout.Readout:
         p = self.params
