@@ -1,4 +1,4 @@
-"""The command ``python -m ltgate``: run, bench, list, clean, expected.
+"""The command ``python -m ltgate``: run, grid, bench, robustness, list, clean, expected.
 
 Exit status: 0 done, 1 a notebook failed, 2 the request is wrong (nothing was run), 130 interrupted.
 """
@@ -52,12 +52,28 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", default="", metavar="FOLDER", help="where runs/ and figures/ go")
     run.set_defaults(action=_run)
 
+    grid = actions.add_parser(
+        "grid", help="run a grid of configurations; tables, figures, best.yaml in figures/<name>"
+    )
+    grid.add_argument("file", metavar="grid.yaml", help="or a name in params/grids")
+    grid.add_argument("--set", **settings)
+    grid.set_defaults(action=_grid)
+
     bench = actions.add_parser("bench", help="measure speed and memory; tables in figures/<name>")
     bench.add_argument(
         "file", nargs="?", metavar="params.yaml", help="default: params/bench.yaml (minutes, MNIST)"
     )
     bench.add_argument("--set", **settings)
     bench.set_defaults(action=_bench)
+
+    rates = actions.add_parser(
+        "robustness", help="train at one frame rate, test at others; table in figures/<name>"
+    )
+    rates.add_argument(
+        "file", nargs="?", metavar="params.yaml", help="default: params/robustness.yaml"
+    )
+    rates.add_argument("--set", **settings)
+    rates.set_defaults(action=_robustness)
 
     listing = actions.add_parser("list", help="list the notebooks and the parameter files")
     listing.set_defaults(action=_list)
@@ -79,6 +95,15 @@ def _run(options: argparse.Namespace) -> None:
     runner.run(options.files, options.only, options.force, overrides, options.out)
 
 
+def _grid(options: argparse.Namespace) -> None:
+    from ltgate.grid.report import report
+    from ltgate.grid.spec import Grid
+
+    grid = Grid.load(options.file, **runner.parse_overrides(options.set))
+    for text in report(grid):
+        print(text, flush=True)
+
+
 def _bench(options: argparse.Namespace) -> None:
     file = options.file or paths.params() / "bench.yaml"
     params = Params.load(file, **runner.parse_overrides(options.set))
@@ -86,6 +111,17 @@ def _bench(options: argparse.Namespace) -> None:
 
     for table in report.run(params):
         print(table)
+
+
+def _robustness(options: argparse.Namespace) -> None:
+    file = options.file or paths.params() / "robustness.yaml"
+    params = Params.load(file, **runner.parse_overrides(options.set))
+    from ltgate import figures, robustness  # after the check of the parameters
+
+    robustness.run(params)
+    table, folder = robustness.table(params), paths.figures(params.name)
+    figures.save_figure(figures.robustness(table), folder, "robustness")
+    print(figures.save_table(table, folder, "table_robustness").to_string(index=False))
 
 
 def _list(options: argparse.Namespace) -> None:

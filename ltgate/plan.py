@@ -24,7 +24,7 @@ FORCED = "forced"
 
 # Files and folders of the library that run, show and record, and cannot change a result.
 PRESENTATION = {
-    "__main__.py", "expected.py", "figures", "jupyter.py", "perf", "plan.py", "progress.py",
+    "__main__.py", "expected.py", "figures", "grid", "jupyter.py", "perf", "plan.py", "progress.py",
     "provenance.py", "runner.py",
 }  # fmt: skip
 

@@ -107,7 +107,7 @@ def _execute(params: Params, steps: list[Step]) -> None:
         print(f"{params.name}: nothing to do", flush=True)
         return
     changed = earlier.get("learning_code") not in (None, learning_code())
-    if changed and _set_aside(folder, ["results", "checkpoints"]):
+    if changed and _set_aside(folder, ["results", "checkpoints", "grid"]):
         print(f"the learning code has changed: older results now lie in {folder / 'previous'}")
     record = {
         "name": params.name,

@@ -141,6 +141,16 @@ def grid_heatmap() -> pd.DataFrame:
     )
 
 
+def grid_slices() -> pd.DataFrame:
+    values = {"eta": [0.01, 0.1, 0.1, 1.0], "gate": ["select", "blend", "select", "blend"]}
+    values |= {f"other{n}": [n, n + 1, n, n + 1] for n in range(4)}
+    return pd.DataFrame(
+        {"axis": axis, "value": value, "accuracy": 0.5 + 0.1 * n}
+        for axis, four in values.items()
+        for n, value in enumerate(four)
+    )
+
+
 def scaling() -> pd.DataFrame:
     powers = {"batch size": 0.95, "time steps": 1.02, "convolutions": 1.1}
     powers |= {"loader processes": 0.1, "training images": 1.0, "epochs": 1.0}
@@ -185,6 +195,7 @@ EXAMPLES = {
         acc_forgetting_bars,
         ablations,
         grid_heatmap,
+        grid_slices,
         robustness,
         scaling,
     )
@@ -291,6 +302,39 @@ def test_grid_frames_the_best_cell():
     assert frame.get_xy() == (1, 1)  # tau_ratio 50, eta 0.005
     with pytest.raises(UserError, match="no number"):
         figures.grid_heatmap(grid_heatmap().assign(accuracy=np.nan))
+
+
+def test_grid_cells_show_the_interval_over_seeds():
+    seeds = pd.concat([grid_heatmap(), grid_heatmap().assign(accuracy=0.5)])
+    cells = [text.get_text() for text in figures.grid_heatmap(seeds).axes[0].texts]
+    mean = (0.5 + 0.9 + 5 * 0.002 + 0.02) / 2
+    half = 12.7062 * (0.43 / 2) * np.sqrt(2) / np.sqrt(2)  # t with one degree of freedom
+    assert cells[0] == f"{mean:.3f}\n± {half:.3f}"
+    assert figures.grid_heatmap(grid_heatmap()).axes[0].texts[0].get_text() == "0.930"
+    other = seeds.rename(columns={"eta": "threshold"}).assign(tau_ratio="a")
+    axis = figures.grid_heatmap(other, y="threshold").axes[0]
+    assert axis.get_ylabel() == "threshold" and axis.get_xticklabels()[0].get_text() == "a"
+    with pytest.raises(UserError, match="column 'eta' is missing"):
+        figures.grid_heatmap(other)
+
+
+def test_slices_show_every_configuration_and_the_best_of_each_value():
+    eta, gate, *_ = figures.grid_slices(grid_slices()).axes
+    points, best = eta.lines
+    assert list(points.get_xdata()) == [0.01, 0.1, 0.1, 1.0] and eta.get_xscale() == "log"
+    assert list(best.get_ydata()) == pytest.approx([0.5, 0.7, 0.8])
+    assert [label.get_text() for label in gate.get_xticklabels()] == ["select", "blend"]
+    assert list(gate.lines[1].get_ydata()) == pytest.approx([0.7, 0.8])
+
+
+def test_ablations_put_the_control_beside():
+    both = pd.concat([ablations(), ablations().assign(cue="no", mean=0.25)])
+    alone, beside = (figures.ablations(frame).axes[0] for frame in (ablations(), both))
+    points = [line for line in beside.lines if line.get_marker() == "o"]
+    assert len(points) == 16
+    hollow = [line for line in points if line.get_markerfacecolor() == "white"]
+    assert [line.get_xdata()[0] for line in hollow] == [0.25] * 8
+    assert not any(line.get_markerfacecolor() == "white" for line in alone.lines)
 
 
 def test_robustness_is_over_the_logarithm_of_the_rate():

@@ -4,21 +4,23 @@
 notebook cell's last line, shows. A figure's file is named after its one producer.
 """
 
-from ltgate.figures.comparison import ablations, acc_forgetting_bars
+from ltgate.figures.ablations import ablations
+from ltgate.figures.comparison import acc_forgetting_bars
 from ltgate.figures.data import tasks_and_frames
+from ltgate.figures.grid import grid_heatmap, grid_slices
 from ltgate.figures.learning import learning_curves, r_heatmap
 from ltgate.figures.neurons import membrane_traces, spike_rates_and_gates
 from ltgate.figures.registry import FIGURES
 from ltgate.figures.robustness import robustness
 from ltgate.figures.save import save_figure, save_table, show
 from ltgate.figures.scaling import scaling
-from ltgate.figures.sweeps import grid_heatmap
 
 __all__ = [
     "FIGURES",
     "ablations",
     "acc_forgetting_bars",
     "grid_heatmap",
+    "grid_slices",
     "learning_curves",
     "membrane_traces",
     "r_heatmap",

@@ -1,0 +1,116 @@
+"""Workers for a grid: dask's own clusters, chosen by parameters.
+
+``none``: a thread of this process. ``local``: processes on this machine, one thread each.
+``slurm``, ``pbs``, ``sge``: jobs of the cluster, by dask-jobqueue; what the cluster wants to know
+(queue, cores, memory, walltime) comes from the grid file's ``options`` or from dask's own
+configuration (``~/.config/dask/jobqueue.yaml``). An address: whatever workers that scheduler has.
+"""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import dask
+import torch
+from distributed import Client, LocalCluster
+from distributed.deploy import SpecCluster
+
+from ltgate.errors import UserError
+from ltgate.params import Params
+
+# Ctrl-C reaches every process of a terminal; workers are ended by whoever made them.
+DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+
+JOBS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster"}
+CONNECT = 20  # seconds to wait for a scheduler
+
+
+@contextlib.contextmanager
+def client(params: Params, options: dict[str, Any], attempts: int) -> Iterator[Client]:
+    """A client of the workers that ``params`` ask for; they end with the block if it made them.
+
+    ``attempts``: how often a trial may take its worker down with it.
+    """
+    settings = {
+        "distributed.scheduler.allowed-failures": attempts,
+        "distributed.worker.daemon": False,  # trials may have loader processes
+    }
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the trials' records tell more
+    with dask.config.set(settings), contextlib.ExitStack() as stack:
+        if "://" in params.cluster:
+            yield stack.enter_context(_connect(params.cluster))
+            return
+        cluster = stack.enter_context(_cluster(params, options))
+        yield stack.enter_context(Client(cluster, set_as_default=False))
+
+
+def size(params: Params) -> int:
+    """Worker processes or jobs: as told, or one per core or GPU slot that there is."""
+    if params.grid_workers:
+        return params.grid_workers
+    if params.device != "cpu" and torch.cuda.is_available():
+        return torch.cuda.device_count() * params.trials_per_gpu
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable else os.cpu_count() or 1
+
+
+def dashboard(client: Client, params: Params) -> str:
+    """Address of dask's page on this search; empty where there is none."""
+    if params.cluster == "none":
+        return ""
+    try:
+        return client.dashboard_link or ""
+    except KeyError:  # a scheduler without one
+        return ""
+
+
+def _cluster(params: Params, options: dict[str, Any]) -> SpecCluster:
+    if params.cluster == "none":
+        return LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            processes=False,
+            dashboard_address=None,
+            **options,
+        )
+    if params.cluster == "local":
+        told = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL, **options}
+        return LocalCluster(
+            n_workers=size(params),
+            threads_per_worker=1,
+            env={"LTGATE_PROGRESS": "off", "NUMBA_NUM_THREADS": "1"},
+            preload=DEAF,
+            **told,
+        )
+    made = job_cluster(params, options)
+    made.scale(jobs=size(params))
+    return made
+
+
+def job_cluster(params: Params, options: dict[str, Any]) -> SpecCluster:
+    """A cluster of jobs, none of which has been submitted; ``job_script()`` shows one.
+
+    With a GPU a job has one worker process for each trial that shares it.
+    """
+    try:
+        import dask_jobqueue
+    except ImportError:
+        raise UserError(
+            f"cluster = {params.cluster!r}: needs dask-jobqueue (pip install 'ltgate[cluster]')"
+        ) from None
+    slots = params.trials_per_gpu if params.device != "cpu" else 1
+    told = {"cores": slots, "processes": slots, "memory": "4GB", **options}
+    told.setdefault("job_script_prologue", []).append("export LTGATE_PROGRESS=off")
+    try:
+        return getattr(dask_jobqueue, JOBS[params.cluster])(**told)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"cluster = {params.cluster!r}, options {options}: {error}") from None
+
+
+def _connect(address: str) -> Client:
+    try:
+        return Client(address, timeout=CONNECT, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cluster = {address!r}: no scheduler answers there ({error})") from None

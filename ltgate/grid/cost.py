@@ -1,0 +1,75 @@
+r"""What a grid costs: time of all trials and on the clock, against its size.
+
+Combinations and epochs per run are raised one at a time; every grid is run in a folder of its own,
+so nothing is skipped. The exponent k of size^k is the slope of a
+line through the logarithms, as in :mod:`ltgate.perf.sweeps`: 1 = linear.
+"""
+
+import contextlib
+import itertools
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ltgate import paths
+from ltgate.errors import UserError
+from ltgate.grid.run import run
+from ltgate.grid.spec import Grid
+from ltgate.grid.tables import points
+from ltgate.jupyter import environment
+
+COLUMNS = ["sweep", "x", "quantity", "value", "unit", "exponent"]
+
+
+def cost(
+    grid: Grid, combinations: tuple[int, ...] = (1, 2, 4), epochs: tuple[int, ...] = (1, 2, 3)
+) -> pd.DataFrame:
+    """Measured now, as ``figures.scaling`` takes it.
+
+    Columns: ``sweep``, what is varied; ``x``, its size; ``quantity``, ``trials`` (seconds of all
+    trials together) or ``wall`` (seconds on the clock, with the start of the workers); ``value`` in
+    ``unit`` s; ``exponent``.
+    """
+    with tempfile.TemporaryDirectory() as scratch, _fresh(Path(scratch)):
+        _spent(grid, 1, epochs[0])  # compiles, and makes the task files
+        rows = []
+        for number in combinations:
+            rows += [("combinations", number, *found) for found in _spent(grid, number, epochs[0])]
+        for passes in epochs:
+            rows += [("epochs per run", passes, *found) for found in _spent(grid, 1, passes)]
+    frame = pd.DataFrame(rows, columns=COLUMNS[:-1])
+    frame["exponent"] = np.nan
+    for _, curve in frame.groupby(["sweep", "quantity"]):
+        slope = np.polyfit(np.log(curve["x"]), np.log(curve["value"]), 1)[0]
+        frame.loc[curve.index, "exponent"] = slope
+    return frame
+
+
+@contextlib.contextmanager
+def _fresh(scratch: Path) -> Iterator[None]:
+    """Runs go to ``scratch``; so does what is kept of networks, images are those that are there."""
+    home, data = scratch / "home", scratch / "data"
+    data.mkdir()
+    for entry in paths.data().glob("*"):
+        if entry.name != "features":
+            (data / entry.name).symlink_to(entry)
+    with environment(LTGATE_HOME=str(home), LTGATE_DATA_CACHE=str(data)):
+        yield
+
+
+def _spent(grid: Grid, number: int, epochs: int) -> list[tuple[str, float, str]]:
+    """Quantity, seconds and unit of the first ``number`` configurations, all made anew."""
+    chosen = list(itertools.islice(grid.configurations(epochs=epochs), number))
+    for left in (paths.run(grid.name), paths.data() / "features"):
+        shutil.rmtree(left, ignore_errors=True)
+    start = time.monotonic()
+    outcome = run(grid, chosen)
+    wall = time.monotonic() - start
+    if outcome["failed"]:
+        raise UserError(f"grid {grid.name}: {points(grid, chosen)['error'].max()}")
+    return [("trials", points(grid, chosen)["seconds"].sum(), "s"), ("wall", wall, "s")]

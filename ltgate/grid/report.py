@@ -1,0 +1,52 @@
+"""A whole grid for the command line: run it, then every table and figure that it gives."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from ltgate import figures, paths
+from ltgate.errors import UserError
+from ltgate.figures import save_figure, save_table
+from ltgate.grid.halving import halve
+from ltgate.grid.run import run
+from ltgate.grid.spec import Grid
+from ltgate.grid.tables import ablations, best, points, slices, table
+
+
+def report(grid: Grid) -> Iterator[str]:
+    """Run ``grid``; texts to print. Tables and figures land in ``figures/<name>``."""
+    if grid.file.halving:
+        found = halve(grid)
+        last = found[found["rung"] == found["rung"].max()]
+    else:
+        outcome = run(grid)
+        yield ", ".join(f"{number} {what}" for what, number in outcome.items())
+        last = found = table(grid)
+    save(grid, found, last)
+    shown = [*grid.axes, "method", "cue", "acc", "forgetting", "seeds", "failed", "best"]
+    shown = [name for name in ("rung", "budget", *shown) if name in found]
+    yield figures.show(found[shown]).to_string(index=False)
+    for error in found.loc[found["error"] != "", "error"].unique():
+        yield f"failed: {error}"
+    if grid.file.measure == "validation":
+        params = best(grid, last)
+        yield f"best: {paths.figures(grid.name) / 'best.yaml'} (configuration {params.hash})"
+
+
+def save(grid: Grid, found: pd.DataFrame, last: pd.DataFrame) -> None:
+    """Tables and figures of a grid's rows ``found``, of which ``last`` are the last rung's."""
+    folder = paths.figures(grid.name)
+    save_table(found, folder, "table_grid")
+    if list(grid.axes) == ["variant"]:
+        frame = ablations(grid)
+        save_table(frame, folder, "table_ablations")
+        save_figure(figures.ablations(frame), folder, "ablations")
+        return
+    if last["acc"].isna().all():
+        raise UserError(f"grid {grid.name}: no trial has a result; {last['error'].iloc[0]}")
+    if len(grid.axes) == 2 and not grid.file.samples:
+        y, x = grid.axes
+        seeds = points(grid).rename(columns={"acc": "accuracy"})
+        seeds = seeds[(seeds["cue"] == "yes") & (seeds["method"] == grid.base.methods[0])]
+        save_figure(figures.grid_heatmap(seeds, x, y), folder, "grid_heatmap")
+    save_figure(figures.grid_slices(slices(grid, last)), folder, "grid_slices")

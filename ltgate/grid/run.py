@@ -1,0 +1,93 @@
+"""Run what a grid has no result for: dask.distributed sends the trials to workers.
+
+The same grid may be started again, or several times at once, here or on other machines that share
+the folder: finished trials are skipped, and one that another process is at is looked at again when
+everything else is done.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from distributed import Client, Future, as_completed
+
+from ltgate import paths, plan, results
+from ltgate.grid import clusters
+from ltgate.grid.spec import Configuration, Grid, Job
+from ltgate.grid.work import BUSY, DONE, FAILED, Task, folder, note, work
+from ltgate.progress import track
+
+
+def run(grid: Grid, configurations: Iterable[Configuration] | None = None) -> dict[str, int]:
+    """Run all trials of ``configurations`` (or of the whole grid) that have no result.
+
+    Returns how many are ``done`` now, have ``failed``, and were ``skipped`` because they had a
+    result before. An interrupt (Ctrl-C) leaves a grid that the same call goes on with.
+    """
+    due, total = [], 0
+    for job in grid.jobs(iter(configurations) if configurations is not None else None):
+        total += 1
+        if not results.exists(folder(grid.name), job.key):
+            due.append(job)
+    counts = Counter(skipped=total - len(due))
+    if not due:
+        return {DONE: 0, FAILED: 0, **counts}
+    tasks = list(_tasks(grid, due))
+    attempts = grid.file.retries + 1
+    with clusters.client(grid.base, grid.file.options, attempts) as client:
+        if link := clusters.dashboard(client, grid.base):
+            print(f"{len(tasks)} trials; dask's dashboard: {link}", flush=True)
+        busy = []
+        for task, outcome in _outcomes(client, tasks, wait=False):
+            if outcome == BUSY:
+                busy.append(task)
+            else:
+                counts[outcome] += 1
+        for _, outcome in _outcomes(client, busy, wait=True):
+            counts[outcome] += 1
+    return {DONE: counts[DONE], FAILED: counts[FAILED], "skipped": counts["skipped"]}
+
+
+def _outcomes(client: Client, tasks: list[Task], wait: bool) -> Iterator[tuple[Task, str]]:
+    """What became of each task, in the order in which they end."""
+    if not tasks:
+        return
+    label = "trials of another process" if wait else "trials"
+    attempts = tasks[0].attempts
+    futures: dict[Future, Task] = {
+        client.submit(work, task, wait, pure=False, retries=attempts - 1): task for task in tasks
+    }
+    try:
+        for future in track(_ended(client, futures), len(futures), label):
+            task = futures.pop(future)
+            if future.status == "finished":
+                yield task, future.result()
+            else:
+                note(task, future.exception())
+                yield task, FAILED
+    finally:
+        client.cancel(list(futures))
+
+
+def _ended(client: Client, futures: dict[Future, Task]) -> Iterator[Future]:
+    return as_completed(list(futures), loop=client.loop)
+
+
+def _tasks(grid: Grid, jobs: list[Job]) -> Iterator[Task]:
+    code, since = plan.learning_code(), time.time()
+    for job in jobs:
+        yield Task(
+            base=grid.base,
+            overrides=job.configuration.overrides,
+            labels=job.configuration.labels,
+            key=job.key,
+            method=job.method,
+            seed=job.seed,
+            cue=job.cue,
+            measure=grid.file.measure,
+            attempts=grid.file.retries + 1,
+            since=since,
+            code=code,
+            home=str(paths.root()),
+            data=str(paths.data()),
+        )

@@ -1,0 +1,313 @@
+"""What a grid is: a YAML file, and the configurations that follow from it.
+
+========== ===================================================================================
+name       output folders ``runs/<name>``, ``figures/<name>``; default: the file's name
+base       parameter file that everything starts from, beside the grid file
+preset     method whose preset is laid over the base (for variants of that method)
+set        parameters laid over both
+seeds      default: the base's
+methods    default: the base's
+axes       parameter -> list of values; or any label -> {value: {parameter: value, ...}}, for
+           values that set several parameters; or parameter -> {low, high, scale}, a range
+variants   {name: {parameter: value, ...}}: one axis called ``variant``
+samples    configurations drawn at random; 0 = all combinations (then no ranges)
+draw       seed of the random draws
+measure    ``validation``: what selection needs, test images stay closed; ``test``: the final
+           evaluation of every configuration
+halving    successive halving: {parameter, budgets, keep} (:mod:`ltgate.grid.halving`)
+retries    how often a failed trial is tried again
+options    passed on to the cluster (Slurm, PBS, SGE): queue, cores, memory, walltime, ...
+========== ===================================================================================
+
+A configuration is the base and its overrides, identified by the hash that its parameters have. The
+hash is computed from the overrides alone (:mod:`ltgate.grid.hashing`); the parameters as a whole
+are validated when a trial begins, so that ten thousand of them are listed in a second.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, ValidationError, model_validator
+
+from ltgate import methods, paths, train
+from ltgate.errors import UserError
+from ltgate.grid.hashing import Hasher
+from ltgate.params import Name, Params, Seed, Strict, read
+
+
+class Range(Strict):
+    """An interval that random search draws from; whole numbers when both ends are."""
+
+    low: int | float = Field(description="smallest value")
+    high: int | float = Field(description="largest value")
+    scale: Literal["linear", "log"] = Field("linear", description="uniform in the value or its log")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Range":
+        if self.low >= self.high:
+            raise ValueError(f"low = {self.low:g}: must be below high = {self.high:g}")
+        if self.scale == "log" and self.low <= 0:
+            raise ValueError(f"low = {self.low:g}: must be > 0 for scale 'log'")
+        return self
+
+    def draw(self, random: np.random.Generator) -> int | float:
+        """One value."""
+        whole = isinstance(self.low, int) and isinstance(self.high, int)
+        low, high = (self.low, self.high + 1) if whole else (self.low, self.high)
+        if self.scale == "log":
+            value = math.exp(random.uniform(math.log(low), math.log(high)))
+        else:
+            value = random.uniform(low, high)
+        return min(math.floor(value), self.high) if whole else value
+
+
+class Halving(Strict):
+    """Successive halving: every rung keeps a share of the configurations for the next budget."""
+
+    parameter: Literal["epochs", "train_images", "hebbian_images", "filter_passes"] = Field(
+        "train_images", description="what a rung's budget is"
+    )
+    budgets: list[int] = Field(min_length=2, description="budget of each rung, rising")
+    keep: float = Field(0.5, gt=0, lt=1, description="share that goes on to the next rung")
+
+    @model_validator(mode="after")
+    def _rising(self) -> "Halving":
+        if self.budgets[0] < 1 or sorted(set(self.budgets)) != self.budgets:
+            raise ValueError(f"budgets = {self.budgets}: must rise from 1 or more")
+        return self
+
+
+class GridFile(Strict):
+    """The fields of a grid file (see the module)."""
+
+    name: Name | None = Field(None, description="output folders; default: the file's name")
+    base: str = Field("", description="parameter file, beside this one; empty = the defaults")
+    preset: str = Field("", description="method whose preset is laid over the base")
+    set: dict[str, Any] = Field({}, description="parameters over the base")
+    seeds: list[Seed] = Field([], description="repetitions; empty = the base's")
+    methods: list[str] = Field([], description="methods; empty = the base's")
+    axes: dict[str, Any] = Field({}, description="what is varied")
+    variants: dict[str, dict[str, Any]] = Field({}, description="named sets of parameters")
+    samples: int = Field(0, ge=0, description="random draws; 0 = all combinations")
+    draw: int = Field(0, ge=0, description="seed of the random draws")
+    measure: Literal["validation", "test"] = Field("validation", description="what is measured")
+    halving: Halving | None = Field(None, description="successive halving")
+    retries: int = Field(1, ge=0, description="how often a failed trial is tried again")
+    options: dict[str, Any] = Field({}, description="passed on to the cluster")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One value of an axis: its label, and the parameters that it sets."""
+
+    label: Any
+    overrides: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """One point of a grid.
+
+    Attributes:
+        labels: Axis -> label of its value.
+        overrides: Parameters over the grid's base.
+        hash: What ``Params.hash`` of the whole gives.
+    """
+
+    labels: dict[str, Any]
+    overrides: dict[str, Any]
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One trial of a configuration, not yet validated."""
+
+    configuration: Configuration
+    method: str
+    seed: int
+    cue: bool
+
+    @property
+    def key(self) -> str:
+        """The trial's key."""
+        return train.key(self.configuration.hash, self.method, self.seed, self.cue)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A validated grid file over validated base parameters.
+
+    Attributes:
+        file: The grid file's fields.
+        base: Everything that is not varied; ``base.name`` names the output folders.
+        axes: Axis -> its values, or the range it is drawn from.
+    """
+
+    file: GridFile
+    base: Params
+    axes: dict[str, list[Choice] | Range]
+
+    @classmethod
+    def load(cls, path: str | Path, base: Params | None = None, **overrides: Any) -> "Grid":
+        """The grid of a YAML file, over ``base`` instead of the file's own if given.
+
+        ``path`` may be the bare name of a file in ``params/grids``. ``overrides`` are parameters
+        that win over the base and over ``set``. Raises `UserError`, one line, naming the file.
+        """
+        path = find(path)
+        try:
+            return cls.create(GridFile(**read(path)), path, base, **overrides)
+        except UserError as error:
+            text = str(error)
+            raise UserError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+
+    @classmethod
+    def create(
+        cls, file: GridFile, path: Path, base: Params | None = None, **overrides: Any
+    ) -> "Grid":
+        """The grid of fields; ``path`` says where its ``base`` lies, and its default name."""
+        if base is not None:
+            values = base.model_dump()
+        else:
+            values = read(path.parent / file.base) if file.base else {}
+            values["name"] = file.name or path.stem
+        if file.preset:
+            values |= _preset(file.preset)
+        values |= file.set
+        if file.seeds:
+            values["seeds"] = file.seeds
+        if file.methods:
+            values["methods"] = file.methods
+        made = Params(**{**values, **overrides})
+        axes = {name: _choices(name, value) for name, value in file.axes.items()}
+        if file.variants:
+            axes["variant"] = [Choice(label, changes) for label, changes in file.variants.items()]
+        _check(made, axes, file)
+        return cls(file, made, axes)
+
+    @property
+    def name(self) -> str:
+        """Names the output folders."""
+        return self.base.name
+
+    def params(self, configuration: Configuration) -> Params:
+        """All parameters of a configuration, validated."""
+        return self.base.with_(**configuration.overrides)
+
+    def configurations(self, **overrides: Any) -> Iterator[Configuration]:
+        """Every configuration, hashed; ``overrides`` are laid over each (the budget of a rung)."""
+        hasher = Hasher(self.base)
+        for choices in self._combinations():
+            labels = {axis: choice.label for axis, choice in zip(self.axes, choices, strict=True)}
+            changes: dict[str, Any] = {}
+            for choice in choices:
+                changes |= choice.overrides
+            changes |= overrides
+            yield Configuration(labels, changes, hasher.hash(changes))
+
+    def jobs(self, configurations: Iterator[Configuration] | None = None) -> Iterator[Job]:
+        """Every trial of these configurations, or of all; what two have in common comes once."""
+        base, seen = self.base, set()
+        cues = train.cues(base)
+        chosen = self.configurations() if configurations is None else configurations
+        for configuration in chosen:
+            if configuration.hash in seen:
+                continue
+            seen.add(configuration.hash)
+            for cue in cues:
+                for seed in base.seeds:
+                    for method in base.methods:
+                        yield Job(configuration, method, seed, cue)
+
+    def _combinations(self) -> Iterator[tuple[Choice, ...]]:
+        if not self.file.samples:
+            yield from itertools.product(*self.axes.values())
+            return
+        random = np.random.default_rng(self.file.draw)
+        drawn = set()
+        for _ in range(self.file.samples):
+            choices = tuple(_drawn(name, axis, random) for name, axis in self.axes.items())
+            labels = tuple(choice.label for choice in choices)
+            if labels not in drawn:  # few values are soon drawn twice
+                drawn.add(labels)
+                yield choices
+
+
+def find(path: str | Path) -> Path:
+    """A grid file by its path, or by its name in ``params/grids``."""
+    path = Path(path)
+    known = paths.params() / "grids" / f"{path}.yaml"
+    return known if not path.suffix and known.exists() else path
+
+
+def _drawn(name: str, axis: list[Choice] | Range, random: np.random.Generator) -> Choice:
+    if isinstance(axis, Range):
+        value = axis.draw(random)
+        return Choice(value, {name: value})
+    return axis[random.integers(len(axis))]
+
+
+def _preset(method: str) -> dict[str, Any]:
+    if method not in methods.names():
+        allowed = ", ".join(methods.names())
+        raise UserError(f"preset = {method!r}: is no method; allowed: {allowed}")
+    return dict(methods.find(method).preset)
+
+
+def _choices(name: str, value: Any) -> list[Choice] | Range:
+    """An axis as it is written in the file."""
+    if isinstance(value, list) and value:
+        return [Choice(_label(item), {name: item}) for item in value]
+    if isinstance(value, dict) and value:
+        if all(isinstance(changes, dict) for changes in value.values()):
+            return [Choice(label, changes) for label, changes in value.items()]
+        try:
+            return Range(**value)
+        except (TypeError, UserError) as error:
+            raise UserError(f"axes: {name}: {error}") from None
+    raise UserError(
+        f"axes: {name} = {value!r}: must be a list of values, {{label: {{parameter: value}}}}, or "
+        "{low, high, scale}"
+    )
+
+
+def _label(value: Any) -> Any:
+    """A value as a table shows it."""
+    return " ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _check(base: Params, axes: dict[str, list[Choice] | Range], file: GridFile) -> None:
+    """Unknown names, wrong types and impossible values of every axis by itself.
+
+    Contradictions between the values of several axes show when their trial begins.
+    """
+    for name, axis in axes.items():
+        if isinstance(axis, Range):
+            if not file.samples:
+                raise UserError(f"axes: {name} is a range: samples must say how many to draw")
+            for end in (axis.low, axis.high):
+                _alone(base, {name: end}, f"axes: {name}")
+            continue
+        for choice in axis:
+            _alone(base, choice.overrides, f"axes: {name}: {choice.label}")
+    if file.samples and not axes:
+        raise UserError(f"samples = {file.samples}: there are no axes to draw from")
+
+
+def _alone(base: Params, changes: dict[str, Any], where: str) -> None:
+    for forbidden in ("name", "seeds", "methods", "control"):
+        if forbidden in changes:
+            raise UserError(f"{where}: {forbidden} cannot be varied; it is given once for all")
+    try:
+        base.with_(**changes)
+    except UserError as error:
+        cause = error.__context__
+        if isinstance(cause, ValidationError) and not any(e["loc"] for e in cause.errors()):
+            return  # a contradiction, which another axis may lift
+        raise UserError(f"{where}: {error}") from None

@@ -1,0 +1,181 @@
+"""One trial of a grid, wherever it runs: done once, and what became of it on record.
+
+Everything lies in ``runs/<name>/grid``: result rows in ``results/<key>.csv``, written whole or not
+at all, and ``trials/<key>.json``, the record of all attempts. Whoever works on a trial holds the
+kernel's lock on ``trials/<key>.lock``, so no other process does, on this machine or (on a folder
+shared by NFS 4 or any file system that passes on ``flock``) another; the lock dies with its holder.
+Rows appear under the lock and are looked for under it: no trial runs twice.
+"""
+
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ltgate import checkpoint, paths, results, train
+from ltgate.errors import UserError
+from ltgate.files import atomic, lock
+from ltgate.jupyter import environment
+from ltgate.params import Params
+from ltgate.train import Trial
+
+DONE, BUSY, FAILED = "done", "busy", "failed"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker is sent: a trial in pieces that are validated there.
+
+    Attributes:
+        base: Parameters of the grid.
+        overrides: Those of the configuration.
+        labels: The configuration in words, for the record.
+        key: The trial's key.
+        method, seed, cue: As in :class:`ltgate.train.Trial`.
+        measure: ``validation`` or ``test``.
+        attempts: How often the trial may fail.
+        since: Begin of the search (s since 1970): earlier failures do not count.
+        code: Fingerprint of the learning code.
+        home, data: Folders of runs and data.
+    """
+
+    base: Params
+    overrides: dict[str, Any]
+    labels: dict[str, Any]
+    key: str
+    method: str
+    seed: int
+    cue: bool
+    measure: str
+    attempts: int
+    since: float
+    code: str
+    home: str
+    data: str
+
+
+class TrialFailed(Exception):
+    """A trial that raised; its record holds the reason."""
+
+
+def folder(name: str) -> Path:
+    """Where the grid of run ``name`` keeps its rows and records."""
+    return paths.run(name) / "grid"
+
+
+def work(task: Task, wait: bool = False) -> str:
+    """Run one trial unless it has a result or has failed too often; what is the case now.
+
+    Returns ``done``, ``failed`` (for good), or ``busy`` where another process is at it and ``wait``
+    is false. Raises `TrialFailed` where another attempt is allowed.
+    """
+    with environment(LTGATE_HOME=task.home, LTGATE_DATA_CACHE=task.data):
+        path = folder(task.base.name) / "trials" / f"{task.key}.json"
+        try:
+            with lock(path.with_suffix(".lock"), wait):
+                return _attempt(task, path)
+        except BlockingIOError:
+            return BUSY
+
+
+def _attempt(task: Task, path: Path) -> str:
+    where = folder(task.base.name)
+    if results.exists(where, task.key):
+        return DONE
+    record = read(path)
+    attempts = record.get("attempts", [])
+    for attempt in attempts:
+        if "seconds" not in attempt:
+            attempt |= {"seconds": None, "error": "its process was killed"}
+    recent = [attempt for attempt in attempts if attempt["started"] >= task.since]
+    if len(recent) >= task.attempts:
+        _write(path, task, attempts)
+        return FAILED
+    attempt: dict[str, Any] = {
+        "started": time.time(),
+        "machine": platform.node(),
+        "process": os.getpid(),
+    }
+    attempts.append(attempt)
+    _write(path, task, attempts)
+    start = time.monotonic()
+    try:
+        _run(task, where)
+    except Exception as error:  # whatever a trial raises, the others go on
+        attempt["error"] = f"{type(error).__name__}: {error}".split("\n")[0][:300]
+        hopeless = isinstance(error, UserError) or len(recent) + 1 >= task.attempts
+    else:
+        attempt["error"] = hopeless = ""
+    attempt["seconds"] = round(time.monotonic() - start, 3)
+    _write(path, task, attempts)
+    if not attempt["error"]:
+        return DONE
+    if hopeless:  # a wrong value stays wrong
+        return FAILED
+    raise TrialFailed(attempt["error"])
+
+
+def _run(task: Task, where: Path) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(task.base.threads or 1)
+    try:
+        params = task.base.with_(**task.overrides, device=_device(task.base.device))
+        trial = Trial(params, task.method, task.seed, task.cue)
+        rows = train.train(trial)
+        results.write(where, task.key, rows + train.evaluate(trial, task.measure))
+    finally:
+        torch.set_num_threads(threads)
+    if not results.exists(paths.run(params.name), trial.key):  # else a notebook needs them
+        checkpoint.keep(trial.folder, "*.safetensors", 0)
+        if trial.folder.exists():
+            trial.folder.rmdir()
+
+
+def _device(wanted: str) -> str:
+    """The GPU of this worker: workers are numbered, and share the GPUs in turn."""
+    if wanted not in ("auto", "cuda") or not torch.cuda.is_available():
+        return wanted
+    from distributed import get_worker
+
+    number = str(get_worker().name).rsplit("-", 1)[-1]
+    return f"cuda:{int(number) % torch.cuda.device_count()}" if number.isdigit() else "cuda"
+
+
+def note(task: Task, error: BaseException) -> None:
+    """Put on record that a trial took its worker down without a word (too often)."""
+    with environment(LTGATE_HOME=task.home):
+        path = folder(task.base.name) / "trials" / f"{task.key}.json"
+    with lock(path.with_suffix(".lock")):
+        attempts = read(path).get("attempts", [])
+        text = f"{type(error).__name__}: {error}".split("\n")[0][:300]
+        if attempts and "seconds" not in attempts[-1]:
+            attempts[-1] |= {"seconds": None, "error": text}
+        elif not attempts or attempts[-1]["started"] < task.since:
+            attempts.append({"started": time.time(), "seconds": None, "error": text})
+        _write(path, task, attempts)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A trial's record; empty when there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _write(path: Path, task: Task, attempts: list[dict[str, Any]]) -> None:
+    record = {
+        "labels": task.labels,
+        "method": task.method,
+        "seed": task.seed,
+        "cue": task.cue,
+        "code": task.code,
+        "attempts": attempts,
+    }
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1, default=str), encoding="utf-8")

@@ -1,0 +1,330 @@
+"""Running a grid: on every kind of workers the same rows, each trial once, failures on record."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from small_grid import small_grid
+
+from ltgate import grid as package
+from ltgate import methods, paths, results, train
+from ltgate.errors import UserError
+from ltgate.files import lock
+from ltgate.grid import clusters, work
+from ltgate.grid.spec import Grid
+from ltgate.params import Params
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# dask leaves its event loop to the garbage collector
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """Images and filters are made once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LTGATE_DATA_CACHE", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A fresh folder of runs."""
+    monkeypatch.setenv("LTGATE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def rows(name="small") -> dict[str, bytes]:
+    """Every result file of a grid."""
+    return {f.name: f.read_bytes() for f in (work.folder(name) / "results").glob("*.csv")}
+
+
+def records(name="small") -> dict[str, dict]:
+    """Every trial's record."""
+    found = (work.folder(name) / "trials").glob("*.json")
+    return {file.stem: json.loads(file.read_text()) for file in found}
+
+
+def one_by_one(grid: Grid) -> dict[str, bytes]:
+    """What the continual loop itself gives for every trial, without a grid."""
+    for configuration in grid.configurations():
+        for trial in train.trials(grid.params(configuration)):
+            key = "serial-" + trial.key
+            made = train.train(trial) + train.evaluate(trial, grid.file.measure)
+            results.write(paths.run("serial"), key, made)
+    found = (paths.run("serial") / "results").glob("*.csv")
+    return {file.name.removeprefix("serial-"): file.read_bytes() for file in found}
+
+
+@pytest.fixture
+def waiting(monkeypatch):
+    """A method that waits until it is let go; how often it was created."""
+    gate, started = threading.Event(), []
+
+    class Waiting(methods.find("lt_gate")):
+        def __init__(self, params, generator):
+            started.append(params.ridge)
+            assert gate.wait(20)
+            super().__init__(params, generator)
+
+    monkeypatch.setattr(methods, "find", lambda name: Waiting)
+    return gate, started
+
+
+def broken(monkeypatch, fails: dict[float, list[Exception]]) -> None:
+    """Trials of a ridge raise these errors, one after the other, before they work."""
+    whole = train.train
+
+    def sometimes(trial, positions=None):
+        if waiting := fails.get(trial.params.ridge):
+            raise waiting.pop(0)
+        return whole(trial, positions)
+
+    monkeypatch.setattr(train, "train", sometimes)
+
+
+def test_the_rows_are_those_of_the_trials_one_by_one(home):
+    grid = small_grid(home, seeds=[0, 1])
+    assert package.run(grid) == {"done": 8, "failed": 0, "skipped": 0}
+    made = rows()
+    assert made == one_by_one(grid)
+    assert {len(record["attempts"]) for record in records().values()} == {1}
+    assert package.run(grid) == {"done": 0, "failed": 0, "skipped": 8}
+    assert {len(record["attempts"]) for record in records().values()} == {1}
+    more = small_grid(home, seeds=[0, 1, 2])
+    assert package.run(more) == {"done": 4, "failed": 0, "skipped": 8}
+    assert made.items() <= rows().items()
+
+
+def test_selection_opens_no_test_image(home, monkeypatch):
+    """Every file that is opened is watched; the control: the final evaluation opens some."""
+    from ltgate.data.store import is_test_file
+
+    opened = []
+    sys.addaudithook(lambda event, args: event == "open" and opened.append(args[0]))
+    import h5py
+
+    whole = h5py.File.__init__
+    monkeypatch.setattr(
+        h5py.File,
+        "__init__",
+        lambda self, name, *a, **k: opened.append(name) or whole(self, name, *a, **k),
+    )
+    files = [name for name in opened if isinstance(name, str | os.PathLike)]
+    assert not any(map(is_test_file, files))
+    package.run(small_grid(home, axes={"ridge": [0.1]}))
+    files = [name for name in opened if isinstance(name, str | os.PathLike)]
+    assert files and not any(map(is_test_file, files))
+    package.run(small_grid(home, "tested", axes={"ridge": [0.1]}, measure="test"))
+    files = [name for name in opened if isinstance(name, str | os.PathLike)]
+    assert any(map(is_test_file, files))
+    assert set(results.load(work.folder("tested"))["split"]) == {"train", "validation", "test"}
+
+
+def test_no_checkpoint_is_left_but_those_that_a_notebook_needs(home):
+    grid = small_grid(home, axes={"ridge": [0.1]})
+    package.run(grid)
+    assert not list((paths.run("small") / "checkpoints").glob("*"))
+    (trial,) = train.trials(small_grid(home, axes={"ridge": [1.0]}).base.with_(ridge=1.0))
+    train.run_trial(trial)
+    package.run(small_grid(home, axes={"ridge": [1.0]}))
+    assert sorted(f.name for f in trial.folder.glob("*.safetensors")) == [
+        "task0.safetensors",
+        "task1.safetensors",
+    ]
+
+
+def test_a_failed_trial_is_tried_again_and_stops_no_other(home, monkeypatch):
+    fails = {0.1: [MemoryError("out of memory"), ValueError("first\nsecond")] * 2, 1.0: [OSError()]}
+    broken(monkeypatch, fails)
+    axes = {"ridge": [0.1, 1.0, 10.0]}
+    grid = small_grid(home, axes=axes, retries=2)
+    fails[0.1].pop()  # three errors: all attempts fail
+    assert package.run(grid) == {"done": 2, "failed": 1, "skipped": 0}
+    errors = {
+        record["labels"]["ridge"]: [attempt["error"] for attempt in record["attempts"]]
+        for record in records().values()
+    }
+    memory = "MemoryError: out of memory"
+    assert errors == {
+        0.1: [memory, "ValueError: first", memory],
+        1.0: ["OSError: ", ""],
+        10.0: [""],
+    }
+    table = package.table(grid)
+    assert list(table["failed"]) == [1, 0, 0] and list(table["error"]) == [memory, "", ""]
+    assert list(table["seeds"]) == [0, 1, 1] and table["best"][0] == ""
+    assert package.run(grid) == {"done": 1, "failed": 0, "skipped": 2}  # a new start tries anew
+    assert list(package.table(grid)["failed"]) == [0, 0, 0]
+
+
+def test_a_wrong_value_is_recorded_and_not_tried_again(home):
+    axes = {"tau_fast_ms": [5.0, 200.0]}
+    grid = small_grid(home, axes=axes, retries=3)
+    assert package.run(grid) == {"done": 1, "failed": 1, "skipped": 0}
+    table = package.table(grid)
+    assert "must be below tau_slow_ms" in table["error"][1] and table["best"][0] == "yes"
+    attempts = [len(record["attempts"]) for record in records().values()]
+    assert sorted(attempts) == [1, 1]
+
+
+def test_a_trial_of_another_process_is_waited_for_and_not_done_again(home):
+    """Its lock is held while everything else runs; then its rows are there."""
+    grid = small_grid(home)
+    first, *_ = [job.key for job in grid.jobs()]
+    package.run(small_grid(home, "aside", axes={"ridge": [0.1], "tau_slow_ms": [100.0]}))
+    (ready,) = (work.folder("aside") / "results").glob("*.csv")
+    outcome = {}
+
+    def second() -> None:
+        outcome.update(package.run(grid))
+
+    thread = threading.Thread(target=second)
+    with lock(work.folder("small") / "trials" / f"{first}.lock"):
+        thread.start()
+        deadline = time.monotonic() + 30
+        while len(rows()) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert len(rows()) == 3 and thread.is_alive()
+        (work.folder("small") / "results" / f"{first}.csv").write_bytes(ready.read_bytes())
+    thread.join(30)
+    assert outcome == {"done": 4, "failed": 0, "skipped": 0}
+    assert first not in records() and len(records()) == 3
+
+
+def test_a_killed_process_counts_as_a_failed_attempt(home, monkeypatch):
+    """An attempt without an end is one whose process died."""
+    grid = small_grid(home, axes={"ridge": [0.1]}, retries=1)
+    (task,) = package.run.__globals__["_tasks"](grid, list(grid.jobs()))
+    path = work.folder("small") / "trials" / f"{task.key}.json"
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_):
+        raise Killed
+
+    monkeypatch.setattr(train, "train", die)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            work.work(task)
+        assert "error" not in work.read(path)["attempts"][-1]
+    assert work.work(task) == work.FAILED  # a third is not allowed
+    errors = [attempt["error"] for attempt in work.read(path)["attempts"]]
+    assert errors == ["its process was killed"] * 2
+
+
+def test_threads_are_capped_and_given_back(home, monkeypatch):
+    before, seen = torch.get_num_threads(), []
+    whole = train.train
+    monkeypatch.setattr(
+        train, "train", lambda *a: (seen.append(torch.get_num_threads()), whole(*a))[1]
+    )
+    package.run(small_grid(home, axes={"ridge": [0.1]}, params={"threads": 0}))
+    assert seen == [1] and torch.get_num_threads() == before
+
+
+# workers
+
+
+def test_two_local_workers_give_the_same_rows(home):
+    grid = small_grid(home, params={"cluster": "local", "grid_workers": 2})
+    assert package.run(grid) == {"done": 4, "failed": 0, "skipped": 0}
+    assert rows() == one_by_one(grid)
+    processes = {attempt["process"] for r in records().values() for attempt in r["attempts"]}
+    assert os.getpid() not in processes and 1 <= len(processes) <= 2
+
+
+def test_a_scheduler_by_its_address(home):
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+        address = {"cluster": "none"} | {"cluster": f"tcp://{cluster.scheduler_address[6:]}"}
+        if not cluster.scheduler_address.startswith("tcp://"):
+            pytest.skip("in-process scheduler")
+        assert package.run(small_grid(home, params=address))["done"] == 4
+
+
+def test_no_scheduler_at_an_address(home, monkeypatch):
+    monkeypatch.setattr(clusters, "CONNECT", 0.3)
+    grid = small_grid(home, params={"cluster": "tcp://127.0.0.1:1"})
+    with pytest.raises(UserError, match=r"tcp://127\.0\.0\.1:1.*no scheduler answers"):
+        package.run(grid)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("slurm", "#SBATCH -p long"), ("pbs", "#PBS -q long"), ("sge", "#$ -q long")]
+)
+def test_jobs_of_a_cluster(kind, told):
+    """The script that would be submitted; two trials share a job's GPU."""
+    import asyncio
+
+    async def script() -> str:
+        params = Params(cluster=kind, trials_per_gpu=2)
+        options = {"queue": "long", "walltime": "01:00:00", "memory": "6GB"}
+        return clusters.job_cluster(params, {**options, "asynchronous": True}).job_script()
+
+    text = asyncio.run(script())
+    assert told in text and "--nthreads 1" in text and "--nworkers 2" in text
+    assert "export LTGATE_PROGRESS=off" in text
+
+
+def test_a_wrong_option_of_a_cluster():
+    with pytest.raises(UserError, match=r"cluster = 'slurm', options \{'qeue'"):
+        clusters.job_cluster(Params(cluster="slurm"), {"qeue": "long"})
+
+
+def test_number_of_workers(monkeypatch):
+    assert clusters.size(Params(grid_workers=3)) == 3
+    assert clusters.size(Params(device="cpu")) == len(os.sched_getaffinity(0))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert clusters.size(Params(trials_per_gpu=3)) == 6
+    assert clusters.size(Params(device="cpu")) == len(os.sched_getaffinity(0))
+
+
+def test_workers_share_the_gpus_in_turn(monkeypatch):
+    from types import SimpleNamespace
+
+    import distributed
+
+    assert work._device("cuda") == "cuda" and work._device("auto") == "auto"  # no GPU
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name, device in ((0, "cuda:0"), (1, "cuda:1"), (2, "cuda:0"), ("job-5", "cuda:1")):
+        monkeypatch.setattr(distributed, "get_worker", lambda name=name: SimpleNamespace(name=name))
+        assert work._device("auto") == device
+    assert work._device("cpu") == "cpu" and work._device("cuda:3") == "cuda:3"
+
+
+def test_ctrl_c_leaves_a_grid_that_goes_on(home):
+    """The whole command is interrupted as a terminal does it; the same command ends the work."""
+    small_grid(home, params={"cluster": "local", "grid_workers": 2, "epochs": 4}, seeds=[0, 1, 2])
+    command = [sys.executable, "-m", "ltgate", "grid", str(home / "small.yaml")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not rows() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors.strip() == "error: interrupted; the same command goes on from here"
+    first = rows()
+    assert 0 < len(first) < 12
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(first)} skipped" in done.stdout and len(rows()) == 12
+    assert first.items() <= rows().items()
+    assert (paths.figures("small") / "best.yaml").exists()
