@@ -1,0 +1,178 @@
+"""From parameters to a deployed network, and whole test sets on the twin.
+
+The network is trained under the ``pulse`` presentation (one chip has one clock) and, unless
+``chip_aware`` is off, with weights and decays that the chip has.
+"""
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ltgate import checkpoint, metrics, train
+from ltgate.data.tasks import schedule
+from ltgate.features import LARGE_BATCH, size
+from ltgate.loihi import quantise, readout, twin
+from ltgate.loihi.quantise import Samples
+from ltgate.loihi.quantnet import QuantNetwork
+from ltgate.methods.base import SpikingLearner
+from ltgate.params import Params
+from ltgate.progress import track
+from ltgate.train import Trial
+
+METHOD = "lt_gate"
+CALIBRATION_IMAGES = 8  # of each task
+
+
+def trial(params: Params, aware: bool = True, seed: int | None = None) -> Trial:
+    """The trial whose network is deployed; ``aware``: trained with the chip's numbers."""
+    seed = params.seeds[0] if seed is None else seed
+    return Trial(params.with_(presentation="pulse", chip_aware=aware), METHOD, seed)
+
+
+def trained(of: Trial) -> SpikingLearner:
+    """The learner after the last task; trains it first if there is no snapshot."""
+    last = f"task{len(of.tasks) - 1}.safetensors"
+    if not (of.folder / last).exists():
+        torch.set_num_threads(of.params.threads or torch.get_num_threads())
+        train.train(of)
+        checkpoint.keep(of.folder, "last-*.safetensors", 0)
+    return of.restore(last)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A trained network in the chip's integers.
+
+    Attributes:
+        trial: What was trained.
+        learner: The float network and readout.
+        net: The layers that the readout sees, in integers.
+        readout: Its integer weights.
+        samples: Training images that the integers were calibrated on.
+        seconds: What quantising took.
+    """
+
+    trial: Trial
+    learner: SpikingLearner
+    net: QuantNetwork
+    readout: readout.QuantReadout
+    samples: list[Samples]
+    seconds: float
+
+
+def deploy(of: Trial) -> Deployment:
+    """Quantise the trained network of a trial; calibrates on training images of every task."""
+    learner = trained(of)
+    p = of.params
+    samples = [
+        Samples(of.open(i, "train").images[:CALIBRATION_IMAGES], schedule(task, p.presentation))
+        for i, task in enumerate(of.tasks)
+    ]
+    views = learner._read
+    start = time.perf_counter()
+    net = quantise.quantise(learner._used, samples, p.chip_bits)
+    sizes = [size(learner.network, view) for view in views]
+    weights = readout.quantise(learner.readout.weight, views, sizes, p.normalise_counts)
+    seconds = time.perf_counter() - start
+    return Deployment(of, learner, net, weights, samples, seconds)
+
+
+@dataclass
+class Activity:
+    """What one task's samples did on the chip; sums over all of them.
+
+    Attributes:
+        task: Its name.
+        samples: How many.
+        steps: Of one sample.
+        accuracy: Class-incremental.
+        messages: Pixels sent.
+        spikes: By layer.
+        synops: Synaptic operations in each layer.
+        seconds: What the twin took.
+        predicted, labels: One entry per sample.
+    """
+
+    task: str
+    samples: int
+    steps: int
+    accuracy: float = 0.0
+    messages: int = 0
+    spikes: dict[str, int] = field(default_factory=dict)
+    synops: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    predicted: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+
+def evaluate(
+    deployed: Deployment, position: int, split: str = "test", limit: int = 0, engine: str = "auto"
+) -> Activity:
+    """Run a task's images (or the first ``limit`` of them) on the twin."""
+    of, net = deployed.trial, deployed.net
+    images = of.open(position, split)
+    steps = schedule(of.tasks[position], of.params.presentation)
+    number = min(limit, len(images)) if limit else len(images)
+    made = Activity(of.tasks[position].name, number, len(steps), labels=images.labels[:number])
+    maps = {layer.name: np.zeros(layer.out_shape[1:], np.int64) for layer in net.layers}
+    lit = np.zeros(net.layers[0].in_shape[1:], np.int64)
+    scores = []
+    start = time.perf_counter()
+    for begin in track(range(0, number, LARGE_BATCH), label=f"twin: {made.task} ({split})"):
+        pixels = images.images[begin : min(begin + LARGE_BATCH, number)]
+        run = twin.forward(net, pixels, steps.drive, engine=engine)
+        scores.append(deployed.readout.scores(*deployed.readout.sums(run.counts)))
+        lit += (pixels > 0).sum(0)
+        for name, counts in run.counts.items():
+            maps[name] += counts.sum((0, 1)).numpy()
+    made.seconds = time.perf_counter() - start
+    every = [label for task in of.tasks for label in task.classes]
+    joined = np.concatenate(scores)
+    made.accuracy = metrics.accuracy(joined, made.labels, every)
+    made.predicted = np.array(every)[joined[:, every].argmax(1)]
+    sent = messages_per_pixel(steps.drive, of.params.chip_input)
+    made.messages = int(lit.sum()) * sent
+    inputs = lit * sent
+    for layer in net.layers:
+        fan = layer.fan_out() * net.compartments * layer.out_shape[0]
+        made.synops[layer.name] = int((inputs * fan).sum())
+        inputs = maps[layer.name]
+        made.spikes[layer.name] = int(inputs.sum())
+    return made
+
+
+def messages_per_pixel(drive: np.ndarray, coding: str) -> int:
+    """Graded messages that a lit pixel sends in one sample.
+
+    ``direct``: one per frame. ``differences``: one per change of the input current, which the first
+    layer's neurons hold; clearing it is part of the reset between samples.
+    """
+    if coding == "direct":
+        return int((drive > 0).sum())
+    return int((np.diff(drive, prepend=0) != 0).sum())
+
+
+def compare(params: Params) -> pd.DataFrame:
+    """Test accuracy of float and integer networks, trained with and without the chip's numbers.
+
+    Columns: ``trained`` (full precision, chip-aware), ``runs_as`` (float, integers), ``task``,
+    ``accuracy`` (class-incremental). All under ``pulse``.
+    """
+    rows = []
+    for aware in (False, True):
+        deployed = deploy(trial(params, aware))
+        label = "chip-aware" if aware else "full precision"
+        for position, task in enumerate(deployed.trial.tasks):
+            images = deployed.trial.open(position, "test")
+            every = [c for t in deployed.trial.tasks for c in t.classes]
+            scores = deployed.learner.scores(images).numpy()
+            float_accuracy = metrics.accuracy(scores, images.labels, every)
+            ours = evaluate(deployed, position).accuracy
+            for name, accuracy in (("float", float_accuracy), ("integers", ours)):
+                rows.append(
+                    {"trained": label, "runs_as": name, "task": task.name, "accuracy": accuracy}
+                )
+    return pd.DataFrame(rows)

@@ -1,0 +1,137 @@
+r"""Energy and latency of a sample: an **estimate**, as a range, from counted work.
+
+Nothing here was measured on a chip. Counted exactly (by the twin): spikes, synaptic operations,
+neuron updates, steps. Every constant is in ``constants.csv`` with unit, source and basis. For no
+Loihi 2 has an energy per synaptic operation been published, so two ways are taken::
+
+    counts   dynamic energy = sum of counts x Loihi-1 constants (simulated)
+    scaled   dynamic energy = compartment updates / 2 x PilotNet's measured dynamic energy per
+             neuron and step (a neuron of PilotNet has two states, as two of our compartments)
+
+``low`` and ``high`` are the smaller and the larger of the two; the totals add the measured static
+power for the low and high latency. Latency: ``low`` is the busiest core's updates and synaptic
+operations per step at Loihi-1 times over Intel's speed-ups, at least the shortest step; ``high`` is
+PilotNet's measured step. The slow task could not run faster than its frames come (1 ms a step).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from ltgate.loihi.deploy import Activity
+from ltgate.loihi.mapping import PILOTNET, Mapping
+from ltgate.loihi.quantnet import QuantNetwork
+
+WORD = "estimate"
+
+
+@dataclass(frozen=True)
+class Range:
+    """Low and high end, in SI units."""
+
+    low: float
+    high: float
+
+    @property
+    def middle(self) -> float:
+        """Geometric middle: the ends differ by factors."""
+        return (self.low * self.high) ** 0.5
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One sample of a task.
+
+    Attributes:
+        task: Its name.
+        dynamic, total: Energy in J.
+        latency: In s, as fast as the chip could step.
+        layers: A row per layer: counts per sample, energy by ``counts`` in J, share of a step.
+    """
+
+    task: str
+    dynamic: Range
+    total: Range
+    latency: Range
+    layers: pd.DataFrame
+
+
+def constants() -> pd.DataFrame:
+    """The table of constants: name, value, unit, basis (simulated, measured, vendor), source."""
+    return pd.read_csv(Path(__file__).parent / "constants.csv")
+
+
+def values() -> dict[str, float]:
+    """Constant by name."""
+    table = constants()
+    return dict(zip(table["name"], table["value"], strict=True))
+
+
+def estimate(net: QuantNetwork, done: Activity, mapping: Mapping) -> Estimate:
+    """Energy and latency of one of the task's samples."""
+    k = values()
+    cores = {part.layer: part.cores for part in mapping.placed}
+    rows, busiest = [], 0.0
+    arriving = done.messages / done.samples
+    for layer in net.layers:
+        updates = layer.neurons * net.compartments * done.steps
+        synops = done.synops[layer.name] / done.samples
+        spikes = done.spikes[layer.name] / done.samples
+        # a compartment that gets input is active; at most one synaptic operation each
+        active = min(synops, updates)
+        parts = {
+            "synops_energy": synops * k["synop_energy"],
+            "updates_energy": active * k["update_active_energy"]
+            + (updates - active) * k["update_inactive_energy"],
+            "traffic_energy": arriving
+            * min(cores[layer.name], mapping.available)
+            * (k["tile_energy"] + k["hops"] * k["hop_energy"]),
+        }
+        step = (
+            updates / done.steps / cores[layer.name] * k["update_time"] / k["update_speedup"]
+            + synops / done.steps / cores[layer.name] * k["synop_time"] / k["synop_speedup"]
+        )
+        busiest = max(busiest, step)
+        rows.append(
+            {
+                "task": done.task, "layer": layer.name, "spikes": spikes, "synops": synops,
+                "updates": updates, **parts, "energy": sum(parts.values()), "step_seconds": step,
+            }
+        )  # fmt: skip
+        arriving = spikes
+    table = pd.DataFrame(rows)
+    counted = float(table["energy"].sum())
+    per_neuron_step = k["pilotnet_dynamic_energy"] / k["pilotnet_neurons"] / k["pilotnet_steps"]
+    scaled = float(table["updates"].sum()) / 2 * per_neuron_step
+    dynamic = Range(min(counted, scaled), max(counted, scaled))
+    fastest = max(busiest + k["barrier_time"], k["shortest_step"])
+    steps = sorted([fastest, k["pilotnet_step_time"]])
+    latency = Range(*(done.steps * step for step in steps))
+    static = k["pilotnet_static_power"]
+    total = Range(dynamic.low + static * latency.low, dynamic.high + static * latency.high)
+    return Estimate(done.task, dynamic, total, latency, table)
+
+
+def check_on_pilotnet() -> pd.DataFrame:
+    """The same arithmetic on PilotNet, whose energy and time were measured.
+
+    Its spikes are not published, so synaptic operations are left out: ``counts`` is a lower bound
+    there and must lie below the measurement.
+    """
+    k = values()
+    neurons = sum(shape.neurons for shape, _ in PILOTNET)
+    busiest = max(
+        shape.neurons / cores * k["update_time"] / k["update_speedup"] for shape, cores in PILOTNET
+    )
+    steps = k["pilotnet_steps"]
+    rows = [
+        ("neurons", neurons, k["pilotnet_neurons"], "1"),
+        ("dynamic energy per step, updates alone", neurons * k["update_inactive_energy"],
+         k["pilotnet_dynamic_energy"] / steps, "J"),
+        ("time per step, updates alone", busiest + k["barrier_time"],
+         k["pilotnet_step_time"], "s"),
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["quantity", "estimate", "published", "unit"])
+    table["ratio"] = table["estimate"] / table["published"]
+    return table

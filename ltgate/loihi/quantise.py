@@ -1,0 +1,159 @@
+r"""From a trained float network to the chip's integers, with a report of what that cost.
+
+Weights take ``bits`` bits and one exponent per layer. Each compartment's membrane gets the finest
+unit 2^-u at which the largest |v| on the calibration samples keeps ``HEADROOM`` bits below
+saturation: a wide run of the integer network shows it. Thresholds are rounded to that unit and
+split into a mantissa of 17 bits and a shift.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ltgate import backends, fixed_point
+from ltgate.data.tasks import Schedule
+from ltgate.errors import UserError
+from ltgate.loihi import twin
+from ltgate.loihi.quantnet import MANTISSA_BITS, QuantLayer, QuantNetwork
+from ltgate.network import GATE_STEPS, Layer, Network
+
+HEADROOM = 1
+_PIXEL_BITS = 8  # a pixel is byte / 256
+_WIDE_UNIT = 20  # of the calibration run: fine, and every product stays below 2^53
+_WIDE_LIMIT = 2**40
+LARGEST_UNIT = 24
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Training images of one task, to calibrate on.
+
+    Attributes:
+        images: uint8 [B, height, width].
+        steps: Their clock; ``pulse``, with steps of 1 ms.
+    """
+
+    images: np.ndarray
+    steps: Schedule
+
+
+def quantise(network: Network, samples: Sequence[Samples], bits: int = 8) -> QuantNetwork:
+    """The network in integers.
+
+    Raises `UserError` for what one chip with one clock cannot do: ``normalised`` current (its gain
+    would change with the frame rate), or another presentation than ``pulse``.
+    """
+    _deployable(network, samples)
+    compartments = network.dynamics.compartments
+    wide = _network(network, bits, [[_WIDE_UNIT] * compartments for _ in network.layers])
+    wide.limit = _WIDE_LIMIT
+    runs = [twin.forward(wide, s.images, s.steps.drive) for s in samples]
+    units = []
+    for layer in wide.layers:
+        peak = np.max([run.peaks[layer.name] for run in runs], axis=0)
+        peak = np.maximum(peak, layer.threshold.max(1))
+        room = fixed_point.MEMBRANE_LIMIT / 2**HEADROOM / peak
+        unit = np.minimum(_WIDE_UNIT + np.floor(np.log2(room)).astype(int), LARGEST_UNIT)
+        units.append(np.full_like(unit, unit.min()) if wide.blend else unit)
+    return _network(network, bits, units).check()
+
+
+def _deployable(network: Network, samples: Sequence[Samples]) -> None:
+    if network.dynamics.current != "raw":
+        raise UserError(
+            f"current={network.dynamics.current!r}: on the chip its gain would change with the "
+            "frame rate; train with current='raw'"
+        )
+    for steps in (s.steps for s in samples):
+        if steps.name != "pulse":
+            raise UserError(
+                f"presentation={steps.name!r}: the chip has one clock; deployment needs 'pulse'"
+            )
+
+
+def _network(network: Network, bits: int, units: Sequence[Sequence[int]]) -> QuantNetwork:
+    """In integers, with 2^unit membranes to a float unit; ``units`` per layer and compartment."""
+    dynamics = network.dynamics
+    layers = []
+    for number, (layer, unit) in enumerate(zip(network.layers, units, strict=True)):
+        layers.append(_layer(layer, bits, np.array(unit), _PIXEL_BITS * (number == 0)))
+    decay = np.array([fixed_point.decay(tau) for tau in dynamics.tau_ms])
+    return QuantNetwork(layers, decay, dynamics.output, dynamics.reset, bits)
+
+
+def _layer(layer: Layer, bits: int, unit: np.ndarray, input_bits: int) -> QuantLayer:
+    integers, k = fixed_point.weight_integers(layer.forward_weight.cpu(), bits)
+    theta = layer.threshold.cpu().double().numpy()
+    own = unit[: len(theta)]
+    theta = np.maximum(np.rint(theta * 2.0 ** own[:, None]), 1)
+    shift = [max(0, math.frexp(row.max())[1] - MANTISSA_BITS) for row in theta]
+    mantissa = np.rint(theta / 2.0 ** np.array(shift)[:, None])
+    return QuantLayer(
+        name=layer.name,
+        stride=layer.stride,
+        padding=int(layer.is_conv),
+        in_shape=tuple(layer.in_shape),
+        out_shape=tuple(layer.out_shape),
+        weight=integers.numpy(),
+        exponent=unit - k - input_bits,
+        mantissa=np.clip(mantissa, 1, 2**MANTISSA_BITS - 1).astype(np.int32),
+        shift=np.array(shift),
+        gate=torch.round(layer.forward_gate.cpu() * GATE_STEPS).to(torch.int64).numpy(),
+        unit=2.0**unit,
+    )
+
+
+def report(network: Network, net: QuantNetwork, samples: Sequence[Samples]) -> pd.DataFrame:
+    """What integers cost, a row per layer and compartment.
+
+    Columns: ``layer``; ``compartment``; ``weight_exponent`` k; ``weight_error``, root mean square
+    over that of the weights; ``tau_ms`` and ``tau_chip_ms``; ``threshold_lsb``, the smallest;
+    ``headroom_bits`` on the samples; ``saturated``, whether any membrane was clipped there;
+    ``agreement``, spikes that both networks have over spikes that either has (same step, same
+    neuron).
+    """
+    names = tuple(net.names)
+    both, either = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    peaks = {name: np.zeros(net.compartments) for name in names}
+    part = network.upto(names[-1])
+    for s in samples:
+        ours = twin.forward(net, s.images, s.steps.drive, raster=names)
+        theirs = backends.forward(part, s.images, s.steps, raster=names)
+        for name in names:
+            a, b = ours.rasters[name].bool(), theirs.rasters[name].cpu().bool()
+            both[name] += int((a & b).sum())
+            either[name] += int((a | b).sum())
+            peaks[name] = np.maximum(peaks[name], ours.peaks[name])
+    labels = ("fast", "slow") if net.compartments == 2 else ("single",)
+    rows = []
+    for layer, float_layer in zip(net.layers, part.layers, strict=True):
+        weight = float_layer.forward_weight.cpu()
+        k = fixed_point.weight_exponent(weight, net.weight_bits)
+        for c, label in enumerate(labels):
+            error = torch.from_numpy(layer.weight[c]) * 2.0**-k - weight[c]
+            tau = network.dynamics.tau_ms[c]
+            peak = max(peaks[layer.name][c], 1)
+            rows.append(
+                {
+                    "layer": layer.name,
+                    "compartment": label,
+                    "weight_exponent": k,
+                    "weight_error": float(error.norm() / weight[c].norm().clamp_min(1e-30)),
+                    "tau_ms": tau,
+                    "tau_chip_ms": fixed_point.effective_tau(tau),
+                    "threshold_lsb": int(layer.threshold[min(c, len(layer.threshold) - 1)].min()),
+                    "headroom_bits": math.log2(net.limit / peak),
+                    "saturated": bool(peak > net.limit),
+                    "agreement": both[layer.name] / max(either[layer.name], 1),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def few(samples: Sequence[Samples], number: int) -> list[Samples]:
+    """The first ``number`` images of each task."""
+    return [replace(s, images=s.images[:number]) for s in samples]

@@ -1,0 +1,183 @@
+r"""A network in the chip's integers: what the twin, Lava, the mapping and the estimate all read.
+
+Per compartment c and step of 1 ms, with integer inputs x (pixel bytes or spikes)::
+
+    a_c = floor(2^e_c sum_j q_cj x_j)
+    v_c <- clip(trunc(v_c (4096 - d_c) / 4096) + a_c, +-(2^23 - 1))
+    theta_c = mantissa_c << shift_c
+
+    or      s_c = v_c >= theta_c;                                   spike = s_fast or s_slow
+    blend   spike = g v_fast + (128 - g) v_slow >= 128 theta
+
+A spike takes theta off its compartment, or sets it to zero; with ``blend`` one spike resets both.
+State starts at zero for every sample. ``trunc`` is sign(v) (|v| (4096 - d) >> 12).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ltgate import checkpoint
+from ltgate.errors import UserError
+from ltgate.fixed_point import DECAY_ONE, MEMBRANE_LIMIT
+from ltgate.network import GATE_STEPS, KERNEL
+
+MANTISSA_BITS = 17  # of a threshold, as lava.proc.lif has it
+_FIELDS = ("weight", "exponent", "mantissa", "shift", "gate", "unit")
+
+
+@dataclass
+class QuantLayer:
+    """One layer in integers; K compartments.
+
+    Attributes:
+        name: As in the float network.
+        stride: Of a 3x3 convolution; 0 marks a dense layer.
+        padding: 0 or 1; 0 for a dense layer.
+        in_shape, out_shape: (channels, height, width).
+        weight: int8 [K, out, in, 3, 3] or [K, out, in].
+        exponent: int [K], e_c: scales the summed weights into the membrane's unit.
+        mantissa: int32 [K, out] (``or``) or [1, out] (``blend``), below 2^17.
+        shift: int [K] or [1], theta = mantissa << shift.
+        gate: int [out], g, 0 to 128.
+        unit: float64 [K], membranes per unit of the float network: v ~ v_float * unit.
+    """
+
+    name: str
+    stride: int
+    padding: int
+    in_shape: tuple[int, int, int]
+    out_shape: tuple[int, int, int]
+    weight: np.ndarray
+    exponent: np.ndarray
+    mantissa: np.ndarray
+    shift: np.ndarray
+    gate: np.ndarray
+    unit: np.ndarray
+
+    @property
+    def is_conv(self) -> bool:
+        """Whether this is a convolution."""
+        return self.stride > 0
+
+    @property
+    def neurons(self) -> int:
+        """Number of neurons."""
+        return int(np.prod(self.out_shape))
+
+    @property
+    def threshold(self) -> np.ndarray:
+        """theta, int64 [K, out] or [1, out]."""
+        return self.mantissa.astype(np.int64) << self.shift[:, None]
+
+    def fan_out(self) -> np.ndarray:
+        """Output positions that an input position reaches, int64 [height, width] of the input.
+
+        Times K x out it is the number of synaptic operations that one spike there causes.
+        """
+        _, height, width = self.in_shape
+        if not self.is_conv:
+            return np.ones((height, width), np.int64)
+
+        def reached(size: int, out: int) -> np.ndarray:
+            taken = np.zeros(size, np.int64)
+            for place in range(out):
+                begin = place * self.stride - self.padding
+                taken[max(begin, 0) : begin + KERNEL] += 1
+            return taken
+
+        return np.outer(reached(height, self.out_shape[1]), reached(width, self.out_shape[2]))
+
+
+@dataclass
+class QuantNetwork:
+    """Layers in order and what all of them share.
+
+    Attributes:
+        layers: The layers.
+        decay: 12-bit d of each compartment, int [K].
+        output: ``or`` or ``blend``.
+        reset: ``subtract`` or ``zero``.
+        weight_bits: Bits of a weight, 2 to 8.
+        limit: Where membranes saturate.
+    """
+
+    layers: list[QuantLayer]
+    decay: np.ndarray
+    output: str = "or"
+    reset: str = "subtract"
+    weight_bits: int = 8
+    limit: int = MEMBRANE_LIMIT
+
+    @property
+    def compartments(self) -> int:
+        """Number K of compartments."""
+        return len(self.decay)
+
+    @property
+    def blend(self) -> bool:
+        """Whether one comparison of two blended membranes decides."""
+        return self.output == "blend" and self.compartments == 2
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the layers in order."""
+        return [layer.name for layer in self.layers]
+
+    def check(self) -> "QuantNetwork":
+        """Raise `UserError` for the first value that the chip cannot hold; return self."""
+        largest = 2 ** (self.weight_bits - 1) - 1
+        _require((self.decay >= 1) & (self.decay < DECAY_ONE), "decay", self.decay, "1 to 4095")
+        for layer in self.layers:
+            name = f"{layer.name}: "
+            _require(abs(layer.weight.astype(int)) <= largest, name + "weight", layer.weight,
+                     f"-{largest} to {largest}")  # fmt: skip
+            _require((layer.mantissa > 0) & (layer.mantissa < 2**MANTISSA_BITS),
+                     name + "threshold mantissa", layer.mantissa, "1 to 2^17 - 1")  # fmt: skip
+            _require(layer.threshold <= MEMBRANE_LIMIT, name + "threshold", layer.threshold,
+                     "at most 2^23 - 1")  # fmt: skip
+            _require((layer.gate >= 0) & (layer.gate <= GATE_STEPS), name + "gate", layer.gate,
+                     f"0 to {GATE_STEPS}")  # fmt: skip
+            if self.blend:
+                _require(layer.exponent == layer.exponent[0], name + "exponents of a blended "
+                         "neuron", layer.exponent, "equal values")  # fmt: skip
+        return self
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file."""
+        tensors = {
+            f"{layer.name}.{field}": torch.from_numpy(np.ascontiguousarray(getattr(layer, field)))
+            for layer in self.layers
+            for field in _FIELDS
+        }
+        plain = {
+            "decay": self.decay.tolist(),
+            "output": self.output,
+            "reset": self.reset,
+            "weight_bits": self.weight_bits,
+            "layers": [
+                [x.name, x.stride, x.padding, list(x.in_shape), list(x.out_shape)]
+                for x in self.layers
+            ],
+        }
+        checkpoint.save(path, tensors, plain)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "QuantNetwork":
+        """Read what :meth:`save` wrote."""
+        tensors, plain = checkpoint.load(path)
+        layers = [
+            QuantLayer(name, stride, padding, tuple(before), tuple(after),
+                       **{field: tensors[f"{name}.{field}"].numpy() for field in _FIELDS})
+            for name, stride, padding, before, after in plain["layers"]
+        ]  # fmt: skip
+        return cls(layers, np.array(plain["decay"]), plain["output"], plain["reset"],
+                   plain["weight_bits"])  # fmt: skip
+
+
+def _require(allowed: np.ndarray, name: str, values: np.ndarray, words: str) -> None:
+    if not np.all(allowed):
+        wrong = np.asarray(values)[~np.asarray(allowed)].ravel()[0]
+        raise UserError(f"{name} = {wrong}: the chip holds {words}")

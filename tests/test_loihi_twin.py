@@ -1,0 +1,117 @@
+"""The twin's engines against plain NumPy, spike by spike."""
+
+import loihi_reference as reference
+import numpy as np
+import pytest
+import torch
+
+from ltgate.errors import UserError
+from ltgate.fixed_point import MEMBRANE_LIMIT
+from ltgate.loihi import twin
+from ltgate.loihi.quantnet import QuantNetwork
+
+CONFIGURATIONS = 100
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def case(seed: int, **options):
+    """A network, images and drive."""
+    random = np.random.default_rng(seed)
+    net = reference.draw(random, **options)
+    return net, reference.images(random, net, 2), reference.drive(random, 24)
+
+
+def assert_same(net: QuantNetwork, images, drive, engines=twin.ENGINES) -> tuple[int, bool]:
+    """Spikes of all layers agree; returns how many there are, and whether any layer saturated."""
+    expected = reference.forward(net, images, drive)
+    for engine in engines:
+        run = twin.forward(net, images, drive, raster=tuple(net.names), engine=engine)
+        for name, raster in expected.items():
+            np.testing.assert_array_equal(run.rasters[name].numpy(), raster, err_msg=name)
+            np.testing.assert_array_equal(run.counts[name].numpy(), raster.sum(0, dtype=int))
+    return sum(int(r.sum()) for r in expected.values()), bool(run.saturated(net))
+
+
+def test_equal_to_plain_numpy_over_random_configurations() -> None:
+    found = [assert_same(*case(seed)) for seed in range(CONFIGURATIONS)]
+    assert sum(spikes > 50 for spikes, _ in found) > 0.8 * CONFIGURATIONS  # they do something
+    assert sum(saturated for _, saturated in found) > 0.1 * CONFIGURATIONS
+
+
+def test_engines_agree_on_crossings_and_peaks() -> None:
+    for seed in range(20):
+        net, images, drive = case(seed)
+        one, other = (twin.forward(net, images, drive, engine=e) for e in twin.ENGINES)
+        for name in net.names:
+            assert torch.equal(one.crossings[name], other.crossings[name])
+            np.testing.assert_array_equal(one.peaks[name], other.peaks[name])
+
+
+def test_a_sample_does_not_depend_on_its_batch_nor_on_threads() -> None:
+    net, images, drive = case(3)
+    together = twin.forward(net, np.concatenate([images, images[::-1]]), drive)
+    torch.set_num_threads(3)
+    for place, image in enumerate((images[0], images[1], images[1], images[0])):
+        alone = twin.forward(net, image[None], drive)
+        for name in net.names:
+            assert torch.equal(alone.counts[name][0], together.counts[name][place])
+
+
+def test_blocks_of_steps_join() -> None:
+    """More steps than the event engine takes at once."""
+    net, images, _ = case(5, compartments=2)
+    drive = (np.arange(600) % 7 == 0).astype(int)
+    assert assert_same(net, images[:1], drive, ["event"])[0] > 100
+
+
+def test_membranes_saturate_at_24_bits() -> None:
+    net, images, drive = case(11, compartments=2, limit=MEMBRANE_LIMIT)
+    for layer in net.layers:
+        layer.exponent = np.full(2, 16)
+    _, saturated = assert_same(net, images, drive, ["event"])
+    assert saturated
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_saved_and_loaded_is_equal(seed: int, tmp_path) -> None:
+    net, images, drive = case(seed, limit=MEMBRANE_LIMIT)
+    net.save(tmp_path / "net.safetensors")
+    again = QuantNetwork.load(tmp_path / "net.safetensors")
+    first, second = (twin.forward(n, images, drive) for n in (net, again))
+    for name in net.names:
+        assert torch.equal(first.counts[name], second.counts[name])
+
+
+def test_mistakes_are_named() -> None:
+    net, images, drive = case(0)
+    with pytest.raises(UserError, match="engine='lava'; allowed are auto, event, portable"):
+        twin.forward(net, images, drive, engine="lava")
+    with pytest.raises(UserError, match="drive = [0-9.]+: the chip takes integers"):
+        twin.forward(net, images, drive + 0.5)
+    net.layers[0].mantissa[0, 0] = 2**17
+    with pytest.raises(UserError, match="conv1: threshold mantissa = 131072: the chip holds"):
+        net.check()
+
+
+def test_synaptic_operations_are_those_of_the_wires() -> None:
+    """fan_out counts the connections that exist."""
+    for seed in range(10):
+        net, _, _ = case(seed)
+        for layer in net.layers:
+            probe = np.zeros(layer.in_shape[1:], np.int64)
+            for y in range(probe.shape[0]):
+                for x in range(probe.shape[1]):
+                    one = np.zeros((1, *layer.in_shape), np.int64)
+                    one[0, 0, y, x] = 1
+                    weight = np.ones_like(layer.weight[:1])
+                    ones = type(layer)(**{**vars(layer), "weight": weight})
+                    reached = reference._currents(ones, one, 0)[0, 0]
+                    probe[y, x] = reached.sum()
+            np.testing.assert_array_equal(layer.fan_out(), probe)
