@@ -66,7 +66,9 @@ MAIN_COLUMNS = [
     "paper",
 ]
 COSTS = ("spikes_per_sample", "state_bytes")
-MAIN_METRICS = ("acc", "forgetting", "forgetting_excess", "bwt", "retention", *COSTS)
+MAIN_METRICS = (
+    "acc", "forgetting", "forgetting_excess", "bwt", "retention", "task_told", *COSTS
+)  # fmt: skip
 
 # Method prefix and metric -> the paper's value. Accuracies: abstract of arXiv 2510.12843. The
 # forgetting is second hand (a summary of the paper); its protocol is unpublished.
@@ -193,38 +195,47 @@ def curves(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
     return points[["method", "seed", "batch", "task", "accuracy", "boundary"]]
 
 
-def summarise(frame: pd.DataFrame, p: "Params | None" = None, split: str = "test") -> pd.DataFrame:
-    """The main table: mean over seeds and 95 % Student t interval of every metric.
+def by_seed(frame: pd.DataFrame, p: "Params | None" = None, split: str = "test") -> pd.DataFrame:
+    """Every main metric of every seed.
 
-    ``frame`` holds result rows; with ``p`` only those of its hash count, and methods come in its
-    order. Returns the columns ``MAIN_COLUMNS`` for the metrics ``MAIN_METRICS``; ``seeds`` is how
-    many there are, ``paper`` the paper's value beside its setting (class-incremental, with the
-    timescale cue) or NaN. ``forgetting_excess`` is against method ``joint`` of the same seed,
-    scenario, sequence, cue and number of images. A metric with no value has no row.
+    ``frame`` holds result rows; with ``p`` only those of its hash count. Returns the columns
+    method, scenario, sequence, cue, train_images, seed, metric, value for the metrics
+    ``MAIN_METRICS``. ``forgetting_excess`` is against method ``joint`` of the same seed, scenario,
+    sequence, cue and number of images. A metric without a value has no row.
     """
     rows = frame[frame["split"] == split]
     if p is not None:
         rows = rows[rows["config"] == p.hash]
-    rows = rows[rows["metric"].isin(["accuracy", *COSTS])]
+    rows = rows[rows["metric"].isin(["accuracy", "task_told", *COSTS])]
     if rows.empty:
         wanted = f"{split} rows" + (f" of configuration {p.hash}" if p is not None else "")
         found = ", ".join(sorted(frame["config"].unique())) or "no rows"
         raise UserError(f"no {wanted}; found configurations: {found}")
-    values: dict[tuple, dict[str, list[float]]] = {}
+    values = []
     for (*group, seed), part in rows.groupby([*_GROUP, "seed"], sort=False):
-        found = values.setdefault(tuple(group), {name: [] for name in MAIN_METRICS})
         others = dict(zip(_GROUP[1:], group[1:], strict=True), seed=seed)
         joint = choose(rows, method="joint", **others)
         tasks = _order(choose(rows, sequence=others["sequence"]))
-        for name, value in _metrics(part, joint, tasks).items():
-            if not np.isnan(value):
-                found[name].append(value)
-    methods = list(rows["method"].unique()) if p is None else list(p.methods)
+        found = _metrics(part, joint, tasks)
+        values += [(*group, seed, name, found[name]) for name in MAIN_METRICS if name in found]
+    table = pd.DataFrame(values, columns=[*_GROUP, "seed", "metric", "value"])
+    return table.dropna(subset="value").reset_index(drop=True)
+
+
+def summarise(frame: pd.DataFrame, p: "Params | None" = None, split: str = "test") -> pd.DataFrame:
+    """The main table: mean over seeds and 95 % Student t interval of every metric.
+
+    ``frame`` and ``p`` as in :func:`by_seed`; with ``p`` methods come in its order. Returns the
+    columns ``MAIN_COLUMNS`` for the metrics ``MAIN_METRICS``; ``seeds`` is how many there are,
+    ``paper`` the paper's value beside its setting (class-incremental, with the timescale cue) or
+    NaN.
+    """
+    values = by_seed(frame, p, split)
+    methods = list(values["method"].unique()) if p is None else list(p.methods)
+    groups = values.groupby([*_GROUP, "metric"], sort=False)["value"]
     table = [
-        _main_row(dict(zip(_GROUP, group, strict=True)), name, found[name])
-        for group, found in values.items()
-        for name in MAIN_METRICS
-        if found[name]
+        _main_row(dict(zip(_GROUP, group, strict=True)), metric, list(found))
+        for (*group, metric), found in groups
     ]
     place = {name: position for position, name in enumerate(methods)}
     table.sort(key=lambda row: place.get(row["method"], len(place)))
@@ -250,7 +261,7 @@ def _metrics(part: pd.DataFrame, joint: pd.DataFrame, tasks: Sequence[str]) -> d
         }
         if (joint["metric"] == "accuracy").any():
             found["forgetting_excess"] = metrics.forgetting_excess(R, r_matrix(joint, tasks))
-    for name in COSTS:
+    for name in ("task_told", *COSTS):
         cost = part[(part["metric"] == name) & part["task"].isin(["", "all"])]
         cost = cost[cost["step"] == cost["step"].max()]
         if len(cost) > 1:

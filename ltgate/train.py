@@ -7,6 +7,7 @@ final evaluation opens the test images and fills R from the snapshots.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,11 @@ class Trial:
     def sequence(self) -> str:
         """Names of the tasks in order, ``fast>slow``."""
         return ">".join(task.name for task in self.params.tasks)
+
+    @cached_property
+    def train_images(self) -> int:
+        """Training images of all tasks."""
+        return sum(len(self.open(position, "train")) for position in range(len(self.tasks)))
 
     @property
     def key(self) -> str:
@@ -172,11 +178,13 @@ def evaluate(trial: Trial, split: str = "test") -> list[dict]:
     rows: list[dict] = []
     for step in range(len(trial.tasks)):
         learner = trial.restore(f"task{step}.safetensors")
-        spikes = []
+        spikes, told = [], []
         for position in range(step + 1):
             images = trial.open(position, split)
             rows += _accuracies(trial, learner, images, step)
             spikes.append(sum(learner.spikes(images).values()))
+            told.append(_task_told(trial, learner, images))
+    rows.append(row(trial, split, "class", step, "all", "task_told", float(np.mean(told))))
     _, plain = checkpoint.load(trial.folder / f"task{step}.safetensors")
     for metric, value in (
         ("spikes_per_sample", np.mean(spikes)),
@@ -252,6 +260,13 @@ def _accuracies(
     ]
 
 
+def _task_told(trial: Trial, learner: Method, images: TaskImages) -> float:
+    """Share of the images whose task is told right: the highest score is of a class of theirs."""
+    every = [label for task in trial.tasks for label in task.classes]
+    chosen = np.array(every)[learner.scores(images).numpy()[:, every].argmax(1)]
+    return float(np.isin(chosen, images.task.classes).mean())
+
+
 def row(
     trial: Trial, split: str, scenario: str, step: int, task: str, metric: str, value: float
 ) -> dict:
@@ -262,7 +277,7 @@ def row(
         "seed": trial.seed,
         "sequence": trial.sequence,
         "cue": "yes" if trial.cue else "no",
-        "train_images": sum(len(trial.open(i, "train")) for i in range(len(trial.tasks))),
+        "train_images": trial.train_images,
         "split": split,
         "scenario": scenario,
         "step": step,

@@ -3,7 +3,6 @@
 from typing import Any, ClassVar
 
 from ltgate.methods.base import SpikingLearner
-from ltgate.params import Params
 
 
 class LTGateLocal(SpikingLearner):
@@ -18,13 +17,11 @@ class LTGateLocal(SpikingLearner):
         "readout": "prototypes",
     }
 
-    @classmethod
-    def configure(cls, params: Params) -> Params:
-        """The preset, without the deepest of several views.
+    @property
+    def _read(self) -> list[str]:
+        """All views but the deepest, if there are several.
 
         At 50 Hz its few spikes would weigh as much as all the others of a view (validation images:
         98.7 % without, 98.1 % with conv3).
         """
-        return super().configure(params).with_(
-            readout_layers=params.readout_layers[:-1] or params.readout_layers
-        )
+        return self._computed[:-1] or self._computed
