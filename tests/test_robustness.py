@@ -12,7 +12,7 @@ from ltgate.params import Params, TaskSpec
 
 PARAMS = Params(
     name="tiny",
-    methods=["lt_gate", "single_tau"],
+    methods=["lt_gate"],
     seeds=[0, 1],
     tasks=[
         TaskSpec(name="fast", classes=[0, 1], frame_rate_hz=1000.0, duration_ms=80.0),
@@ -61,7 +61,7 @@ def test_only_the_frame_rate_changes():
 
 def test_every_learner_meets_every_rate_and_presentation_its_own_first():
     found = robustness.conditions(PARAMS)
-    assert len({condition.key for condition in found}) == len(found) == 2 * 2 * 2 * (2 + 3)
+    assert len({condition.key for condition in found}) == len(found) == 2 * 2 * (2 + 3)
     at_100 = [c for c in found if c.trained_hz == 100 and c.trial == found[4].trial]
     assert [(c.tested_hz, c.presentation) for c in at_100] == [
         (rate, name) for rate in (100, 25, 50) for name in ("frame", "pulse")
@@ -78,8 +78,7 @@ def test_table_is_mean_and_share_kept_over_seeds():
     assert len(table) == len(found) / 2
     assert (table["seeds"] == 2).all()
     own = table[(table["trained_hz"] == table["tested_hz"]) & (table["presentation"] == "frame")]
-    assert len(own) == 4
-    assert own["kept"].tolist() == [1, 1, 1, 1]
+    assert own["kept"].tolist() == [1, 1]
 
     for line in table.itertuples():
         wanted = (line.method, line.trained_hz)
@@ -96,7 +95,7 @@ def test_table_is_mean_and_share_kept_over_seeds():
         assert line.mean == pytest.approx(np.mean(values))
         assert line.kept == pytest.approx(np.mean(np.divide(values, before)))
         assert line.ci_low <= line.mean <= line.ci_high
-    assert draw(table).axes
+    assert len(draw(table).axes) == 4
 
 
 def test_at_its_own_rate_a_learner_scores_as_in_the_continual_loop():
