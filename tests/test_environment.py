@@ -17,7 +17,8 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
-PYPI_NAMES = {"pytorch-cpu": "torch"}  # conda-forge's name -> PyPI's, where they differ
+# conda-forge's name -> PyPI's, where they differ
+PYPI_NAMES = {"pytorch-cpu": "torch", "dask-core": "dask"}
 EDITABLE = "-e .[test]"
 
 

@@ -15,7 +15,7 @@ from ltgate.errors import UserError
 from ltgate.params import Params, TaskSpec, from_namespace, is_compute, read
 
 FIELDS = Params.model_fields
-PARAMETER_FILES = sorted(paths.params().rglob("*.yaml"))
+PARAMETER_FILES = sorted(paths.params().glob("*.yaml"))  # the grids below are files of another kind
 
 
 def refusal(**values: Any) -> str:
@@ -111,12 +111,29 @@ OUT_OF_RANGE = {
     "ridge": [0, -1],
     "prototypes": [0],
     "replay_bytes": [-1],
+    "grid": [""],
+    "cluster": ["", "here", "tcp:", "tcp://", "http://host:1", "local "],
+    "grid_workers": [-1],
+    "trials_per_gpu": [0],
+    "robustness_trained": [[], [0.0], [-50.0], [50.0, 50.0]],
+    "robustness_rates": [[], [0.0], [50.0, -50.0]],
+    "gradient_rate": [0, -1],
+    "gradient_slope": [0, -1],
+    "gradient_batch": [0],
+    "head_rate": [0, -1],
+    "hlop_first": [0, 1.1],
+    "hlop_next": [0, 1.1],
+    "hlop_rate": [0, -1],
+    "dsd_start": [0, 1.1],
+    "dsd_growth": [0, 1.1],
+    "dsd_pruning": [-1],
     "device": ["gpu", "cuda:", "cuda:x", ""],
     "threads": [-1],
     "chunk_images": [0],
     "keep_checkpoints": [0],
     "checkpoint_every": [0],
     "curve_points": [0],
+    "chip_bits": [1, 9],
 }
 CHOICES = {
     name: typing.get_args(field.annotation)
@@ -152,6 +169,7 @@ def test_a_choice_that_is_not_offered_is_refused_with_those_that_are(name: str) 
     {
         "source": ["digits", "mnist", "idx:/some/folder"],
         "device": ["auto", "cpu", "cuda", "cuda:0", "cuda:11"],
+        "cluster": ["none", "local", "slurm", "pbs", "sge", "tcp://host:8786", "tls://10.0.0.1:1"],
         "hidden": [[], [4], [4, 4]],
         "gamma": [0, 0.5, 1],
         "methods": [[name] for name in methods.names()],
@@ -239,6 +257,11 @@ def test_a_missing_value_of_a_task_is_named() -> None:
         (
             {"threshold_lowest": 2.0, "threshold_highest": 1.0},
             "threshold_lowest = 2: must be below threshold_highest = 1",
+        ),
+        (
+            {"chip_aware": True, "filters": "always"},
+            "chip_aware = True: filters = 'always' keeps full-precision weights; allowed with "
+            "'random' and 'first'",
         ),
     ],
 )
@@ -414,6 +437,11 @@ CHANGED = {
     "seeds": [5],
     "methods": ["joint"],
     "data_folder": "/elsewhere",
+    "grid": "other",
+    "cluster": "tcp://host:8786",
+    "robustness_trained": [20.0],
+    "robustness_rates": [20.0],
+    "chip_bits": 4,
     "device": "cpu",
 }
 
@@ -433,6 +461,8 @@ def changed(name: str) -> Any:
 COMPUTE = {
     "name", "seeds", "methods", "control", "data_folder", "workers", "prefetch", "device",
     "backend", "threads", "chunk_images", "keep_checkpoints", "checkpoint_every", "bench",
+    "robustness_trained", "robustness_rates", "keep_features", "chip_input",
+    "grid", "cluster", "grid_workers", "trials_per_gpu",
 }  # fmt: skip
 
 

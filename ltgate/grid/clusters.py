@@ -94,12 +94,8 @@ def job_cluster(params: Params, options: dict[str, Any]) -> SpecCluster:
 
     With a GPU a job has one worker process for each trial that shares it.
     """
-    try:
-        import dask_jobqueue
-    except ImportError:
-        raise UserError(
-            f"cluster = {params.cluster!r}: needs dask-jobqueue (pip install 'ltgate[cluster]')"
-        ) from None
+    import dask_jobqueue  # here: it reads the cluster's configuration
+
     slots = params.trials_per_gpu if params.device != "cpu" else 1
     told = {"cores": slots, "processes": slots, "memory": "4GB", **options}
     told.setdefault("job_script_prologue", []).append("export LTGATE_PROGRESS=off")

@@ -4,7 +4,7 @@
 name       output folders ``runs/<name>``, ``figures/<name>``; default: the file's name
 base       parameter file that everything starts from, beside the grid file
 preset     method whose preset is laid over the base (for variants of that method)
-set        parameters laid over both
+set        parameters laid over both; ``control`` may also be an override of some variants
 seeds      default: the base's
 methods    default: the base's
 axes       parameter -> list of values; or any label -> {value: {parameter: value, ...}}, for
@@ -214,13 +214,13 @@ class Grid:
     def jobs(self, configurations: Iterator[Configuration] | None = None) -> Iterator[Job]:
         """Every trial of these configurations, or of all; what two have in common comes once."""
         base, seen = self.base, set()
-        cues = train.cues(base)
+        cues = {control: train.cues(base.with_(control=control)) for control in (True, False)}
         chosen = self.configurations() if configurations is None else configurations
         for configuration in chosen:
             if configuration.hash in seen:
                 continue
             seen.add(configuration.hash)
-            for cue in cues:
+            for cue in cues[configuration.overrides.get("control", base.control)]:
                 for seed in base.seeds:
                     for method in base.methods:
                         yield Job(configuration, method, seed, cue)
@@ -301,7 +301,7 @@ def _check(base: Params, axes: dict[str, list[Choice] | Range], file: GridFile) 
 
 
 def _alone(base: Params, changes: dict[str, Any], where: str) -> None:
-    for forbidden in ("name", "seeds", "methods", "control"):
+    for forbidden in ("name", "seeds", "methods"):
         if forbidden in changes:
             raise UserError(f"{where}: {forbidden} cannot be varied; it is given once for all")
     try:
