@@ -93,7 +93,7 @@ def test_mistakes_are_named() -> None:
     net, images, drive = case(0)
     with pytest.raises(UserError, match="engine='lava'; allowed are auto, event, portable"):
         twin.forward(net, images, drive, engine="lava")
-    with pytest.raises(UserError, match="drive = [0-9.]+: the chip takes integers"):
+    with pytest.raises(UserError, match=r"drive = [0-9.]+: the chip takes integers"):
         twin.forward(net, images, drive + 0.5)
     net.layers[0].mantissa[0, 0] = 2**17
     with pytest.raises(UserError, match="conv1: threshold mantissa = 131072: the chip holds"):

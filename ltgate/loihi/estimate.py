@@ -4,12 +4,13 @@ Nothing here was measured on a chip. Counted exactly (by the twin): spikes, syna
 neuron updates, steps. Every constant is in ``constants.csv`` with unit, source and basis. For no
 Loihi 2 has an energy per synaptic operation been published, so two ways are taken::
 
-    counts   dynamic energy = sum of counts x Loihi-1 constants (simulated)
+    counts   dynamic energy = sum of counts x Loihi-1 constants (simulated), with every update
+             inactive, and with every update active
     scaled   dynamic energy = compartment updates / 2 x PilotNet's measured dynamic energy per
              neuron and step (a neuron of PilotNet has two states, as two of our compartments)
 
-``low`` and ``high`` are the smaller and the larger of the two; the totals add the measured static
-power for the low and high latency. Latency: ``low`` is the busiest core's updates and synaptic
+``low`` and ``high`` are the smallest and the largest of the three; the totals add the measured
+static power for the low and high latency. Latency: ``low`` is the busiest core's updates and synaptic
 operations per step at Loihi-1 times over Intel's speed-ups, at least the shortest step; ``high`` is
 PilotNet's measured step. The slow task could not run faster than its frames come (1 ms a step).
 """
@@ -23,7 +24,8 @@ from ltgate.loihi.deploy import Activity
 from ltgate.loihi.mapping import PILOTNET, Mapping
 from ltgate.loihi.quantnet import QuantNetwork
 
-WORD = "estimate"
+_STATES = 2  # of a neuron of PilotNet: current and voltage; ours has one a compartment
+_REACHED = 2  # cores that one position of a convolution's input reaches: columns lie side by side
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Estimate:
         task: Its name.
         dynamic, total: Energy in J.
         latency: In s, as fast as the chip could step.
-        layers: A row per layer: counts per sample, energy by ``counts`` in J, share of a step.
+        layers: A row per layer: counts per sample, energy by ``counts`` (active) in J, time of its
+            cores in a step in s.
     """
 
     task: str
@@ -78,20 +81,16 @@ def estimate(net: QuantNetwork, done: Activity, mapping: Mapping) -> Estimate:
         updates = layer.neurons * net.compartments * done.steps
         synops = done.synops[layer.name] / done.samples
         spikes = done.spikes[layer.name] / done.samples
-        # a compartment that gets input is active; at most one synaptic operation each
-        active = min(synops, updates)
+        reached = min(cores[layer.name], _REACHED if layer.is_conv else cores[layer.name])
+        hop = k["tile_energy"] + k["hops"] * k["hop_energy"]
         parts = {
             "synops_energy": synops * k["synop_energy"],
-            "updates_energy": active * k["update_active_energy"]
-            + (updates - active) * k["update_inactive_energy"],
-            "traffic_energy": arriving
-            * min(cores[layer.name], mapping.available)
-            * (k["tile_energy"] + k["hops"] * k["hop_energy"]),
+            "updates_energy": updates * k["update_active_energy"],
+            "traffic_energy": arriving * reached * hop,
         }
-        step = (
-            updates / done.steps / cores[layer.name] * k["update_time"] / k["update_speedup"]
-            + synops / done.steps / cores[layer.name] * k["synop_time"] / k["synop_speedup"]
-        )
+        updating = updates * k["update_time"] / k["update_speedup"]
+        adding = synops * k["synop_time"] / k["synop_speedup"]
+        step = (updating + adding) / done.steps / cores[layer.name]
         busiest = max(busiest, step)
         rows.append(
             {
@@ -101,10 +100,12 @@ def estimate(net: QuantNetwork, done: Activity, mapping: Mapping) -> Estimate:
         )  # fmt: skip
         arriving = spikes
     table = pd.DataFrame(rows)
-    counted = float(table["energy"].sum())
+    updates = float(table["updates"].sum())
+    active = float(table["energy"].sum())
+    inactive = active - updates * (k["update_active_energy"] - k["update_inactive_energy"])
     per_neuron_step = k["pilotnet_dynamic_energy"] / k["pilotnet_neurons"] / k["pilotnet_steps"]
-    scaled = float(table["updates"].sum()) / 2 * per_neuron_step
-    dynamic = Range(min(counted, scaled), max(counted, scaled))
+    ends = sorted([inactive, active, updates / _STATES * per_neuron_step])
+    dynamic = Range(ends[0], ends[-1])
     fastest = max(busiest + k["barrier_time"], k["shortest_step"])
     steps = sorted([fastest, k["pilotnet_step_time"]])
     latency = Range(*(done.steps * step for step in steps))

@@ -101,7 +101,7 @@ def _build(net, images, drive, names, raster, differences, stock, folder, files)
     for number, layer in enumerate(net.layers):
         channels, height, width = layer.out_shape
         joined = net.compartments * channels
-        connection, arriving = _connection(net, layer, number, batch, stock)
+        connection = _connection(net, layer, number, batch, stock)
         if not layer.is_conv and stock:
             port = port.flatten()
         port.connect(connection.s_in)
@@ -148,14 +148,13 @@ def _connection(net, layer, number, batch, stock):
     out = (layer.out_shape[1], layer.out_shape[2], net.compartments * layer.out_shape[0])
     weight = kernel(layer).astype(np.int32)
     if stock:
-        return _stock(layer, weight, number, (height, width, channels)), out
+        return _stock(layer, weight, number, (height, width, channels))
     from ltgate.loihi.lava_backend.processes.convolution import EventConv
 
-    made = EventConv(
+    return EventConv(
         weight=weight, stride=max(layer.stride, 1), padding=layer.padding,
         in_shape=(batch, height, width, channels), out_shape=(batch, *out),
     )  # fmt: skip
-    return made, (batch, *out)
 
 
 def _stock(layer, weight, number, in_shape):

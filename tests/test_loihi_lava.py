@@ -1,0 +1,188 @@
+"""Lava against the twin, spike by spike; sessions that end. Skipped where Lava is not installed."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import loihi_reference as reference
+import numpy as np
+import pytest
+import torch
+
+from ltgate.errors import UserError
+from ltgate.fixed_point import MEMBRANE_LIMIT
+from ltgate.loihi import lava_backend, twin
+from ltgate.loihi.quantnet import QuantNetwork
+
+lava_needed = pytest.mark.skipif(
+    not lava_backend.available(), reason="Lava is not installed (it runs on Python 3.10 alone)"
+)
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lava's own
+
+SHARED_MEMORY = Path("/dev/shm")
+
+
+def leftovers() -> set[str]:
+    """Shared memory and processes that belong to this process."""
+    import psutil
+
+    found = {p.name for p in SHARED_MEMORY.glob("psm_*")} if SHARED_MEMORY.exists() else set()
+    return found | {str(p.pid) for p in psutil.Process().children(recursive=True)
+                    if "resource_tracker" not in " ".join(p.cmdline())}  # fmt: skip
+
+
+@pytest.fixture
+def nothing_left():
+    before = leftovers()
+    yield
+    until = time.monotonic() + 5
+    while leftovers() - before and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not leftovers() - before
+
+
+def run(net, images, drive, **options):
+    from ltgate.loihi.lava_backend import run as lava
+
+    return lava.forward(net, images, drive, seconds=60, **options)
+
+
+def assert_same(net: QuantNetwork, images, drive, **options) -> int:
+    """Lava's spikes are the twin's, in every layer and step; returns how many."""
+    names = tuple(net.names)
+    ours = twin.forward(net, images, drive, raster=names)
+    theirs = run(net, images, drive, raster=names, **options)
+    for name in names:
+        np.testing.assert_array_equal(theirs.rasters[name].numpy(), ours.rasters[name].numpy())
+        assert torch.equal(theirs.counts[name], ours.counts[name])
+    return sum(int(counts.sum()) for counts in ours.counts.values())
+
+
+def case(seed: int, samples: int = 3, **options):
+    random = np.random.default_rng(seed)
+    net = reference.draw(random, **options)
+    return net, reference.images(random, net, samples), reference.drive(random, 12)
+
+
+@lava_needed
+@pytest.mark.parametrize("seed", range(5))
+def test_equal_to_the_twin_over_random_configurations(seed: int, nothing_left) -> None:
+    """Three samples, two side by side and one after them: with resets in between. The rest of the
+    200 configurations is in tests/soak_loihi.py."""
+    assert assert_same(*case(seed), batch=2) > 0
+
+
+@lava_needed
+def test_held_input_of_differences_gives_the_same_spikes(nothing_left) -> None:
+    net, images, drive = case(1)
+    assert assert_same(net, images, drive, batch=2, differences=True) > 0
+
+
+@lava_needed
+@pytest.mark.parametrize("seed", [2, 7])
+def test_stock_conv_and_dense_are_the_oracle(seed: int, nothing_left) -> None:
+    net, images, drive = case(seed, samples=2, limit=MEMBRANE_LIMIT, side=6)
+    assert assert_same(net, images, drive, stock=True) > 0
+
+
+@lava_needed
+def test_the_floating_point_model_is_close(nothing_left) -> None:
+    net, images, drive = case(4, limit=MEMBRANE_LIMIT)
+    first = net.names[0]
+    ours = twin.forward(net, images, drive, raster=(first,)).rasters[first]
+    theirs = run(net, images, drive, raster=(first,), tag="floating_pt").rasters[first]
+    assert ours.sum() > 0
+    assert (ours != theirs).sum() < 0.05 * ours.sum()
+
+
+@lava_needed
+def test_a_model_that_raises_is_told_and_nothing_is_left(nothing_left) -> None:
+    net, images, drive = case(0)
+    net.layers[0].weight = net.layers[0].weight[:, :, :, :, :2]  # a kernel that is too small
+    net.layers[0].gate = net.layers[0].gate[:-1]  # and a gate too few: the neuron's model fails
+    from ltgate.loihi.lava_backend.session import LavaFailed
+
+    start = time.monotonic()
+    with pytest.raises(LavaFailed, match="Error"):
+        run(net, images, drive)
+    assert time.monotonic() - start < 20
+
+
+@lava_needed
+def test_a_deadline_ends_it(nothing_left) -> None:
+    from ltgate.loihi.lava_backend import run as lava
+    from ltgate.loihi.lava_backend.session import LavaFailed
+
+    net, images, _ = case(0)
+    with pytest.raises(LavaFailed, match="did not end within"):
+        lava.forward(net, images, np.ones(10**6, int), seconds=6)
+
+
+@lava_needed
+def test_an_interrupt_ends_it(nothing_left, monkeypatch) -> None:
+    from ltgate.loihi.lava_backend import session
+
+    def interrupted(self, failed=False):
+        raise KeyboardInterrupt
+
+    net, images, drive = case(0)
+    real = session.Session.run
+
+    def run_then_interrupt(self, steps):
+        monkeypatch.setattr(session.Session, "_check", interrupted)
+        real(self, steps)
+
+    monkeypatch.setattr(session.Session, "run", run_then_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(net, images, drive)
+
+
+@lava_needed
+def test_killed_with_its_parent(tmp_path) -> None:
+    """The processes of a session do not outlive the process that began it."""
+    program = tmp_path / "long.py"
+    program.write_text(
+        "import sys, numpy as np\n"
+        f"sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}\n"
+        "import loihi_reference as reference\n"
+        "from ltgate.loihi.lava_backend import run\n"
+        "if __name__ == '__main__':\n"
+        "    random = np.random.default_rng(0)\n"
+        "    net = reference.draw(random)\n"
+        "    print('start', flush=True)\n"
+        "    run.forward(net, reference.images(random, net, 1), np.ones(10**7, int))\n"
+    )
+    import psutil
+
+    child = subprocess.Popen(
+        [sys.executable, str(program)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    child.stdout.readline()
+    own, until, actors = psutil.Process(child.pid), time.monotonic() + 30, []
+    while len(actors) < 5 and time.monotonic() < until:
+        time.sleep(0.2)
+        actors = own.children(recursive=True)
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    assert len(actors) >= 5
+    _, alive = psutil.wait_procs(actors, timeout=10)
+    assert not [p for p in alive if "resource_tracker" not in " ".join(p.cmdline())]
+
+
+def test_without_lava_it_is_one_clear_line(monkeypatch) -> None:
+    monkeypatch.setattr(lava_backend, "available", lambda: False)
+    with pytest.raises(UserError, match="Lava is not installed"):
+        run(*case(0))
+
+
+def test_importing_the_library_does_not_import_lava() -> None:
+    code = (
+        "import sys, ltgate, ltgate.loihi.deploy, ltgate.loihi.mapping, ltgate.loihi.estimate, "
+        "ltgate.loihi.lava_backend; sys.exit(any(m.split('.')[0] == 'lava' for m in sys.modules))"
+    )
+    root = str(Path(__file__).parent.parent)
+    environment = {**os.environ, "PYTHONPATH": root}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
