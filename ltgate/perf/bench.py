@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from ltgate import backends
+from ltgate import backends, surrogate
 from ltgate.backends import Activity
 from ltgate.data.store import TaskImages, open_task
 from ltgate.data.tasks import Schedule, schedule
@@ -62,6 +62,16 @@ class Workload:
         decay = np.full(self.network.dynamics.compartments, 0.8, np.float32)
         return backends.forward(
             self.network, self.images, self.steps, decay, backend=self.backend, device=self.device
+        )
+
+    def gradients(self, engine: str = "auto") -> surrogate.Gradients:
+        """Forward and backward through time: what one step of a surrogate-gradient method takes."""
+        last = self.network.layers[-1]
+        size = {last.name: int(np.prod(last.out_shape))}
+        head = surrogate.LinearHead(size, 10, np.random.default_rng(0)).to(self.device)
+        labels = np.arange(len(self.images)) % 10
+        return surrogate.loss_and_gradients(
+            self.network, self.images, labels, self.steps, head, engine=engine
         )
 
     def cut(self, images: int = 0, steps: int = 0) -> "Workload":

@@ -6,7 +6,7 @@ from functools import partial
 
 import pandas as pd
 
-from ltgate import backends
+from ltgate import backends, surrogate
 from ltgate.errors import UserError
 from ltgate.perf import floor, peers, timing
 from ltgate.perf.bench import BATCH, TASKS, Bench, Workload, to_device
@@ -35,7 +35,7 @@ def table(bench: Bench) -> pd.DataFrame:
             with timing.threads(threads):
                 for task in TASKS:
                     rows += _task(bench, task, device, threads)
-    rows += _threads(bench)
+    rows += _threads(bench) + _gradients(bench)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -132,6 +132,23 @@ def _threads(bench: Bench) -> list[dict]:
         here = {"device": "cpu", "threads": bench.threads}
         for work in works:
             rows.append(_row(work, here, found[work, bench.threads], "one thread", found[work, 1]))
+    return rows
+
+
+def _gradients(bench: Bench) -> list[dict]:
+    """A step of surrogate gradients through time, against the plain loop under autograd."""
+    rows = []
+    engines = [engine.NAME for engine in surrogate.gradients.ENGINES if engine.available("cpu")]
+    for task in TASKS:
+        workload = to_device(bench.workloads[task], "cpu")
+        if not bench.sizes.settings:
+            workload = workload.cut(images=4)
+        candidates = {name: partial(workload.gradients, name) for name in engines}
+        with timing.threads(bench.threads):
+            found = timing.interleaved(candidates, bench.sizes.repeats)
+        here = {"device": "cpu", "threads": bench.threads}
+        work = f"{task} surrogate gradients ({engines[0]})"
+        rows += [_row(work, here, found[engines[0]], f"ours ({n})", found[n]) for n in engines[1:]]
     return rows
 
 
