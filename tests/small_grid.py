@@ -45,5 +45,5 @@ def small_grid(folder: Path, name: str = "small", params: Any = None, **fields: 
         **fields,
     }
     path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(written))
+    path.write_text(yaml.safe_dump(written, sort_keys=False))
     return Grid.load(path)

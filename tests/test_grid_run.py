@@ -8,13 +8,17 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import distributed
+import h5py
 import pytest
 import torch
 from small_grid import small_grid
 
 from ltgate import grid as package
-from ltgate import methods, paths, results, train
+from ltgate import paths, results, train
+from ltgate.data.store import is_test_file
 from ltgate.errors import UserError
 from ltgate.files import lock
 from ltgate.grid import clusters, work
@@ -64,21 +68,6 @@ def one_by_one(grid: Grid) -> dict[str, bytes]:
     return {file.name.removeprefix("serial-"): file.read_bytes() for file in found}
 
 
-@pytest.fixture
-def waiting(monkeypatch):
-    """A method that waits until it is let go; how often it was created."""
-    gate, started = threading.Event(), []
-
-    class Waiting(methods.find("lt_gate")):
-        def __init__(self, params, generator):
-            started.append(params.ridge)
-            assert gate.wait(20)
-            super().__init__(params, generator)
-
-    monkeypatch.setattr(methods, "find", lambda name: Waiting)
-    return gate, started
-
-
 def broken(monkeypatch, fails: dict[float, list[Exception]]) -> None:
     """Trials of a ridge raise these errors, one after the other, before they work."""
     whole = train.train
@@ -106,26 +95,24 @@ def test_the_rows_are_those_of_the_trials_one_by_one(home):
 
 def test_selection_opens_no_test_image(home, monkeypatch):
     """Every file that is opened is watched; the control: the final evaluation opens some."""
-    from ltgate.data.store import is_test_file
-
     opened = []
     sys.addaudithook(lambda event, args: event == "open" and opened.append(args[0]))
-    import h5py
-
     whole = h5py.File.__init__
-    monkeypatch.setattr(
-        h5py.File,
-        "__init__",
-        lambda self, name, *a, **k: opened.append(name) or whole(self, name, *a, **k),
-    )
-    files = [name for name in opened if isinstance(name, str | os.PathLike)]
-    assert not any(map(is_test_file, files))
+
+    def watched(self, name, *arguments, **options):
+        opened.append(name)
+        whole(self, name, *arguments, **options)
+
+    def tests_opened() -> list:
+        files = [name for name in opened if isinstance(name, str | os.PathLike)]
+        assert files
+        return list(filter(is_test_file, files))
+
+    monkeypatch.setattr(h5py.File, "__init__", watched)
     package.run(small_grid(home, axes={"ridge": [0.1]}))
-    files = [name for name in opened if isinstance(name, str | os.PathLike)]
-    assert files and not any(map(is_test_file, files))
+    assert not tests_opened()
     package.run(small_grid(home, "tested", axes={"ridge": [0.1]}, measure="test"))
-    files = [name for name in opened if isinstance(name, str | os.PathLike)]
-    assert any(map(is_test_file, files))
+    assert tests_opened()
     assert set(results.load(work.folder("tested"))["split"]) == {"train", "validation", "test"}
 
 
@@ -154,11 +141,8 @@ def test_a_failed_trial_is_tried_again_and_stops_no_other(home, monkeypatch):
         for record in records().values()
     }
     memory = "MemoryError: out of memory"
-    assert errors == {
-        0.1: [memory, "ValueError: first", memory],
-        1.0: ["OSError: ", ""],
-        10.0: [""],
-    }
+    first = [memory, "ValueError: first", memory]
+    assert errors == {0.1: first, 1.0: ["OSError: ", ""], 10.0: [""]}
     table = package.table(grid)
     assert list(table["failed"]) == [1, 0, 0] and list(table["error"]) == [memory, "", ""]
     assert list(table["seeds"]) == [0, 1, 1] and table["best"][0] == ""
@@ -244,13 +228,14 @@ def test_two_local_workers_give_the_same_rows(home):
 
 
 def test_a_scheduler_by_its_address(home):
-    from distributed import LocalCluster
-
-    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
-        address = {"cluster": "none"} | {"cluster": f"tcp://{cluster.scheduler_address[6:]}"}
-        if not cluster.scheduler_address.startswith("tcp://"):
-            pytest.skip("in-process scheduler")
-        assert package.run(small_grid(home, params=address))["done"] == 4
+    """Its workers go on when the grid is done: they belong to somebody else."""
+    options = {"processes": False, "protocol": "tcp", "dashboard_address": None}
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, **options) as cluster:
+        assert cluster.scheduler_address.startswith("tcp://127.0.0.1:")
+        there = {"cluster": cluster.scheduler_address}
+        for name in ("small", "again"):
+            assert package.run(small_grid(home, name, params=there))["done"] == 4
+        assert rows("small") == rows("again")
 
 
 def test_no_scheduler_at_an_address(home, monkeypatch):
@@ -292,10 +277,6 @@ def test_number_of_workers(monkeypatch):
 
 
 def test_workers_share_the_gpus_in_turn(monkeypatch):
-    from types import SimpleNamespace
-
-    import distributed
-
     assert work._device("cuda") == "cuda" and work._device("auto") == "auto"  # no GPU
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

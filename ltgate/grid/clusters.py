@@ -18,6 +18,7 @@ from distributed import Client, LocalCluster
 from distributed.deploy import SpecCluster
 
 from ltgate.errors import UserError
+from ltgate.grid.spec import Grid
 from ltgate.params import Params
 
 # Ctrl-C reaches every process of a terminal; workers are ended by whoever made them.
@@ -28,13 +29,14 @@ CONNECT = 20  # seconds to wait for a scheduler
 
 
 @contextlib.contextmanager
-def client(params: Params, options: dict[str, Any], attempts: int) -> Iterator[Client]:
-    """A client of the workers that ``params`` ask for; they end with the block if it made them.
+def client(grid: Grid, trials: int) -> Iterator[Client]:
+    """A client of the workers that ``grid`` asks for; they end with the block if it made them.
 
-    ``attempts``: how often a trial may take its worker down with it.
+    No more of them are started than there are ``trials``.
     """
+    params, options = grid.base, grid.file.options
     settings = {
-        "distributed.scheduler.allowed-failures": attempts,
+        "distributed.scheduler.allowed-failures": grid.file.retries + 1,  # deaths of a worker
         "distributed.worker.daemon": False,  # trials may have loader processes
     }
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the trials' records tell more
@@ -42,7 +44,7 @@ def client(params: Params, options: dict[str, Any], attempts: int) -> Iterator[C
         if "://" in params.cluster:
             yield stack.enter_context(_connect(params.cluster))
             return
-        cluster = stack.enter_context(_cluster(params, options))
+        cluster = stack.enter_context(_cluster(params, options, trials))
         yield stack.enter_context(Client(cluster, set_as_default=False))
 
 
@@ -66,7 +68,7 @@ def dashboard(client: Client, params: Params) -> str:
         return ""
 
 
-def _cluster(params: Params, options: dict[str, Any]) -> SpecCluster:
+def _cluster(params: Params, options: dict[str, Any], trials: int) -> SpecCluster:
     if params.cluster == "none":
         return LocalCluster(
             n_workers=1,
@@ -78,14 +80,14 @@ def _cluster(params: Params, options: dict[str, Any]) -> SpecCluster:
     if params.cluster == "local":
         told = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL, **options}
         return LocalCluster(
-            n_workers=size(params),
+            n_workers=min(size(params), trials),
             threads_per_worker=1,
             env={"LTGATE_PROGRESS": "off", "NUMBA_NUM_THREADS": "1"},
             preload=DEAF,
             **told,
         )
     made = job_cluster(params, options)
-    made.scale(jobs=size(params))
+    made.scale(jobs=min(size(params), trials))
     return made
 
 

@@ -12,12 +12,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from distributed import Client
 
 from ltgate import paths
 from ltgate.errors import UserError
+from ltgate.grid import clusters
 from ltgate.grid.run import run
 from ltgate.grid.spec import Grid
 from ltgate.grid.tables import points
@@ -27,21 +30,31 @@ COLUMNS = ["sweep", "x", "quantity", "value", "unit", "exponent"]
 
 
 def cost(
-    grid: Grid, combinations: tuple[int, ...] = (1, 2, 4), epochs: tuple[int, ...] = (1, 2, 3)
+    grid: Grid,
+    combinations: tuple[int, ...] = (1, 2, 4),
+    epochs: tuple[int, ...] = (1, 2, 4),
+    images: int = 60,
 ) -> pd.DataFrame:
-    """Measured now, as ``figures.scaling`` takes it.
+    """Measured now, on so many training and validation ``images`` a task.
 
-    Columns: ``sweep``, what is varied; ``x``, its size; ``quantity``, ``trials`` (seconds of all
-    trials together) or ``wall`` (seconds on the clock, with the start of the workers); ``value`` in
-    ``unit`` s; ``exponent``.
+    As ``figures.scaling`` takes it: ``sweep``, what is varied; ``x``, its size; ``quantity``,
+    ``trials`` (seconds of all trials together) or ``wall`` (seconds on the clock, the start of the
+    workers not counted); ``value`` in ``unit`` s; ``exponent``.
     """
-    with tempfile.TemporaryDirectory() as scratch, _fresh(Path(scratch)):
-        _spent(grid, 1, epochs[0])  # compiles, and makes the task files
-        rows = []
+    few = {"train_images": images, "validation_images": images, "keep_features": False}
+    rows = []
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        _fresh(Path(scratch)),
+        clusters.client(grid, max(combinations)) as client,
+    ):
+        _spent(grid, client, max(combinations), few)  # compiles, and makes the task files
         for number in combinations:
-            rows += [("combinations", number, *found) for found in _spent(grid, number, epochs[0])]
+            found = _spent(grid, client, number, few | {"epochs": epochs[0]})
+            rows += [("combinations", number, *values) for values in found]
         for passes in epochs:
-            rows += [("epochs per run", passes, *found) for found in _spent(grid, 1, passes)]
+            found = _spent(grid, client, 1, few | {"epochs": passes})
+            rows += [("epochs per run", passes, *values) for values in found]
     frame = pd.DataFrame(rows, columns=COLUMNS[:-1])
     frame["exponent"] = np.nan
     for _, curve in frame.groupby(["sweep", "quantity"]):
@@ -62,13 +75,16 @@ def _fresh(scratch: Path) -> Iterator[None]:
         yield
 
 
-def _spent(grid: Grid, number: int, epochs: int) -> list[tuple[str, float, str]]:
+def _spent(
+    grid: Grid, client: Client, number: int, overrides: dict[str, Any]
+) -> list[tuple[str, float, str]]:
     """Quantity, seconds and unit of the first ``number`` configurations, all made anew."""
-    chosen = list(itertools.islice(grid.configurations(epochs=epochs), number))
+    chosen = list(itertools.islice(grid.configurations(**overrides), number))
     for left in (paths.run(grid.name), paths.data() / "features"):
         shutil.rmtree(left, ignore_errors=True)
     start = time.monotonic()
-    outcome = run(grid, chosen)
+    with contextlib.redirect_stdout(None):
+        outcome = run(grid, chosen, client)
     wall = time.monotonic() - start
     if outcome["failed"]:
         raise UserError(f"grid {grid.name}: {points(grid, chosen)['error'].max()}")

@@ -14,9 +14,19 @@ import math
 import pandas as pd
 
 from ltgate.errors import UserError
-from ltgate.grid import run as running
+from ltgate.grid.run import run
 from ltgate.grid.spec import Configuration, Grid
 from ltgate.grid.tables import ranked, table
+
+
+def search(grid: Grid) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Run a grid as its file says, by rungs or whole: rows of ``table``, and the last rung's."""
+    if grid.file.halving:
+        found = halve(grid)
+        return found, found[found["rung"] == found["rung"].max()].reset_index(drop=True)
+    run(grid)
+    found = table(grid)
+    return found, found
 
 
 def halve(grid: Grid) -> pd.DataFrame:
@@ -34,7 +44,7 @@ def halve(grid: Grid) -> pd.DataFrame:
     rungs = []
     for number, budget in enumerate(plan.budgets, 1):
         chosen = _budgeted(grid, left, {plan.parameter: budget})
-        running.run(grid, chosen)
+        run(grid, chosen)
         frame = table(grid, chosen)
         frame.insert(0, "rung", number)
         frame.insert(1, "budget", budget)

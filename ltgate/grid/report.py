@@ -7,21 +7,14 @@ import pandas as pd
 from ltgate import figures, paths
 from ltgate.errors import UserError
 from ltgate.figures import save_figure, save_table
-from ltgate.grid.halving import halve
-from ltgate.grid.run import run
+from ltgate.grid.halving import search
 from ltgate.grid.spec import Grid
-from ltgate.grid.tables import ablations, best, points, slices, table
+from ltgate.grid.tables import ablations, best, points, slices
 
 
 def report(grid: Grid) -> Iterator[str]:
     """Run ``grid``; texts to print. Tables and figures land in ``figures/<name>``."""
-    if grid.file.halving:
-        found = halve(grid)
-        last = found[found["rung"] == found["rung"].max()]
-    else:
-        outcome = run(grid)
-        yield ", ".join(f"{number} {what}" for what, number in outcome.items())
-        last = found = table(grid)
+    found, last = search(grid)
     save(grid, found, last)
     shown = [*grid.axes, "method", "cue", "acc", "forgetting", "seeds", "failed", "best"]
     shown = [name for name in ("rung", "budget", *shown) if name in found]

@@ -5,6 +5,7 @@ the folder: finished trials are skipped, and one that another process is at is l
 everything else is done.
 """
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -18,9 +19,14 @@ from ltgate.grid.work import BUSY, DONE, FAILED, Task, folder, note, work
 from ltgate.progress import track
 
 
-def run(grid: Grid, configurations: Iterable[Configuration] | None = None) -> dict[str, int]:
+def run(
+    grid: Grid,
+    configurations: Iterable[Configuration] | None = None,
+    client: Client | None = None,
+) -> dict[str, int]:
     """Run all trials of ``configurations`` (or of the whole grid) that have no result.
 
+    ``client`` has the workers; without one they are those that the grid's parameters ask for.
     Returns how many are ``done`` now, have ``failed``, and were ``skipped`` because they had a
     result before. An interrupt (Ctrl-C) leaves a grid that the same call goes on with.
     """
@@ -30,13 +36,12 @@ def run(grid: Grid, configurations: Iterable[Configuration] | None = None) -> di
         if not results.exists(folder(grid.name), job.key):
             due.append(job)
     counts = Counter(skipped=total - len(due))
-    if not due:
-        return {DONE: 0, FAILED: 0, **counts}
     tasks = list(_tasks(grid, due))
-    attempts = grid.file.retries + 1
-    with clusters.client(grid.base, grid.file.options, attempts) as client:
-        if link := clusters.dashboard(client, grid.base):
-            print(f"{len(tasks)} trials; dask's dashboard: {link}", flush=True)
+    with contextlib.ExitStack() as stack:
+        if client is None and tasks:
+            client = stack.enter_context(clusters.client(grid, len(tasks)))
+            if link := clusters.dashboard(client, grid.base):
+                print(f"{len(tasks)} trials; dask's dashboard: {link}", flush=True)
         busy = []
         for task, outcome in _outcomes(client, tasks, wait=False):
             if outcome == BUSY:
@@ -45,10 +50,12 @@ def run(grid: Grid, configurations: Iterable[Configuration] | None = None) -> di
                 counts[outcome] += 1
         for _, outcome in _outcomes(client, busy, wait=True):
             counts[outcome] += 1
-    return {DONE: counts[DONE], FAILED: counts[FAILED], "skipped": counts["skipped"]}
+    outcome = {DONE: counts[DONE], FAILED: counts[FAILED], "skipped": counts["skipped"]}
+    print(", ".join(f"{number} {what}" for what, number in outcome.items()), flush=True)
+    return outcome
 
 
-def _outcomes(client: Client, tasks: list[Task], wait: bool) -> Iterator[tuple[Task, str]]:
+def _outcomes(client: Client | None, tasks: list[Task], wait: bool) -> Iterator[tuple[Task, str]]:
     """What became of each task, in the order in which they end."""
     if not tasks:
         return

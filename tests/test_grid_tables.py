@@ -1,0 +1,239 @@
+"""What a grid found: tables, selection, rungs, cost, the command."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from small_grid import PARAMS, small_grid
+
+from ltgate import figures, paths, results, runner, train
+from ltgate import grid as package
+from ltgate.__main__ import main
+from ltgate.errors import UserError
+from ltgate.grid import tables, work
+from ltgate.grid.report import report
+from ltgate.metrics import mean_interval
+from ltgate.params import Params
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """Images and filters are made once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LTGATE_DATA_CACHE", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A fresh folder of runs."""
+    monkeypatch.setenv("LTGATE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def pretend(grid, values) -> None:
+    """Result rows as if every trial had run; ``values(labels, seed)`` = R (2 x 2) and spikes."""
+    for job in grid.jobs():
+        params = grid.params(job.configuration)
+        trial = train.Trial(params, job.method, job.seed, job.cue)
+        R, spikes = values(job.configuration.labels, job.seed)
+        rows = []
+        for scenario, less in (("class", 0.0), ("task", 0.1)):
+            for split in ("validation", "test"):
+                bonus = -less if split == "validation" else -R[1][1]  # tests say the opposite
+                for step, task, value in (("0", 0, R[0][0]), ("1", 0, R[1][0]), ("1", 1, R[1][1])):
+                    name = grid.base.tasks[task].name
+                    more = (split, scenario, int(step), name, "accuracy", value + bonus)
+                    rows.append(train.row(trial, *more))
+                cost = (split, scenario, 1, "all", "spikes_per_sample", spikes)
+                rows.append(train.row(trial, *cost))
+        results.write(work.folder(grid.name), job.key, rows)
+
+
+def test_a_row_per_trial_and_per_configuration(home):
+    grid = small_grid(home, seeds=[0, 1, 2], methods=["lt_gate", "joint"])
+    first = {0: 0.9, 1: 0.8, 2: 0.85}
+    pretend(
+        grid,
+        lambda labels, seed: (
+            [[first[seed], 0], [first[seed] - 0.1, 0.7 + 0.1 * labels["ridge"]]],
+            5.0 + seed,
+        ),
+    )
+    points = package.points(grid)
+    assert len(points) == 4 * 2 * 3 and list(points.columns[:3]) == ["ridge", "ratio", "config"]
+    row = points[(points["ridge"] == 1.0) & (points["ratio"] == 50) & (points["seed"] == 1)].iloc[0]
+    assert row["acc"] == pytest.approx((0.7 + 0.8) / 2)
+    assert row["forgetting"] == pytest.approx(0.1) and row["spikes_per_sample"] == 6.0
+    assert np.isnan(row["seconds"]) and row["attempts"] == 0 and row["error"] == ""
+    task = package.points(grid, scenario="task")
+    np.testing.assert_allclose(task["acc"], points["acc"] - 0.1)
+    table = package.table(grid)
+    assert len(table) == 8
+    line = table[(table["ridge"] == 0.1) & (table["method"] == "joint")].iloc[0]
+    accs = [((x - 0.1) + 0.71) / 2 for x in first.values()]
+    interval = [line["acc"], line["acc_low"], line["acc_high"]]
+    assert interval == pytest.approx(mean_interval(accs))
+    assert line["seeds"] == 3 and line["failed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, (1.0, 20)),  # the highest accuracy
+        ({"acc": 0.0}, (0.1, 50)),  # all alike: the least forgetting
+        ({"acc": 0.0, "forgetting": 0.0}, (1.0, 50)),  # then the fewest spikes
+    ],
+)
+def test_selection_by_accuracy_then_forgetting_then_spikes(home, changed, told):
+    grid = small_grid(home)
+    ranks = {
+        (0.1, 20): (0.0, 0.3, 9.0),
+        (0.1, 50): (0.0, 0.1, 8.0),
+        (1.0, 20): (0.1, 0.3, 7.0),
+        (1.0, 50): (0.0, 0.2, 6.0),
+    }
+
+    def values(labels, seed):
+        bonus, lost, spikes = ranks[labels["ridge"], labels["ratio"]]
+        bonus, lost = bonus * changed.get("acc", 1.0), lost * changed.get("forgetting", 1.0)
+        return [[0.5 + lost, 0], [0.5, 0.6 + bonus]], spikes
+
+    pretend(grid, values)
+    params = package.best(grid)
+    assert (params.ridge, params.tau_slow_ms / params.tau_fast_ms) == told
+    chosen = package.table(grid).set_index("best").loc["yes"]
+    assert (chosen["ridge"], chosen["ratio"]) == told
+
+
+def test_an_incomplete_configuration_is_not_selected(home):
+    grid = small_grid(home, seeds=[0, 1], axes={"ridge": [0.1, 1.0]})
+    pretend(grid, lambda labels, seed: ([[0.9, 0], [0.9, labels["ridge"] / 2]], 1.0))
+    assert package.best(grid).ridge == 1.0
+    lost = next(job.key for job in grid.jobs() if job.configuration.labels["ridge"] == 1.0)
+    (work.folder("small") / "results" / f"{lost}.csv").unlink()
+    assert package.best(grid).ridge == 0.1
+    with pytest.raises(UserError, match="no configuration has a result"):
+        package.best(small_grid(home, "empty"))
+    tested = small_grid(home, "tested", measure="test")
+    with pytest.raises(UserError, match="selection is on validation data only"):
+        package.best(tested)
+
+
+def test_the_runner_takes_the_best_configuration_as_it_is(home, monkeypatch):
+    grid = small_grid(home, seeds=[0, 3])
+    pretend(grid, lambda labels, seed: ([[0.9, 0], [0.9, labels["ridge"]]], labels["ratio"]))
+    params = package.best(grid)
+    file = paths.figures("small") / "best.yaml"
+    assert file.read_text().startswith("# Best of grid small: ridge = 1.0, ratio = 20\n")
+    again = Params.load(file)
+    assert again == params and again.name == "small-best" and again.methods == ["lt_gate"]
+    (chosen,) = {c.hash for c in grid.configurations() if c.labels == {"ridge": 1.0, "ratio": 20}}
+    assert again.hash == chosen and again.seeds == [0, 3]
+    announced = []
+    monkeypatch.setattr(runner, "_execute", lambda params, steps: announced.append(params))
+    runner.run([str(file)])
+    assert announced == [params]
+
+
+def test_halving_spends_more_on_fewer(home):
+    halving = {"parameter": "train_images", "budgets": [8, 16, 24], "keep": 0.5}
+    grid = small_grid(home, axes={"ridge": [0.1, 1.0, 10.0, 1e6]}, halving=halving)
+    found, last = package.search(grid)
+    assert found.groupby("rung")["budget"].agg(["first", "size"]).to_numpy().tolist() == [
+        [8, 4],
+        [16, 2],
+        [24, 1],
+    ]
+    for rung in (1, 2):
+        this, following = (found[found["rung"] == r] for r in (rung, rung + 1))
+        kept = tables.ranked(this)["ridge"].head(len(following))
+        assert set(following["ridge"]) == set(kept)
+    assert list(last["best"]) == ["yes"]
+    best = package.best(grid, last)
+    assert best.ridge == last["ridge"][0] and best.train_images == PARAMS["train_images"]
+    before = work.folder("small").stat().st_mtime_ns
+    again, _ = package.search(grid)
+    pd.testing.assert_frame_equal(again, found)  # nothing ran twice: the same seconds
+    assert work.folder("small").stat().st_mtime_ns == before
+    with pytest.raises(UserError, match="halving is missing"):
+        package.halve(small_grid(home, "other"))
+
+
+def test_ablations_are_a_grid(home):
+    variants = {
+        "base": {"control": True},
+        "random": {"filters": "random"},
+        "tau": {"tau_slow_ms": 9.0},
+    }
+    fields = {"axes": {}, "variants": variants, "preset": "lt_gate", "methods": ["configured"]}
+    grid = small_grid(home, "ablate", seeds=[0, 1], measure="test", **fields)
+    texts = list(report(grid))
+    assert "tau" in texts[0]
+    table = pd.read_csv(paths.figures("ablate") / "table_ablations.csv")
+    assert list(table) == ["variant", *results.MAIN_COLUMNS]
+    assert list(dict.fromkeys(table["variant"])) == list(variants)
+    assert set(table.loc[table["cue"] == "no", "variant"]) == {"base"}
+    assert (paths.figures("ablate") / "ablations.pdf").exists()
+    rows = results.load(work.folder("ablate"))
+    assert set(rows["split"]) == {"train", "validation", "test"}
+    # the base is the method whose preset it has
+    (job, *_) = grid.jobs()
+    trial = train.Trial(grid.params(job.configuration), "lt_gate", 0)
+    plain = train.frame(train.train(trial) + train.evaluate(trial))
+    mine = results.load(work.folder("ablate"), job.key)
+    np.testing.assert_array_equal(mine["value"], plain["value"])
+    with pytest.raises(UserError, match="has no variants"):
+        package.ablations(small_grid(home))
+
+
+def test_cost_grows_with_combinations_and_epochs(home):
+    grid = small_grid(home)
+    frame = package.cost(grid, combinations=(1, 4), epochs=(1, 8), images=24)
+    assert set(frame["sweep"]) == {"combinations", "epochs per run"}
+    time = frame[frame["quantity"] == "trials"].set_index(["sweep", "x"])["value"]
+    assert time["combinations", 4] > 2 * time["combinations", 1]
+    assert time["epochs per run", 8] > time["epochs per run", 1]
+    figures.scaling(frame)
+    assert not paths.run("small").exists()  # all of it elsewhere
+
+
+def test_the_command(home, capsys):
+    small_grid(home, seeds=[0])
+    file = str(home / "small.yaml")
+    assert main(["grid", file, "--set", "threads=1", "cluster=none"]) == 0
+    out = capsys.readouterr().out
+    assert "4 done, 0 failed, 0 skipped" in out and "best.yaml" in out
+    folder = paths.figures("small")
+    made = {path.name for path in folder.iterdir()}
+    assert made == {"best.yaml"} | {
+        f"{name}.{suffix}"
+        for name, suffixes in (
+            ("table_grid", ("csv", "md")),
+            ("grid_heatmap", ("pdf", "png")),
+            ("grid_slices", ("pdf", "png")),
+        )
+        for suffix in suffixes
+    }
+    assert main(["grid", file]) == 0
+    assert "0 done, 0 failed, 4 skipped" in capsys.readouterr().out
+    assert main(["grid", file, "--set", "etta=1"]) == 2
+    assert "etta" in capsys.readouterr().err
+    assert main(["grid", "nowhere"]) == 2
+    assert capsys.readouterr().err.startswith("error: nowhere: cannot read")
+
+
+def test_the_command_shows_what_failed(home, capsys):
+    small_grid(home, axes={"tau_fast_ms": [5.0, 200.0]})
+    assert main(["grid", str(home / "small.yaml")]) == 0
+    assert "failed: UserError: tau_fast_ms = 200: must be below" in capsys.readouterr().out
+    table = pd.read_csv(paths.figures("small") / "table_grid.csv", keep_default_na=False)
+    assert list(table["failed"]) == [0, 1] and "must be below" in table["error"][1]
+    file = yaml.safe_load((home / "small.yaml").read_text())
+    assert file["axes"] == {"tau_fast_ms": [5.0, 200.0]}
+    records = sorted((work.folder("small") / "trials").glob("*.json"))
+    assert all(json.loads(record.read_text())["code"] for record in records)
