@@ -117,19 +117,32 @@ def headline(table: pd.DataFrame, scenario: str = "class") -> pd.DataFrame:
     """``table_main`` in one row per method: what README.md and notebook 3 show.
 
     ACC and forgetting in percent and points, mean with the half width of the 95 % interval over
-    seeds, with the timescale cue and without it (control); megabytes of learner state.
+    seeds, with the timescale cue and without it (control); how often the task is told right; spikes
+    of all layers per image (with the cue); megabytes of learner state.
     """
     chosen = table[table["scenario"] == scenario]
 
-    def percent(method: str, cue: str, metric: str) -> str:
+    def row(method: str, cue: str, metric: str) -> pd.Series | None:
         rows = chosen[
             (chosen["method"] == method) & (chosen["cue"] == cue) & (chosen["metric"] == metric)
         ]
-        if rows.empty:
+        return None if rows.empty else rows.iloc[0]
+
+    def percent(method: str, cue: str, metric: str) -> str:
+        found = row(method, cue, metric)
+        if found is None:
             return ""
-        row = rows.iloc[0]
-        half = (row["ci_high"] - row["ci_low"]) / 2
-        return f"{100 * row['mean']:.2f}" + (f" ± {100 * half:.2f}" if half == half else "")
+        half = (found["ci_high"] - found["ci_low"]) / 2
+        return f"{100 * found['mean']:.2f}" + (f" ± {100 * half:.2f}" if half == half else "")
+
+    def told(method: str) -> str:
+        cue, control = (row(method, cue, "task_told") for cue in ("yes", "no"))
+        first = "" if cue is None else f"{100 * cue['mean']:.1f}"
+        return first + ("" if control is None else f" ({100 * control['mean']:.1f})")
+
+    def spikes(method: str) -> str:
+        found = row(method, "yes", "spikes_per_sample")
+        return "" if found is None else f"{found['mean']:,.0f}"
 
     lines = []
     for method in chosen["method"].unique():
@@ -142,7 +155,9 @@ def headline(table: pd.DataFrame, scenario: str = "class") -> pd.DataFrame:
                 "forgetting, points": percent(method, "yes", "forgetting"),
                 "control: ACC, %": percent(method, "no", "acc"),
                 "control: forgetting, points": percent(method, "no", "forgetting"),
-                "seeds": int(rows["seeds"].min()),
+                "task told, % (control)": told(method),
+                "spikes": spikes(method),
+                "seeds": int(rows.loc[rows["cue"] == "yes", "seeds"].min()),
                 "state, MB": f"{state:.1f}",
             }
         )
