@@ -41,3 +41,13 @@ def test_what_never_had_a_gradient_stays_exactly():
         found = gradients(number)
         found["a"][1] = 0
         assert (adam.step(found)["a"][1] == 0).all()
+
+
+def test_a_part_of_the_gradient_is_measured_against_the_whole():
+    plain, adam = Adam.create(gradients(0)), Adam.create(gradients(0))
+    for number in range(4):
+        whole = gradients(number)
+        part = {name: 0.1 * gradient for name, gradient in whole.items()}
+        moves, wanted = adam.step(part, whole), plain.step(whole)
+    for name, move in moves.items():
+        torch.testing.assert_close(move, 0.1 * wanted[name])

@@ -34,7 +34,6 @@ from ltgate.methods.gradient import READOUT, GradientLearner
 from ltgate.network import Layer
 from ltgate.params import Params, TaskSpec
 from ltgate.plasticity import competitive
-from ltgate.surrogate import Gradients
 
 UNUSED, PRUNED = -1, -2  # otherwise a unit's owner is the position of the task that grew it
 FULL_SCORE = 5.0
@@ -160,7 +159,7 @@ class DSDSNN(GradientLearner):
 
     # ---- pruning
 
-    def _observe(self, task: TaskSpec, pixels: np.ndarray, found: Gradients) -> None:
+    def _observe(self, task: TaskSpec, pixels: np.ndarray, counts: dict[str, Tensor]) -> None:
         rounds = self.params.dsd_pruning
         before = max(0, self.shown - len(pixels)) * rounds // self.total
         now = min(self.shown, self.total) * rounds // self.total

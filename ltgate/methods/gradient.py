@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from ltgate import features
 from ltgate.data.store import Batch, TaskImages
 from ltgate.data.tasks import schedule
-from ltgate.methods.base import SpikingLearner
+from ltgate.methods.base import SpikingLearner, _slices
 from ltgate.params import Params, TaskSpec
 from ltgate.plasticity import readout
 from ltgate.progress import track
-from ltgate.surrogate import Gradients, loss_and_gradients
+from ltgate.surrogate import loss_and_gradients
 from ltgate.surrogate.adam import Adam
 
 READOUT = "readout"  # the readout's name among those of the layers
@@ -30,7 +30,8 @@ class GradientLearner(SpikingLearner):
     their grid in the forward pass. The readout is linear with a bias, from zero.
 
     A method says in :meth:`_allowed` which part of a weight change may happen. It is asked about
-    gradients and about Adam's steps, because these do not lie along the gradient.
+    gradients, whose allowed part Adam measures against the whole (so a small part stays small), and
+    again about Adam's steps, because these do not lie along the gradient.
     """
 
     preset: ClassVar[dict[str, Any]] = {
@@ -58,9 +59,12 @@ class GradientLearner(SpikingLearner):
 
     def learn(self, images: TaskImages, batch: Batch) -> None:
         """A batch in steps of ``gradient_batch`` images."""
-        for start in range(0, len(batch), self.params.gradient_batch):
-            rows = slice(start, start + self.params.gradient_batch)
+        steps = [
             self._step(images.task, batch.images[rows], batch.labels[rows])
+            for rows in _slices(len(batch), self.params.gradient_batch)
+        ]
+        counts = {name: torch.cat([step[name] for step in steps]) for name in self.network.names}
+        self._observe(images.task, batch.images, counts)
         self._cache.clear()
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -84,12 +88,13 @@ class GradientLearner(SpikingLearner):
         """The part of a change of a layer's or the readout's weights that may happen."""
         return change
 
-    def _observe(self, task: TaskSpec, pixels: np.ndarray, found: Gradients) -> None:
-        """Called after every step with what it was made from."""
+    def _observe(self, task: TaskSpec, pixels: np.ndarray, counts: dict[str, Tensor]) -> None:
+        """Called after every batch with its spike counts by layer [B, channels, height, width]."""
 
     # ---- one step
 
-    def _step(self, task: TaskSpec, pixels: np.ndarray, labels: np.ndarray) -> None:
+    def _step(self, task: TaskSpec, pixels: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
+        """One step of the optimiser; the spike counts that led to it."""
         p = self.params
         among = list(task.classes) if p.head_classes == "current" else list(range(self.classes))
         found = loss_and_gradients(
@@ -97,11 +102,12 @@ class GradientLearner(SpikingLearner):
             pixels,
             labels,
             schedule(task, p.presentation),
-            _Loss(self.readout.weight.to(self.device), self._shown, among),
+            _Loss(self.readout.weight.to(self.device), self._readout_inputs, among),
             slope=p.gradient_slope,
         )
         gradients = {**found.weights, READOUT: found.head["weight"].cpu()}
-        moves = self.optimiser.step({n: self._allowed(n, g) for n, g in gradients.items()})
+        allowed = {name: self._allowed(name, g) for name, g in gradients.items()}
+        moves = self.optimiser.step(allowed, gradients)
         fall = 0.5 * (1 + math.cos(math.pi * min(self.shown / self.total, 1)))
         for layer in self.network.layers:
             move = self._allowed(layer.name, moves[layer.name])
@@ -109,9 +115,9 @@ class GradientLearner(SpikingLearner):
         move = self._allowed(READOUT, moves[READOUT])
         self.readout.weight = self.readout.weight - p.head_rate * fall * move
         self.shown += len(labels)
-        self._observe(task, pixels, found)
+        return found.counts
 
-    def _shown(self, counts: dict[str, Tensor]) -> Tensor:
+    def _readout_inputs(self, counts: dict[str, Tensor]) -> Tensor:
         """Readout inputs [B, F + 1] of the layers' spike counts."""
         views = {v: features.view_counts(counts[features.split(v)[0]], v) for v in self._read}
         return self._inputs_of(views)

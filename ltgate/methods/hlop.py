@@ -20,7 +20,7 @@ from ltgate.data.tasks import schedule
 from ltgate.methods.gradient import READOUT, GradientLearner
 from ltgate.params import Params, TaskSpec
 from ltgate.plasticity.subspace import Subspace
-from ltgate.surrogate import Gradients, patches, rates
+from ltgate.surrogate import patches, rates
 
 
 class HLOP(GradientLearner):
@@ -77,11 +77,11 @@ class HLOP(GradientLearner):
             return allowed
         return subspace.project(change.flatten(2)).view_as(change)
 
-    def _observe(self, task: TaskSpec, pixels: np.ndarray, found: Gradients) -> None:
+    def _observe(self, task: TaskSpec, pixels: np.ndarray, counts: dict[str, Tensor]) -> None:
         rate = self.params.hlop_rate
         steps = schedule(task, self.params.presentation)
-        seen = rates(self.network, pixels, found.counts, steps)
+        seen = rates(self.network, pixels, counts, steps)
         for layer in self.network.layers:
             self.subspaces[layer.name].learn(patches(layer, seen[layer.name]), rate)
-        inputs = self._shown(found.counts)[:, :-1]
+        inputs = self._readout_inputs(counts)[:, :-1]
         self.subspaces[READOUT].learn(inputs.float().cpu(), rate)

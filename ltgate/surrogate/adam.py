@@ -34,13 +34,19 @@ class Adam:
         zeros = [{n: torch.zeros_like(p) for n, p in parameters.items()} for _ in range(2)]
         return cls(*zeros)
 
-    def step(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Take in gradients; the steps, to be multiplied by a rate and subtracted."""
+    def step(
+        self, gradients: dict[str, Tensor], whole: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Take in gradients; the steps, to be multiplied by a rate and subtracted.
+
+        Where the gradients are projections, ``whole`` are those before it, from which q is taken.
+        """
         self.steps += 1
         moves = {}
         for name, gradient in gradients.items():
             mean = self.mean[name].lerp(gradient, 1 - MEAN_DECAY)
-            square = self.square[name].lerp(gradient**2, 1 - SQUARE_DECAY)
+            power = (gradient if whole is None else whole[name]) ** 2
+            square = self.square[name].lerp(power, 1 - SQUARE_DECAY)
             self.mean[name], self.square[name] = mean, square
             size = (square / (1 - SQUARE_DECAY**self.steps)).sqrt() + EPSILON
             moves[name] = mean / (1 - MEAN_DECAY**self.steps) / size
