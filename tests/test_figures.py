@@ -184,6 +184,70 @@ def robustness() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def loihi_cores() -> pd.DataFrame:
+    layers = ["input"] * 2 + ["conv1"] * 20 + ["conv2"] * 9 + ["margin"] * 8
+    return pd.DataFrame(
+        {
+            "core": core,
+            "row": core // 16,
+            "column": core % 16,
+            "layer": (layers + [""] * 128)[core],
+            "used": 0.6,
+        }
+        for core in range(128)
+    )
+
+
+def loihi_energy() -> pd.DataFrame:
+    return pd.DataFrame(
+        {"task": task, "layer": layer, "part": part, "joules": 1e-4 * (1 + n)}
+        for task in TASKS
+        for layer in ("conv1", "conv2", "conv3")
+        for n, part in enumerate(("synops", "updates", "traffic"))
+    )
+
+
+def loihi_ranges() -> pd.DataFrame:
+    return pd.DataFrame(
+        {"quantity": quantity, "task": task, "low": 1e-3, "high": 4e-3}
+        for quantity in ("dynamic energy", "total energy", "latency")
+        for task in TASKS
+    )
+
+
+def loihi_accuracy() -> pd.DataFrame:
+    return pd.DataFrame(
+        {"trained": trained, "runs_as": kind, "task": task, "accuracy": 0.97}
+        for trained in ("full precision", "chip-aware")
+        for kind in ("float", "integers")
+        for task in TASKS
+    )
+
+
+def loihi_front() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "joules": 1e-4 * bits * (1 + (coding == "direct")),
+            "accuracy": 0.9 + 0.01 * bits,
+            "target_rate": 0.02,
+            "chip_bits": bits,
+            "chip_input": coding,
+            "front": coding == "differences",
+        }
+        for bits in (4, 8)
+        for coding in ("direct", "differences")
+    )
+
+
+def loihi_learning() -> pd.DataFrame:
+    return pd.DataFrame(
+        {"rule": rule, "samples": samples, "task": task, "accuracy": samples / 100}
+        for rule in ("chip", "library")
+        for samples in (0, 20, 40)
+        for task in TASKS
+    )
+
+
 EXAMPLES = {
     example.__name__: example
     for example in (
@@ -198,6 +262,12 @@ EXAMPLES = {
         grid_slices,
         robustness,
         scaling,
+        loihi_cores,
+        loihi_energy,
+        loihi_ranges,
+        loihi_accuracy,
+        loihi_front,
+        loihi_learning,
     )
 }
 every_figure = pytest.mark.parametrize("producer", figures.FIGURES, ids=lambda f: f.__name__)

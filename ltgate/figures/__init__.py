@@ -9,6 +9,14 @@ from ltgate.figures.comparison import acc_forgetting_bars
 from ltgate.figures.data import tasks_and_frames
 from ltgate.figures.grid import grid_heatmap, grid_slices
 from ltgate.figures.learning import learning_curves, r_heatmap
+from ltgate.figures.loihi import (
+    loihi_accuracy,
+    loihi_cores,
+    loihi_energy,
+    loihi_front,
+    loihi_learning,
+    loihi_ranges,
+)
 from ltgate.figures.neurons import membrane_traces, spike_rates_and_gates
 from ltgate.figures.registry import FIGURES
 from ltgate.figures.robustness import robustness
@@ -22,6 +30,12 @@ __all__ = [
     "grid_heatmap",
     "grid_slices",
     "learning_curves",
+    "loihi_accuracy",
+    "loihi_cores",
+    "loihi_energy",
+    "loihi_front",
+    "loihi_learning",
+    "loihi_ranges",
     "membrane_traces",
     "r_heatmap",
     "robustness",

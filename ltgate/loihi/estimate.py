@@ -10,9 +10,9 @@ Loihi 2 has an energy per synaptic operation been published, so two ways are tak
              neuron and step (a neuron of PilotNet has two states, as two of our compartments)
 
 ``low`` and ``high`` are the smallest and the largest of the three; the totals add the measured
-static power for the low and high latency. Latency: ``low`` is the busiest core's updates and synaptic
-operations per step at Loihi-1 times over Intel's speed-ups, at least the shortest step; ``high`` is
-PilotNet's measured step. The slow task could not run faster than its frames come (1 ms a step).
+static power for the low and high latency. Latency: ``low`` is the busiest core's updates and
+synaptic operations per step at Loihi-1 times over Intel's speed-ups, at least the shortest step;
+``high`` is PilotNet's measured step. In real time a step takes 1 ms, as the frames come.
 """
 
 from dataclasses import dataclass

@@ -16,7 +16,13 @@ from ltgate.loihi.twin.base import Run
 
 @dataclass
 class Timed:
-    """What a run of Lava took: building (with compilation and start), running, peak memory."""
+    """What a run of Lava took.
+
+    Attributes:
+        build_seconds: Making the processes, compiling them and starting their models.
+        run_seconds: All steps.
+        peak_bytes: Memory of all processes together, not shared, when the run ends.
+    """
 
     build_seconds: float = 0.0
     run_seconds: float = 0.0

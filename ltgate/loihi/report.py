@@ -1,0 +1,193 @@
+"""Frames for the figures, and ``table_loihi``: every number with its kind and source."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ltgate.loihi import deploy, exact, lava_backend, mapping
+from ltgate.loihi.deploy import Activity, Deployment
+from ltgate.loihi.estimate import Estimate, estimate
+from ltgate.loihi.mapping import Mapping
+
+COLUMNS = ["metric", "value", "low", "high", "unit", "kind", "source"]
+TWIN = "integer twin on this machine"
+LAVA = "Lava 0.10 simulator on this machine"
+GRID_COLUMNS = 16
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything measured on one deployment: the test sets on the twin, cores, estimates."""
+
+    deployed: Deployment
+    done: list[Activity]
+    placed: Mapping
+    estimates: list[Estimate]
+
+
+def measure(deployed: Deployment) -> Measured:
+    """Run the whole test set of every task on the twin; map; estimate."""
+    positions = range(len(deployed.trial.tasks))
+    done = [deploy.evaluate(deployed, position) for position in positions]
+    placed = mapping.place(mapping.shapes(deployed.net))
+    return Measured(deployed, done, placed, [estimate(deployed.net, d, placed) for d in done])
+
+
+def cores(placed: Mapping) -> pd.DataFrame:
+    """The grid of cores for :func:`ltgate.figures.loihi_cores`, filled layer by layer."""
+    owners = [
+        (part.layer, min(1.0, left / part.capacity))
+        for part in placed.placed
+        for left in _shares(part)
+    ]
+    owners += [("margin", 0.0)] * (placed.cores - placed.bare)
+    owners += [("", 0.0)] * (placed.available - len(owners))
+    return pd.DataFrame(
+        {
+            "core": np.arange(placed.available),
+            "row": np.arange(placed.available) // GRID_COLUMNS,
+            "column": np.arange(placed.available) % GRID_COLUMNS,
+            "layer": [layer for layer, _ in owners],
+            "used": [used for _, used in owners],
+        }
+    )
+
+
+def _shares(part: mapping.Placed) -> list[int]:
+    """Neurons on each of a layer's cores."""
+    left = part.total - part.neurons * np.arange(part.cores)
+    return np.minimum(left, part.neurons).tolist()
+
+
+def energy(measured: Measured) -> pd.DataFrame:
+    """For :func:`ltgate.figures.loihi_energy`."""
+    layers = pd.concat([e.layers for e in measured.estimates])
+    parts = [c for c in layers if c.endswith("_energy")]
+    table = layers.melt(["task", "layer"], parts, "part", "joules")
+    return table.assign(part=table["part"].str.removesuffix("_energy"))
+
+
+def ranges(measured: Measured) -> pd.DataFrame:
+    """For :func:`ltgate.figures.loihi_ranges`."""
+    rows = [
+        (quantity, e.task, found.low, found.high)
+        for quantity in ("dynamic energy", "total energy", "latency")
+        for e in measured.estimates
+        for found in [getattr(e, quantity.split()[0])]
+    ]
+    return pd.DataFrame(rows, columns=["quantity", "task", "low", "high"])
+
+
+def twin_rows(deployed: Deployment, samples: int) -> list[dict]:
+    """Wall time of ``samples`` validation samples of the first task on the twin."""
+    deploy.evaluate(deployed, 0, "validation", limit=2)  # compiled and loaded
+    start = time.perf_counter()
+    done = deploy.evaluate(deployed, 0, "validation", limit=samples)
+    seconds = time.perf_counter() - start
+    return [
+        _row("twin_seconds_per_sample", seconds / done.samples, "s", "measured",
+             f"{TWIN}, {done.samples} samples of the {done.task} task, {_threads()}"),
+        _row("twin_seconds_per_1000", 1000 * seconds / done.samples, "s", "measured",
+             f"{TWIN}, from {done.samples} samples, {_threads()}"),
+        _row("quantise_seconds", deployed.seconds, "s", "measured", "this machine"),
+    ]  # fmt: skip
+
+
+def lava_rows(deployed: Deployment, samples: int, compared: exact.Compared | None) -> list[dict]:
+    """Build, run and memory of Lava, and its agreement with the twin."""
+    if not lava_backend.available():
+        return []
+    found = exact.timing(deployed, 0, samples)
+    where = f"{LAVA}, {found['samples']} samples of the first task, {_threads()}"
+    rows = [
+        _row("lava_build_seconds", found["build_seconds"], "s", "measured", where),
+        _row("lava_peak_bytes", found["peak_bytes"], "B", "measured",
+             where + "; private memory of all processes at the end of the run"),
+        _row("lava_seconds_per_sample", found["run_seconds"] / found["samples"], "s",
+             "measured", where),
+        _row("lava_seconds_per_100", 100 * found["run_seconds"] / found["samples"], "s",
+             "measured", where),
+        _row("setup_seconds", deployed.seconds + found["build_seconds"], "s", "measured",
+             "quantising and building in Lava, this machine"),
+        _row("lava_build_share_per_layer", exact.build_per_layer(deployed), "1", "measured",
+             "line fitted over the depths of this network"),
+    ]  # fmt: skip
+    if compared is not None:
+        for task, part in compared.table.groupby("task", sort=False):
+            rows.append(
+                _row(f"lava_differing_spikes_{task}", part["differing"].sum(), "1", "exact",
+                     f"Lava against the twin, {part['samples'].max()} samples, every layer and "
+                     f"step, {part['spikes'].sum()} spikes")
+            )  # fmt: skip
+    return rows
+
+
+def table(measured: Measured, accuracies: pd.DataFrame, more: list[dict]) -> pd.DataFrame:
+    """``table_loihi``: metric, value, low, high, unit, kind, source."""
+    rows = []
+    for row in accuracies.itertuples():
+        name = f"accuracy_{row.runs_as}_{row.trained.replace(' ', '_')}_{row.task}"
+        kind = "8-bit integers on the twin" if row.runs_as == "integers" else "float32 network"
+        rows.append(_row(name, row.accuracy, "1", "exact", f"whole test split, pulse, {kind}"))
+    means = accuracies.groupby(["trained", "runs_as"])["accuracy"].mean()
+    for trained in accuracies["trained"].unique():
+        loss = 100 * (means[trained, "float"] - means[trained, "integers"])
+        rows.append(_row(f"accuracy_loss_{trained.replace(' ', '_')}", loss, "points", "exact",
+                         "float minus integers, mean over tasks, whole test split"))  # fmt: skip
+    best = 100 * (means[:, "float"].max() - means["chip-aware", "integers"])
+    rows.append(_row("accuracy_loss_deployed", best, "points", "exact",
+                     "best float training minus chip-aware integers"))  # fmt: skip
+    rows += more
+    placed = measured.placed
+    full = placed.table()
+    rule = "core rules fitted to PilotNet (ltgate/loihi/mapping.py)"
+    rows += [
+        _row("cores", placed.cores, "1", "estimate", rule, placed.bare, placed.cores),
+        _row("core_share", placed.share, "1", "estimate", rule, placed.bare / placed.available,
+             placed.share),
+        _row("memory_per_core_bytes", 1e3 * full["memory_kb"].max(), "B", "estimate",
+             f"{rule}; fullest core, synapses and membranes"),
+        _row("weight_bits", measured.deployed.net.weight_bits, "bit", "exact", "this deployment"),
+    ]  # fmt: skip
+    for done, found in zip(measured.done, measured.estimates, strict=True):
+        counted = "counted by the twin on the test split"
+        synops = sum(done.synops.values()) / done.samples
+        rows += [
+            _row(f"spikes_{done.task}", sum(done.spikes.values()) / done.samples, "1", "exact",
+                 counted),
+            _row(f"synops_{done.task}", synops, "1", "exact", counted),
+            _row(f"input_messages_{done.task}", done.messages / done.samples, "1", "exact",
+                 counted),
+        ]  # fmt: skip
+        for name, part, unit in (
+            ("dynamic_energy", found.dynamic, "J"),
+            ("total_energy", found.total, "J"),
+            ("latency", found.latency, "s"),
+        ):
+            rows.append(
+                _row(f"{name}_{done.task}", part.middle, unit, "estimate",
+                     "ltgate/loihi/estimate.py, constants.csv; value = geometric middle",
+                     part.low, part.high)
+            )  # fmt: skip
+        rows.append(
+            _row(f"real_time_{done.task}", done.steps * 1e-3, "s", "exact",
+                 "steps of 1 ms, as the frames come")
+        )  # fmt: skip
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _row(metric, value, unit, kind, source, low=None, high=None) -> dict:
+    value = float(value)
+    return {
+        "metric": metric, "value": value, "low": value if low is None else float(low),
+        "high": value if high is None else float(high), "unit": unit, "kind": kind,
+        "source": source,
+    }  # fmt: skip
+
+
+def _threads() -> str:
+    import torch
+
+    return f"{torch.get_num_threads()} threads"

@@ -1,0 +1,84 @@
+"""Energy-aware deployment: which firing rate, weight bits and input coding, at what energy?
+
+Every point is trained under the chip's numbers and judged on validation images only. The point
+that is chosen becomes parameters: ``target_rate``, ``chip_bits``, ``chip_input``.
+"""
+
+from dataclasses import replace
+
+import pandas as pd
+
+from ltgate.loihi import deploy, mapping
+from ltgate.loihi.estimate import estimate
+from ltgate.params import Params
+from ltgate.progress import track
+
+RATES = (0.01, 0.02, 0.05)
+BITS = (4, 8)
+INPUTS = ("direct", "differences")
+SPREADS = (1, 2)
+
+
+def search(
+    params: Params,
+    rates: tuple[float, ...] = RATES,
+    bits: tuple[int, ...] = BITS,
+    limit: int = 0,
+) -> pd.DataFrame:
+    """Train, deploy and judge every combination; ``limit`` validation images per task (0 = all).
+
+    Columns: ``target_rate``, ``chip_bits``, ``chip_input``, ``spread`` (how far a convolution is
+    spread over cores); ``accuracy``, mean over tasks; ``joules``, mean dynamic energy by counts
+    (estimate); ``seconds``, mean lower end of the latency (estimate); ``cores`` with margin;
+    ``front``, whether no other point is as good and cheaper, or better and as cheap.
+    """
+    rows = []
+    points = [(rate, bit) for rate in rates for bit in bits]
+    for rate, bit in track(points, label="energy-aware search"):
+        own = params.with_(target_rate=rate, chip_bits=bit)
+        deployed = deploy.deploy(deploy.trial(own))
+        for coding in INPUTS:
+            of = deployed.trial
+            coded = replace(of, params=of.params.with_(chip_input=coding))
+            done = _done(replace(deployed, trial=coded), limit)
+            for spread in SPREADS:
+                try:
+                    placed = mapping.place(mapping.shapes(deployed.net), spread=spread)
+                except mapping.DoesNotFit:
+                    continue
+                found = [estimate(deployed.net, d, placed) for d in done]
+                rows.append(
+                    {
+                        "target_rate": rate, "chip_bits": bit, "chip_input": coding,
+                        "spread": spread,
+                        "accuracy": sum(d.accuracy for d in done) / len(done),
+                        "joules": sum(float(e.layers["energy"].sum()) for e in found) / len(done),
+                        "seconds": sum(e.latency.low for e in found) / len(done),
+                        "cores": placed.cores,
+                    }
+                )  # fmt: skip
+    table = pd.DataFrame(rows)
+    table["front"] = [
+        not (
+            ((table["accuracy"] >= row.accuracy) & (table["joules"] < row.joules))
+            | ((table["accuracy"] > row.accuracy) & (table["joules"] <= row.joules))
+        ).any()
+        for row in table.itertuples()
+    ]
+    return table
+
+
+def _done(deployed: deploy.Deployment, limit: int) -> list[deploy.Activity]:
+    positions = range(len(deployed.trial.tasks))
+    return [deploy.evaluate(deployed, i, "validation", limit) for i in positions]
+
+
+def choose(table: pd.DataFrame, points_lost: float = 0.5) -> dict[str, object]:
+    """Parameters of the cheapest point that loses at most ``points_lost`` of the best accuracy."""
+    good = table[table["accuracy"] >= table["accuracy"].max() - points_lost / 100]
+    best = good.loc[good["joules"].idxmin()]
+    return {
+        "target_rate": float(best["target_rate"]),
+        "chip_bits": int(best["chip_bits"]),
+        "chip_input": str(best["chip_input"]),
+    }
