@@ -26,7 +26,7 @@ class Replay(SpikingLearner):
         "filters": "first",
         "projector": "none",
         "readout": "delta",
-        "readout_rate": 1.0,
+        "readout_rate": 16.0,  # of 1, 4, 16, 64 on validation images (params/tuning.csv)
     }
 
     def __init__(self, params: Params, generator: np.random.Generator) -> None:
