@@ -311,3 +311,45 @@ def test_filters_are_learned_once_for_methods_that_share_them(monkeypatch):
     learner = fresh("lt_gate", seed=1, params=other)
     learner.begin_task(0, opened(0))
     assert len(calls) == 4 and learner.network.fingerprint() not in prints
+
+
+# projector rankk on layers that never stop learning
+
+
+def rank_k(rank=4):
+    choices = {"filters": "always", "projector": "rankk", "projector_rank": rank, "eta": 0.2}
+    params = PARAMS.with_(**choices, readout="delta", readout_rate=0.5, gate="fixed")
+    return fresh("configured", params=params)
+
+
+def test_rank_k_leaves_what_the_first_task_used():
+    """Along its directions later updates change no weight, but for the bound on their length."""
+    learner = learned("configured", (0,), rank_k())
+    before = {layer.name: layer.weight.clone() for layer in learner.network.layers}
+    basis = {name: space.basis.clone() for name, space in learner.subspaces.items()}
+    learned("configured", (1,), learner)
+    for layer in learner.network.layers:
+        H = basis[layer.name]
+        assert 0 < len(H) <= 4
+        old, new = before[layer.name].flatten(2), layer.weight.flatten(2)
+        moved = (new - old).norm(dim=2) > 1e-3
+        assert moved.any()
+        inside, then = (old @ H.T)[moved], (new @ H.T)[moved]
+        scale = (then * inside).sum(1, keepdim=True) / (inside * inside).sum(1, keepdim=True)
+        assert ((then - scale * inside).abs() < 1e-3 * inside.norm(dim=1, keepdim=True)).all()
+    assert learner.readout.subspace.basis.shape[0] == 8  # four for each task
+    free = learned(
+        "configured", (0, 1), fresh("configured", params=learner.params.with_(projector="none"))
+    )
+    assert not torch.equal(free.network.layers[-1].weight, learner.network.layers[-1].weight)
+
+
+def test_rank_k_continues_from_its_state():
+    learner = learned("configured", (0,), rank_k())
+    again = rank_k()
+    again.load(tensors(learner), learner.state()[1])
+    for one in (learner, again):
+        learned("configured", (1,), one)
+    assert tensors(learner).keys() == tensors(again).keys()
+    for key, tensor in tensors(learner).items():
+        assert torch.equal(tensor, tensors(again)[key]), key

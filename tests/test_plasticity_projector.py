@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltgate.plasticity.projector import RankOne, Subspace
+from ltgate.plasticity.projector import RankOne, Subspace, patches
 
 seeds = st.integers(0, 2**32 - 1)
 shapes = st.sampled_from([(1, 1, 4), (2, 3, 5), (2, 4, 2, 3, 3), (1, 5, 1, 3, 3)])
@@ -163,3 +163,15 @@ def test_a_second_task_adds_only_what_is_new():
     for inputs in (first, second):
         assert (inputs @ space.project(update).T).abs().max() < 1e-3
     assert space.project(update).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_patches_are_what_a_convolution_sees(stride):
+    random = np.random.default_rng(0)
+    inputs = torch.from_numpy(random.standard_normal((2, 3, 8, 8)))
+    kernels = torch.from_numpy(random.standard_normal((5, 3, 3, 3)))
+    expected = torch.nn.functional.conv2d(inputs, kernels, stride=stride, padding=1)
+    rows = patches(inputs, 3, stride)
+    found = rows @ kernels.flatten(1).T
+    torch.testing.assert_close(found, expected.permute(0, 2, 3, 1).reshape(-1, 5))
+    assert torch.equal(patches(inputs, 3, 0), inputs.flatten(1))  # a dense layer

@@ -219,3 +219,52 @@ def test_state_holds_half_of_the_symmetric_matrix():
     other.load(rule.state())
     torch.testing.assert_close(other.gram, rule.gram, rtol=1e-14, atol=0)
     assert torch.equal(other.gram, other.gram.T)
+
+
+# the delta rule kept off what earlier tasks used
+
+
+def test_rank_k_keeps_the_scores_of_the_first_task():
+    """Its inputs lie in 3 directions; a basis of rank 3 protects them, one of rank 1 does not."""
+    random = np.random.default_rng(0)
+    first = torch.from_numpy(random.standard_normal((40, 3)) @ random.standard_normal((3, 12)))
+    second = torch.from_numpy(random.standard_normal((40, 12)))
+    labels = torch.from_numpy(random.integers(0, 2, 40))
+
+    def change(rank):
+        readout = Delta.create(12, 4, rate=0.1, l2=0.01, projected=True)
+        for rows in torch.arange(40).split(8):
+            readout.learn(first[rows], labels[rows], [0, 1])
+        readout.subspace.extend(rank)
+        before = [readout.scores(first), readout.scores(second)]
+        for rows in torch.arange(40).split(8):
+            readout.learn(second[rows], labels[rows] + 2, [2, 3])
+        after = [readout.scores(first), readout.scores(second)]
+        assert readout.subspace.basis.shape == (rank, 12)
+        return [float((new - old).abs().max()) for old, new in zip(before, after, strict=True)]
+
+    kept, moved = change(3)
+    assert kept < 1e-5 < 0.1 < moved
+    assert change(1)[0] > 0.01
+    plain = Delta.create(12, 4, rate=0.1, l2=0.01)
+    projected = Delta.create(12, 4, rate=0.1, l2=0.01, projected=True)
+    for readout in (plain, projected):
+        readout.learn(first, labels, [0, 1])
+    assert torch.equal(plain.weight, projected.weight)  # the first task avoids nothing
+
+
+def test_rank_k_continues_from_its_state():
+    random = np.random.default_rng(1)
+    x, labels = torch.from_numpy(random.standard_normal((30, 6))), torch.arange(30) % 3
+    whole = Delta.create(6, 3, 0.1, 0.0, projected=True)
+    whole.learn(x[:20], labels[:20], [0, 1, 2])
+    whole.subspace.extend(2)
+    whole.learn(x[:9], labels[:9], [0, 1, 2])
+    again = Delta.create(6, 3, 0.1, 0.0, projected=True)
+    again.load({name: tensor.clone() for name, tensor in whole.state().items()})
+    for readout in (whole, again):
+        readout.learn(x[20:], labels[20:], [0, 1, 2])
+        readout.subspace.extend(2)
+    assert set(whole.state()) == {"weight", "basis", "moment"}
+    for name, tensor in whole.state().items():
+        assert torch.equal(tensor, again.state()[name])

@@ -6,6 +6,7 @@ line through the logarithms, as in :mod:`ltgate.perf.sweeps`: 1 = linear.
 """
 
 import contextlib
+import io
 import itertools
 import shutil
 import tempfile
@@ -83,7 +84,7 @@ def _spent(
     for left in (paths.run(grid.name), paths.data() / "features"):
         shutil.rmtree(left, ignore_errors=True)
     start = time.monotonic()
-    with contextlib.redirect_stdout(None):
+    with contextlib.redirect_stdout(io.StringIO()):
         outcome = run(grid, chosen, client)
     wall = time.monotonic() - start
     if outcome["failed"]:

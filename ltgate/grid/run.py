@@ -36,30 +36,32 @@ def run(
         if not results.exists(folder(grid.name), job.key):
             due.append(job)
     counts = Counter(skipped=total - len(due))
-    tasks = list(_tasks(grid, due))
+    tasks, label = list(_tasks(grid, due)), "trials"
     with contextlib.ExitStack() as stack:
         if client is None and tasks:
             client = stack.enter_context(clusters.client(grid, len(tasks)))
             if link := clusters.dashboard(client, grid.base):
                 print(f"{len(tasks)} trials; dask's dashboard: {link}", flush=True)
+                label += f" ({link})"
         busy = []
-        for task, outcome in _outcomes(client, tasks, wait=False):
+        for task, outcome in _outcomes(client, tasks, label):
             if outcome == BUSY:
                 busy.append(task)
             else:
                 counts[outcome] += 1
-        for _, outcome in _outcomes(client, busy, wait=True):
+        for _, outcome in _outcomes(client, busy, "trials of another process", wait=True):
             counts[outcome] += 1
     outcome = {DONE: counts[DONE], FAILED: counts[FAILED], "skipped": counts["skipped"]}
     print(", ".join(f"{number} {what}" for what, number in outcome.items()), flush=True)
     return outcome
 
 
-def _outcomes(client: Client | None, tasks: list[Task], wait: bool) -> Iterator[tuple[Task, str]]:
+def _outcomes(
+    client: Client | None, tasks: list[Task], label: str, wait: bool = False
+) -> Iterator[tuple[Task, str]]:
     """What became of each task, in the order in which they end."""
     if not tasks:
         return
-    label = "trials of another process" if wait else "trials"
     attempts = tasks[0].attempts
     futures: dict[Future, Task] = {
         client.submit(work, task, wait, pure=False, retries=attempts - 1): task for task in tasks
