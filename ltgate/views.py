@@ -157,7 +157,7 @@ def headline(table: pd.DataFrame, scenario: str = "class") -> pd.DataFrame:
                 "control: forgetting, points": percent(method, "no", "forgetting"),
                 "task told, % (control)": told(method),
                 "spikes": spikes(method),
-                "seeds": int(rows.loc[rows["cue"] == "yes", "seeds"].min()),
+                "seeds": 0 if (acc := row(method, "yes", "acc")) is None else int(acc["seeds"]),
                 "state, MB": f"{state:.1f}",
             }
         )
