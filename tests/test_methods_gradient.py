@@ -211,7 +211,7 @@ def test_an_update_of_hlop_changes_no_current_of_inputs_inside_the_frozen_subspa
     shown(learner, 1)
     after = weights(learner)
     random = torch.Generator().manual_seed(0)
-    for name, subspace in learner.subspaces.items():
+    for name, subspace in learner.neurons.items():
         change = (after[name] - before[name]).double()
         change = change[:-1].T if name == READOUT else change.flatten(2)
         assert 0 < subspace.frozen < len(subspace.rows)
@@ -228,7 +228,7 @@ def test_an_update_of_hlop_changes_no_current_of_inputs_inside_the_frozen_subspa
 
 def test_what_hlop_protects_are_the_directions_that_the_task_used():
     learner = begun(fresh("hlop", hlop_first=0.4), 0)
-    random = {name: subspace.rows for name, subspace in learner.subspaces.items()}
+    random = {name: subspace.rows for name, subspace in learner.neurons.items()}
     for _ in range(3):
         shown(learner, 0)
     learner.end_task(0)
@@ -237,7 +237,7 @@ def test_what_hlop_protects_are_the_directions_that_the_task_used():
     steps = schedule(images.task, "frame")
     seen = surrogate.rates(learner.network, images.images[:], activity.counts, steps)
     for layer in learner.network.layers:
-        rows = learner.subspaces[layer.name].rows
+        rows = learner.neurons[layer.name].rows
         torch.testing.assert_close(rows @ rows.T, torch.eye(len(rows)), rtol=0, atol=1e-5)
         x = surrogate.patches(layer, seen[layer.name])
         lost, chance = (
@@ -249,12 +249,12 @@ def test_what_hlop_protects_are_the_directions_that_the_task_used():
 
 def test_subspaces_of_hlop_grow_with_the_tasks_and_freeze():
     learner = fresh("hlop", hlop_first=0.2, hlop_next=0.1)
-    size = learner.subspaces["dense1"].rows.shape[1]
+    size = learner.neurons["dense1"].rows.shape[1]
     for position, share in enumerate((0.2, 0.3, 0.4)):
-        old = {n: s.rows[: s.frozen].clone() for n, s in learner.subspaces.items()}
+        old = {n: s.rows[: s.frozen].clone() for n, s in learner.neurons.items()}
         learned(learner, position)
-        assert len(learner.subspaces["dense1"].rows) == pytest.approx(share * size, abs=1)
-        for name, subspace in learner.subspaces.items():
+        assert len(learner.neurons["dense1"].rows) == pytest.approx(share * size, abs=1)
+        for name, subspace in learner.neurons.items():
             assert subspace.frozen == len(subspace.rows)
             assert torch.equal(subspace.rows[: len(old[name])], old[name])
 

@@ -92,14 +92,14 @@ class DSDSNN(GradientLearner):
 
     # ---- masks
 
-    def _allowed(self, name: str, change: Tensor) -> Tensor:
+    def _allowed(self, name: str, gradient: Tensor) -> Tensor:
         if name == READOUT:
-            allowed = change.clone()
+            allowed = gradient.clone()
             allowed[:, self.learned] = 0
             return allowed
         layer = self.network.layers[self.network.names.index(name)]
         mask = self._connected(layer) & (self.owner[name] == self.position)[:, None]
-        return _masked(change, mask)
+        return _masked(gradient, mask)
 
     def _connected(self, layer: Layer) -> Tensor:
         """Which units [out] may take input from which channels or neurons [in] below."""
@@ -181,7 +181,9 @@ class DSDSNN(GradientLearner):
         if len(weak):
             owner[weak] = PRUNED
             for other in self.network.layers:
-                other.weight = _masked(other.weight, self._connected(other))
+                mask, mean = self._connected(other), self.optimiser.mean
+                other.weight = _masked(other.weight, mask)
+                mean[other.name] = _masked(mean[other.name], mask)  # nor does momentum revive it
 
 
 def importance(size: Tensor) -> Tensor:

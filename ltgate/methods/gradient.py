@@ -29,9 +29,7 @@ class GradientLearner(SpikingLearner):
     rate falls to zero along half a cosine. Weights are kept in full precision, and rounded to
     their grid in the forward pass. The readout is linear with a bias, from zero.
 
-    A method says in :meth:`_allowed` which part of a weight change may happen. It is asked about
-    gradients, whose allowed part Adam measures against the whole (so a small part stays small), and
-    again about Adam's steps, because these do not lie along the gradient.
+    A method says in :meth:`_allowed` which part of a gradient may act; the steps lie along it.
     """
 
     preset: ClassVar[dict[str, Any]] = {
@@ -46,7 +44,7 @@ class GradientLearner(SpikingLearner):
         self.position = -1  # of the current task
         self.shown = 0  # images of its pass so far
         self.total = 1  # and in all
-        self.optimiser = Adam.create(self._parameters())
+        self.optimiser = Adam.create(self._weights())
 
     def begin_task(self, position: int, images: TaskImages) -> None:
         """Calibrate the thresholds on the first task; a fresh optimiser."""
@@ -55,7 +53,7 @@ class GradientLearner(SpikingLearner):
                 self._calibrate(layer, images)
         self.position, self.shown = position, 0
         self.total = self.params.epochs * len(images)
-        self.optimiser = Adam.create(self._parameters())
+        self.optimiser = Adam.create(self._weights())
 
     def learn(self, images: TaskImages, batch: Batch) -> None:
         """A batch in steps of ``gradient_batch`` images."""
@@ -84,9 +82,12 @@ class GradientLearner(SpikingLearner):
 
     # ---- what a method may replace
 
-    def _allowed(self, name: str, change: Tensor) -> Tensor:
-        """The part of a change of a layer's or the readout's weights that may happen."""
-        return change
+    def _allowed(self, name: str, gradient: Tensor) -> Tensor:
+        """The part that may act of a gradient [C, out, ...] of a layer.
+
+        The readout's is [1, classes, inputs], with the bias last.
+        """
+        return gradient
 
     def _observe(self, task: TaskSpec, pixels: np.ndarray, counts: dict[str, Tensor]) -> None:
         """Called after every batch with its spike counts by layer [B, channels, height, width]."""
@@ -105,15 +106,13 @@ class GradientLearner(SpikingLearner):
             _Loss(self.readout.weight.to(self.device), self._readout_inputs, among),
             slope=p.gradient_slope,
         )
-        gradients = {**found.weights, READOUT: found.head["weight"].cpu()}
-        allowed = {name: self._allowed(name, g) for name, g in gradients.items()}
+        gradients = {**found.weights, READOUT: found.head["weight"].cpu().T[None]}
+        allowed = {name: self._allowed(name, gradient) for name, gradient in gradients.items()}
         moves = self.optimiser.step(allowed, gradients)
         fall = 0.5 * (1 + math.cos(math.pi * min(self.shown / self.total, 1)))
         for layer in self.network.layers:
-            move = self._allowed(layer.name, moves[layer.name])
-            layer.weight = layer.weight - p.gradient_rate * fall * move
-        move = self._allowed(READOUT, moves[READOUT])
-        self.readout.weight = self.readout.weight - p.head_rate * fall * move
+            layer.weight = layer.weight - p.gradient_rate * fall * moves[layer.name]
+        self.readout.weight = self.readout.weight - p.head_rate * fall * moves[READOUT][0].T
         self.shown += len(labels)
         return found.counts
 
@@ -122,10 +121,10 @@ class GradientLearner(SpikingLearner):
         views = {v: features.view_counts(counts[features.split(v)[0]], v) for v in self._read}
         return self._inputs_of(views)
 
-    def _parameters(self) -> dict[str, Tensor]:
-        """Everything that gradients change."""
+    def _weights(self) -> dict[str, Tensor]:
+        """All weights that gradients change, shaped as :meth:`_allowed` has them."""
         weights = {layer.name: layer.weight for layer in self.network.layers}
-        return {**weights, READOUT: self.readout.weight}
+        return {**weights, READOUT: self.readout.weight.T[None]}
 
     def _new_readout(self) -> "Head":
         inputs = 1 + sum(features.size(self.network, view) for view in self._read)

@@ -13,13 +13,14 @@ currents of full-precision weights; the forward pass rounds these to their grid 
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ltgate.data.store import TaskImages
 from ltgate.data.tasks import schedule
 from ltgate.methods.gradient import READOUT, GradientLearner
 from ltgate.params import Params, TaskSpec
-from ltgate.plasticity.subspace import Subspace
+from ltgate.plasticity.subspace import SubspaceNeurons
 from ltgate.surrogate import patches, rates
 
 
@@ -30,58 +31,56 @@ class HLOP(GradientLearner):
 
     def __init__(self, params: Params, generator: np.random.Generator) -> None:
         super().__init__(params, generator)
-        self.subspaces = {
-            layer.name: Subspace.create(layer.weight[0, 0].numel(), self.device)
+        self.neurons = {
+            layer.name: SubspaceNeurons.create(layer.weight[0, 0].numel(), self.device)
             for layer in self.network.layers
         }
-        self.subspaces[READOUT] = Subspace.create(len(self.readout.weight) - 1)  # not the bias
+        self.neurons[READOUT] = SubspaceNeurons.create(len(self.readout.weight) - 1)  # not the bias
 
     def begin_task(self, position: int, images: TaskImages) -> None:
         """New subspace neurons."""
         super().begin_task(position, images)
         share = self.params.hlop_next if position else self.params.hlop_first
-        for subspace in self.subspaces.values():
-            inputs = subspace.rows.shape[1]
-            subspace.extend(max(1, round(share * inputs)), self.generator)
+        for neurons in self.neurons.values():
+            inputs = neurons.rows.shape[1]
+            neurons.extend(max(1, round(share * inputs)), self.generator)
 
     def end_task(self, position: int) -> None:
         """What was learned is protected from now on."""
-        for subspace in self.subspaces.values():
-            subspace.freeze()
+        for neurons in self.neurons.values():
+            neurons.freeze()
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Also the subspaces."""
         tensors, plain = super().state()
-        for name, subspace in self.subspaces.items():
-            tensors[f"subspace.{name}"] = subspace.rows
-            tensors[f"subspace_momentum.{name}"] = subspace.momentum
-        return tensors, {**plain, "frozen": {n: s.frozen for n, s in self.subspaces.items()}}
+        for name, neurons in self.neurons.items():
+            tensors[f"subspace.{name}"] = neurons.rows
+            tensors[f"subspace_momentum.{name}"] = neurons.momentum
+        return tensors, {**plain, "frozen": {n: s.frozen for n, s in self.neurons.items()}}
 
     def load(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         """Continue from :meth:`state`."""
         super().load(tensors, plain)
-        for name, subspace in self.subspaces.items():
-            device = subspace.rows.device
-            subspace.rows = tensors[f"subspace.{name}"].to(device)
-            subspace.momentum = tensors[f"subspace_momentum.{name}"].to(device)
-            subspace.frozen = plain["frozen"][name]
+        for name, neurons in self.neurons.items():
+            device = neurons.rows.device
+            neurons.rows = tensors[f"subspace.{name}"].to(device)
+            neurons.momentum = tensors[f"subspace_momentum.{name}"].to(device)
+            neurons.frozen = plain["frozen"][name]
 
-    def _allowed(self, name: str, change: Tensor) -> Tensor:
+    def _allowed(self, name: str, gradient: Tensor) -> Tensor:
         if self.position == 0:
-            return change
-        subspace = self.subspaces[name]
+            return gradient
+        neurons = self.neurons[name]
         if name == READOUT:
-            allowed = change.clone()
-            allowed[:-1] = subspace.project(change[:-1].T).T
-            allowed[-1] = 0
-            return allowed
-        return subspace.project(change.flatten(2)).view_as(change)
+            projected = neurons.project(gradient[..., :-1])
+            return torch.cat([projected, torch.zeros_like(gradient[..., -1:])], 2)
+        return neurons.project(gradient.flatten(2)).view_as(gradient)
 
     def _observe(self, task: TaskSpec, pixels: np.ndarray, counts: dict[str, Tensor]) -> None:
         rate = self.params.hlop_rate
         steps = schedule(task, self.params.presentation)
         seen = rates(self.network, pixels, counts, steps)
         for layer in self.network.layers:
-            self.subspaces[layer.name].learn(patches(layer, seen[layer.name]), rate)
+            self.neurons[layer.name].learn(patches(layer, seen[layer.name]), rate)
         inputs = self._readout_inputs(counts)[:, :-1]
-        self.subspaces[READOUT].learn(inputs.float().cpu(), rate)
+        self.neurons[READOUT].learn(inputs.float().cpu(), rate)

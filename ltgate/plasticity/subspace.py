@@ -28,7 +28,7 @@ ROUNDING = 1e-10  # power left over, relative to the activity's, that teaches no
 
 
 @dataclass
-class Subspace:
+class SubspaceNeurons:
     """Rows H, of which the first ``frozen`` no longer learn.
 
     Attributes:
@@ -45,7 +45,7 @@ class Subspace:
         self.momentum = torch.zeros_like(self.rows[self.frozen :])
 
     @classmethod
-    def create(cls, inputs: int, device: str = "cpu") -> "Subspace":
+    def create(cls, inputs: int, device: str = "cpu") -> "SubspaceNeurons":
         """No rows yet, for activity of so many inputs."""
         return cls(torch.zeros(0, inputs, device=device))
 
