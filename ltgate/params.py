@@ -255,7 +255,7 @@ class Params(Strict):
     hlop_next: float = Field(
         0.1, gt=0, le=1, description="subspace of each later task, share of a layer's inputs"
     )
-    hlop_rate: float = Field(0.1, gt=0, description="learning rate of the subspace neurons")
+    hlop_rate: float = Field(1.0, gt=0, description="learning rate of the subspace neurons")
     dsd_start: float = Field(0.3, gt=0, le=1, description="share of units of the first task")
     dsd_growth: float = Field(0.15, gt=0, le=1, description="share of units of each later task")
     dsd_pruning: int = Field(30, ge=0, description="pruning rounds per task; 0 = none")
