@@ -121,7 +121,9 @@ def _robustness(options: argparse.Namespace) -> None:
     robustness.run(params)
     table, folder = robustness.table(params), paths.figures(params.name)
     figures.save_figure(figures.robustness(table), folder, "robustness")
-    print(figures.save_table(table, folder, "table_robustness").to_string(index=False))
+    figures.save_table(table, folder, "table_robustness")
+    kept = figures.save_table(robustness.table_kept(params), folder, "table_kept")
+    print(kept.to_string(index=False))
 
 
 def _list(options: argparse.Namespace) -> None:

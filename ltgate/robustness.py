@@ -19,28 +19,24 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ltgate import checkpoint, metrics, paths, results, train
+from ltgate import checkpoint, metrics, paths, results, statistics, train
 from ltgate.data.store import open_task
+from ltgate.errors import UserError
 from ltgate.methods import create
 from ltgate.params import Params
 from ltgate.progress import track
 from ltgate.train import Trial
 
 PRESENTATIONS = ("frame", "pulse")
+SETTING = ["method", "trained_hz", "tested_hz", "presentation"]
 COLUMNS = [
-    "method",
-    "trained_hz",
-    "tested_hz",
-    "presentation",
-    "mean",
-    "ci_low",
-    "ci_high",
-    "kept",
-    "kept_low",
-    "kept_high",
-    "spikes_per_sample",
+    *SETTING, "mean", "ci_low", "ci_high", "kept", "kept_low", "kept_high", "spikes_per_sample",
     "seeds",
-]
+]  # fmt: skip
+COLUMNS_KEPT = [
+    "method", "trained_hz", "kept", "ci_low", "ci_high", "more", "more_low", "more_high", "p_t",
+    "seeds",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,31 +93,60 @@ def run(params: Params) -> None:
             results.write(folder, condition.key, _rows(condition))
 
 
-def table(params: Params) -> pd.DataFrame:
-    """``table_robustness``: accuracy and share kept, mean over seeds and 95 % t interval."""
-    folder = paths.run(params.name)
-    values: dict[tuple, list[tuple[float, float, float]]] = {}
+def by_seed(params: Params) -> pd.DataFrame:
+    """Accuracy, share kept and spikes per sample of every test."""
+    folder, lines, reference = paths.run(params.name), [], float("nan")
     for condition in conditions(params):
+        if not results.exists(folder, condition.key):
+            raise UserError(f"{folder}: no results of {condition.key}; run the tests first")
         rows = results.load(folder, condition.key)
         accuracy, spikes = (
             results.choose(rows, metric=condition.metric(name))["value"].mean()
             for name in ("accuracy", "spikes_per_sample")
         )
-        if (condition.tested_hz, condition.presentation) == (condition.trained_hz, "frame"):
+        trial, tested = condition.trial, (condition.tested_hz, condition.presentation)
+        if tested == (condition.trained_hz, "frame"):
             reference = accuracy
-        key = (
-            condition.trial.method,
-            condition.trained_hz,
-            condition.tested_hz,
-            condition.presentation,
-        )
-        values.setdefault(key, []).append((accuracy, accuracy / reference, spikes))
+        key = (trial.method, condition.trained_hz, *tested)
+        lines.append((*key, trial.seed, accuracy, accuracy / reference, spikes))
+    return pd.DataFrame(lines, columns=[*SETTING, "seed", "accuracy", "kept", "spikes"])
+
+
+def table(params: Params) -> pd.DataFrame:
+    """``table_robustness``: accuracy and share kept, mean over seeds and 95 % t interval."""
     lines = []
-    for key, found in values.items():
-        accuracy, kept, spikes = np.array(found).T
-        numbers = [*metrics.mean_interval(accuracy), *metrics.mean_interval(kept)]
-        lines.append((*key, *numbers, spikes.mean(), len(found)))
+    for key, rows in by_seed(params).groupby(SETTING, sort=False):
+        numbers = [*metrics.mean_interval(rows["accuracy"]), *metrics.mean_interval(rows["kept"])]
+        lines.append((*key, *numbers, rows["spikes"].mean(), len(rows)))
     return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def table_kept(params: Params) -> pd.DataFrame:
+    """``table_kept``: the least share kept between a quarter and four times the training rate.
+
+    The least over rates and presentations, per training rate and over all of them; mean over seeds
+    and 95 % t interval. ``more``: by how much the first method keeps more than this one, paired
+    over seeds, its interval and its p value (t test, corrected as in :mod:`ltgate.statistics`).
+    """
+    rows = by_seed(params)
+    ratio = rows["tested_hz"] / rows["trained_hz"]
+    rows = rows[(ratio >= 1 / 4) & (ratio <= 4)]
+    least = rows.groupby(["trained_hz", "method", "seed"], sort=False)["kept"].min().reset_index()
+    overall = least.groupby(["method", "seed"], sort=False)["kept"].min().reset_index()
+    rate = least["trained_hz"].map("{:g}".format)
+    least = pd.concat([least.assign(trained_hz=rate), overall.assign(trained_hz="all")])
+    values = least.rename(columns={"trained_hz": "metric", "kept": "value"})
+    values = values.assign(**dict.fromkeys(("scenario", "sequence", "cue", "train_images"), ""))
+    wanted = tuple(least["trained_hz"].unique())
+    tests = statistics.compare(values, params.methods[0], wanted).set_index(["metric", "against"])
+    lines = []
+    for (rate, method), seeds in least.groupby(["trained_hz", "method"], sort=False):
+        more = [float("nan")] * 4
+        if (rate, method) in tests.index:
+            test = tests.loc[(rate, method)]
+            more = [test[name] for name in ("difference", "ci_low", "ci_high", "p_corrected")]
+        lines.append((method, rate, *metrics.mean_interval(seeds["kept"]), *more, len(seeds)))
+    return pd.DataFrame(lines, columns=COLUMNS_KEPT)
 
 
 def _learn(trial: Trial) -> None:

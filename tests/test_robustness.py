@@ -1,6 +1,7 @@
 """Robustness: trained at one rate, tested at others; nothing adapts, nothing is done twice."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -80,22 +81,53 @@ def test_table_is_mean_and_share_kept_over_seeds():
     own = table[(table["trained_hz"] == table["tested_hz"]) & (table["presentation"] == "frame")]
     assert own["kept"].tolist() == [1, 1]
 
+    values = {
+        (c.trained_hz, c.trial.seed, c.tested_hz, c.presentation): results.load(folder, c.key)
+        .set_index("metric")
+        .loc[c.metric("accuracy"), "value"]
+        .mean()
+        for c in found
+    }
     for line in table.itertuples():
-        wanted = (line.method, line.trained_hz)
-        mine = [c for c in found if (c.trial.method, c.trained_hz) == wanted]
-        accuracy = {
-            (c.trial.seed, c.tested_hz, c.presentation): results.load(folder, c.key)
-            .set_index("metric")
-            .loc[c.metric("accuracy"), "value"]
-            .mean()
-            for c in mine
-        }
-        values = [accuracy[seed, line.tested_hz, line.presentation] for seed in (0, 1)]
-        before = [accuracy[seed, line.trained_hz, "frame"] for seed in (0, 1)]
-        assert line.mean == pytest.approx(np.mean(values))
-        assert line.kept == pytest.approx(np.mean(np.divide(values, before)))
+        there = [
+            values[line.trained_hz, seed, line.tested_hz, line.presentation] for seed in (0, 1)
+        ]
+        before = [values[line.trained_hz, seed, line.trained_hz, "frame"] for seed in (0, 1)]
+        assert line.mean == pytest.approx(np.mean(there))
+        assert line.kept == pytest.approx(np.mean(np.divide(there, before)))
         assert line.ci_low <= line.mean <= line.ci_high
     assert len(draw(table).axes) == 4
+
+
+def test_least_kept_within_a_quarter_and_four_times_and_by_how_much_more(monkeypatch):
+    dual, single = PARAMS.methods[0], "single_tau"
+    lines = [  # kept by each of two seeds
+        (dual, 50.0, 12.5, 0.97, 0.98), (dual, 50.0, 200.0, 1.0, 0.99),
+        (dual, 50.0, 1000.0, 0.1, 0.1), (dual, 1000.0, 250.0, 0.96, 0.99),
+        (single, 50.0, 12.5, 0.90, 0.93), (single, 50.0, 200.0, 0.95, 0.80),
+        (single, 50.0, 1000.0, 1.0, 1.0), (single, 1000.0, 250.0, 0.98, 0.98),
+    ]  # fmt: skip
+    shares = pd.DataFrame(
+        [
+            (method, trained, tested, "frame", seed, 0.0, kept[seed], 0.0)
+            for method, trained, tested, *kept in lines
+            for seed in (0, 1)
+        ],
+        columns=[*robustness.SETTING, "seed", "accuracy", "kept", "spikes"],
+    )
+    monkeypatch.setattr(robustness, "by_seed", lambda params: shares)
+    table = robustness.table_kept(PARAMS.with_(methods=[dual, single]))
+    table = table.set_index(["method", "trained_hz"])
+    assert table["kept"].to_dict() == pytest.approx(
+        {
+            (dual, "50"): 0.975, (dual, "1000"): 0.975, (dual, "all"): 0.97,
+            (single, "50"): 0.85, (single, "1000"): 0.98, (single, "all"): 0.85,
+        }
+    )  # fmt: skip
+    assert table["more"].dropna().to_dict() == pytest.approx(
+        {(single, "50"): 0.125, (single, "1000"): -0.005, (single, "all"): 0.12}
+    )
+    assert (table["seeds"] == 2).all()
 
 
 def test_at_its_own_rate_a_learner_scores_as_in_the_continual_loop():
