@@ -211,6 +211,9 @@ class Params(Strict):
     normalise_counts: bool = Field(
         True, description="divide each layer's spike counts by their L2 norm for the readout"
     )
+    root_counts: bool = Field(
+        False, description="take the square root of spike counts for the readout, before the norm"
+    )
     readout: Literal["delta", "delta_current", "rls", "prototypes"] = Field(
         "rls",
         description="rule: delta, delta on the current task's classes, recursive least squares, "

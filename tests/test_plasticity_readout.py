@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltgate.plasticity.readout import Delta, RecursiveLeastSquares, features
+from ltgate.plasticity.readout import Delta, RecursiveLeastSquares, features, root
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -21,6 +21,21 @@ def test_features_by_hand():
     found = features(counts)
     assert found.dtype == torch.float64
     assert found.tolist() == [[0.6, 0.8, 1, 1], [0, 0, 1, 1]]
+
+
+def test_the_root_of_counts_has_a_slope_everywhere():
+    counts = torch.tensor([[0.0, 1.0, 4.0, 9.0]], dtype=torch.float64, requires_grad=True)
+    rooted = root(counts)
+    assert rooted.tolist() == [[0, 1, 2, 3]]
+    rooted.sum().backward()
+    assert counts.grad.isfinite().all()
+    assert (counts.grad > 0).all()
+    made = features([counts.detach(), 4 * counts.detach()], rooted=True)
+    length = 14**0.5
+    expected = [0, 1 / length, 2 / length, 3 / length]
+    assert made[0].tolist() == pytest.approx([*expected, *expected, 1])
+    plain = features([counts.detach()], normalise=False, rooted=True)
+    assert plain[0].tolist() == [0, 1, 2, 3, 1]
 
 
 @settings(max_examples=40, deadline=None)

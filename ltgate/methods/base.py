@@ -27,6 +27,7 @@ _NOT_OF_FILTERS = {name for name in Params.model_fields if is_compute(name)}
 _NOT_OF_FILTERS |= {
     "readout",
     "normalise_counts",
+    "root_counts",
     "readout_rate",
     "readout_l2",
     "ridge",
@@ -370,7 +371,9 @@ class SpikingLearner:
 
     def _inputs_of(self, counts: dict[str, Tensor]) -> Tensor:
         """Readout inputs of a batch."""
-        return readout.features([counts[n] for n in self._read], self.params.normalise_counts)
+        p = self.params
+        views = [counts[name] for name in self._read]
+        return readout.features(views, p.normalise_counts, p.root_counts)
 
     @property
     def _used(self) -> Network:

@@ -33,7 +33,7 @@ from ltgate.data.store import TaskImages
 from ltgate.methods.gradient import READOUT, GradientLearner
 from ltgate.network import Layer
 from ltgate.params import Params, TaskSpec
-from ltgate.plasticity import competitive
+from ltgate.plasticity import competitive, readout
 
 UNUSED, PRUNED = -1, -2  # otherwise a unit's owner is the position of the task that grew it
 FULL_SCORE = 5.0
@@ -120,6 +120,7 @@ class DSDSNN(GradientLearner):
         parts = []
         for view in self._read:
             values = counts[view].flatten(1).double()
+            values = readout.root(values) if self.params.root_counts else values
             owner = self.owner[features.split(view)[0]].to(values.device)
             owner = owner.repeat_interleave(values.shape[1] // len(owner))
             part = torch.zeros_like(values)

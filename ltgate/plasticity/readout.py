@@ -46,14 +46,26 @@ class Readout(Protocol):
         """A readout that answers as at the time of :meth:`snapshot`."""
 
 
-def features(counts: list[Tensor], normalise: bool = True) -> Tensor:
+def root(counts: Tensor) -> Tensor:
+    """Square root of spike counts, with the finite slope 1 at 0.
+
+    The spread of a count then does not grow with it (Anscombe 1948), and neurons that fire in every
+    step do not drown the others (compare RootSIFT, Arandjelovic & Zisserman 2012).
+    """
+    return counts / counts.clamp_min(1).sqrt()
+
+
+def features(counts: list[Tensor], normalise: bool = True, rooted: bool = False) -> Tensor:
     """Readout inputs of a batch, float64 [B, F + 1].
 
     Args:
         counts: Spike counts [B, ...] of each chosen layer.
         normalise: Divide each layer's counts by their L2 norm; the published code does not.
+        rooted: Take their :func:`root` first.
     """
     flat = [c.flatten(1).double() for c in counts]
+    if rooted:
+        flat = [root(c) for c in flat]
     if normalise:
         flat = [torch.nn.functional.normalize(c, dim=1) for c in flat]
     return torch.cat([*flat, torch.ones(len(counts[0]), 1, dtype=torch.float64)], 1)
