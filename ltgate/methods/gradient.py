@@ -35,7 +35,6 @@ class GradientLearner(SpikingLearner):
     preset: ClassVar[dict[str, Any]] = {
         "filters": "always",
         "projector": "none",
-        "readout_layers": ["dense"],
         "keep_features": False,  # the network changes with every batch
     }
 
@@ -108,7 +107,7 @@ class GradientLearner(SpikingLearner):
         )
         gradients = {**found.weights, READOUT: found.head["weight"].cpu().T[None]}
         allowed = {name: self._allowed(name, gradient) for name, gradient in gradients.items()}
-        moves = self.optimiser.step(allowed, gradients)
+        moves = self.optimiser.step(allowed)
         fall = 0.5 * (1 + math.cos(math.pi * min(self.shown / self.total, 1)))
         for layer in self.network.layers:
             layer.weight = layer.weight - p.gradient_rate * fall * moves[layer.name]
