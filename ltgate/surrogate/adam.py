@@ -3,13 +3,11 @@ r"""Adam with one second moment per neuron, for gradients that are projected or 
 Adam (Kingma & Ba 2015) divides every entry of a weight tensor by its own size, and so turns a step
 away from the gradient; a projected gradient would leave its subspace. Here all weights of a neuron
 share the second moment (blocks like those of Adam-mini, Zhang et al. 2024): a neuron's step lies
-along the running mean of its gradients. With the gradient g of step t, the part p of it that may
-act, b1 = 0.9, b2 = 0.999, eps = 1e-8::
+along the running mean of its gradients. With gradient g of step t, b1 = 0.9, b2 = 0.999 and
+eps = 1e-8::
 
-    m <- b1 m + (1 - b1) p        q <- b2 q + (1 - b2) mean over the neuron's inputs of g^2
+    m <- b1 m + (1 - b1) g        q <- b2 q + (1 - b2) mean over the neuron's inputs of g^2
     step = m / (1 - b1^t) / (sqrt(q / (1 - b2^t)) + eps)
-
-As q is that of the whole gradient, a small allowed part gives a small step.
 """
 
 from dataclasses import dataclass
@@ -42,20 +40,16 @@ class Adam:
             mean, {name: weight.new_zeros(weight.shape[:2]) for name, weight in mean.items()}
         )
 
-    def step(self, allowed: dict[str, Tensor], whole: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Take in the part of each gradient that may act, and all of it.
-
-        Returns:
-            The steps, to be multiplied by a rate and subtracted.
-        """
+    def step(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Take in gradients; the steps, to be multiplied by a rate and subtracted."""
         self.steps += 1
         moves = {}
-        for name, part in allowed.items():
-            power = whole[name].flatten(2).square().mean(2)
-            self.mean[name] = self.mean[name].lerp(part, 1 - MEAN_DECAY)
+        for name, gradient in gradients.items():
+            power = gradient.flatten(2).square().mean(2)
+            self.mean[name] = self.mean[name].lerp(gradient, 1 - MEAN_DECAY)
             self.square[name] = self.square[name].lerp(power, 1 - SQUARE_DECAY)
             size = (self.square[name] / (1 - SQUARE_DECAY**self.steps)).sqrt() + EPSILON
-            size = size.view(*size.shape, *[1] * (part.dim() - 2))
+            size = size.view(*size.shape, *[1] * (gradient.dim() - 2))
             moves[name] = self.mean[name] / (1 - MEAN_DECAY**self.steps) / size
         return moves
 
