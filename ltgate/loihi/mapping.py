@@ -14,7 +14,7 @@ They gave 9 of PilotNet's 10 rows and 71 of its 74 cores, 4 of 5 for a held-out 
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -67,6 +67,7 @@ class Placed:
         cores: How many.
         neurons, words: Of its fullest core: neurons, and 32-bit words of synapses.
         capacity: Neurons that a core could take, given their state.
+        total: Neurons of the layer.
     """
 
     layer: str
@@ -74,7 +75,7 @@ class Placed:
     neurons: int
     words: int
     capacity: int
-    total: int = 0
+    total: int
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,6 @@ class Mapping:
     placed: list[Placed]
     margin: float = MARGIN
     available: int = CORES
-    chips: int = field(default=1)
 
     @property
     def bare(self) -> int:
@@ -203,8 +203,8 @@ def _outputs(layer: Shape) -> int:
     return max(words, 0) * WORD_BITS // (layer.bits * layer.compartments)
 
 
-def counters(net: QuantNetwork, sizes: dict[str, int], classes: int) -> list[Shape]:
-    """The readout's counter neurons and its weights, one population per view."""
+def readout_shapes(sizes: dict[str, int], classes: int) -> list[Shape]:
+    """The readout of :mod:`ltgate.loihi.readout`: counter neurons of each view, and its weights."""
     found = []
     for view, size in sizes.items():
         found.append(Shape(f"count {view}", size, 1, 1, 1, bits=0))

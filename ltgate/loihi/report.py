@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,40 @@ from ltgate.loihi import deploy, exact, lava_backend, mapping
 from ltgate.loihi.deploy import Activity, Deployment
 from ltgate.loihi.estimate import Estimate, estimate
 from ltgate.loihi.mapping import Mapping
+from ltgate.params import Params
 
 COLUMNS = ["metric", "value", "low", "high", "unit", "kind", "source"]
 TWIN = "integer twin on this machine"
 LAVA = "Lava 0.10 simulator on this machine"
 GRID_COLUMNS = 16
+
+
+class Sizes(NamedTuple):
+    """How much notebook 5 runs.
+
+    Attributes:
+        compared: Samples of each task, spike by spike in Lava.
+        lava, twin: Samples that are timed.
+        rates, bits, images: Points of the search, and training images of each task there.
+        learned: Samples of each task that the chip's rule learns.
+    """
+
+    compared: int
+    lava: int
+    twin: int
+    rates: tuple[float, ...]
+    bits: tuple[int, ...]
+    images: int
+    learned: int
+
+
+SMOKE = Sizes(2, 4, 40, (0.05,), (4, 8), 60, 8)
+FULL = Sizes(20, 100, 1000, (0.01, 0.02, 0.05), (3, 4, 8), 1000, 100)
+
+
+def sizes(params: Params) -> Sizes:
+    """``SMOKE`` for a handful of training images, else ``FULL``."""
+    return SMOKE if 0 < params.train_images <= 100 else FULL
 
 
 @dataclass(frozen=True)
@@ -31,8 +61,16 @@ def measure(deployed: Deployment) -> Measured:
     """Run the whole test set of every task on the twin; map; estimate."""
     positions = range(len(deployed.trial.tasks))
     done = [deploy.evaluate(deployed, position) for position in positions]
-    placed = mapping.place(mapping.shapes(deployed.net))
+    placed = place(deployed)
     return Measured(deployed, done, placed, [estimate(deployed.net, d, placed) for d in done])
+
+
+def place(deployed: Deployment, spread: int = 1) -> Mapping:
+    """The network and its readout on cores."""
+    views = deployed.readout.views
+    sizes = {part.view: len(part.weight) for part in views}
+    read = mapping.readout_shapes(sizes, views[0].weight.shape[1])
+    return mapping.place(mapping.shapes(deployed.net) + read, spread=spread)
 
 
 def cores(placed: Mapping) -> pd.DataFrame:
@@ -109,6 +147,8 @@ def lava_rows(deployed: Deployment, samples: int, compared: exact.Compared | Non
              "measured", where),
         _row("lava_seconds_per_100", 100 * found["run_seconds"] / found["samples"], "s",
              "measured", where),
+        _row("lava_batch_speedup", _batch_speedup(deployed, found), "1", "measured",
+             f"{LAVA}, ten samples side by side against one after the other"),
         _row("setup_seconds", deployed.seconds + found["build_seconds"], "s", "measured",
              "quantising and building in Lava, this machine"),
         _row("lava_build_share_per_layer", exact.build_per_layer(deployed), "1", "measured",
@@ -124,24 +164,45 @@ def lava_rows(deployed: Deployment, samples: int, compared: exact.Compared | Non
     return rows
 
 
+def _batch_speedup(deployed: Deployment, together: dict[str, float]) -> float:
+    """Time per sample of one after the other, over that of ten side by side."""
+    alone = exact.timing(deployed, 0, 2, batch=1)
+    return (alone["run_seconds"] / alone["samples"]) / (
+        together["run_seconds"] / together["samples"]
+    )
+
+
+def search_rows(found: pd.DataFrame, chosen: dict[str, object]) -> list[dict]:
+    """What the energy-aware choice saves against the most accurate point, and loses."""
+    best = found.sort_values(["accuracy", "joules"], ascending=[False, True]).iloc[0]
+    rows = found[(found[list(chosen)] == pd.Series(chosen)).all(axis=1)]
+    point = rows.loc[rows["joules"].idxmin()]
+    source = "energy-aware search on validation images, dynamic energy by counts"
+    return [
+        _row("search_energy_saved", 1 - point["joules"] / best["joules"], "1", "estimate", source),
+        _row("search_accuracy_lost", 100 * (best["accuracy"] - point["accuracy"]), "points",
+             "exact", source),
+    ]  # fmt: skip
+
+
 def table(measured: Measured, accuracies: pd.DataFrame, more: list[dict]) -> pd.DataFrame:
     """``table_loihi``: metric, value, low, high, unit, kind, source."""
     rows = []
     for row in accuracies.itertuples():
-        name = f"accuracy_{row.runs_as}_{row.trained.replace(' ', '_')}_{row.task}"
+        name = f"accuracy_{row.runs_as}_{_name(row.trained)}_{row.task}"
         kind = "8-bit integers on the twin" if row.runs_as == "integers" else "float32 network"
         rows.append(_row(name, row.accuracy, "1", "exact", f"whole test split, pulse, {kind}"))
     means = accuracies.groupby(["trained", "runs_as"])["accuracy"].mean()
     for trained in accuracies["trained"].unique():
         loss = 100 * (means[trained, "float"] - means[trained, "integers"])
-        rows.append(_row(f"accuracy_loss_{trained.replace(' ', '_')}", loss, "points", "exact",
+        rows.append(_row(f"accuracy_loss_{_name(trained)}", loss, "points", "exact",
                          "float minus integers, mean over tasks, whole test split"))  # fmt: skip
     best = 100 * (means[:, "float"].max() - means["chip-aware", "integers"])
     rows.append(_row("accuracy_loss_deployed", best, "points", "exact",
                      "best float training minus chip-aware integers"))  # fmt: skip
     rows += more
     placed = measured.placed
-    full = placed.table()
+    full, spread = placed.table(), place(measured.deployed, spread=2)
     rule = "core rules fitted to PilotNet (ltgate/loihi/mapping.py)"
     rows += [
         _row("cores", placed.cores, "1", "estimate", rule, placed.bare, placed.cores),
@@ -149,6 +210,11 @@ def table(measured: Measured, accuracies: pd.DataFrame, more: list[dict]) -> pd.
              placed.share),
         _row("memory_per_core_bytes", 1e3 * full["memory_kb"].max(), "B", "estimate",
              f"{rule}; fullest core, synapses and membranes"),
+        _row("cores_spread", spread.cores, "1", "estimate",
+             f"{rule}; every convolution on twice the cores", spread.bare, spread.cores),
+        _row("core_share_spread", spread.share, "1", "estimate",
+             f"{rule}; every convolution on twice the cores", spread.bare / spread.available,
+             spread.share),
         _row("weight_bits", measured.deployed.net.weight_bits, "bit", "exact", "this deployment"),
     ]  # fmt: skip
     for done, found in zip(measured.done, measured.estimates, strict=True):
@@ -171,11 +237,22 @@ def table(measured: Measured, accuracies: pd.DataFrame, more: list[dict]) -> pd.
                      "ltgate/loihi/estimate.py, constants.csv; value = geometric middle",
                      part.low, part.high)
             )  # fmt: skip
+        energies = found.layers[["traffic_energy", "energy"]].sum()
+        rows.append(
+            _row(f"traffic_share_{done.task}", energies["traffic_energy"] / energies["energy"],
+                 "1", "estimate", "ltgate/loihi/estimate.py, by counts")
+        )  # fmt: skip
         rows.append(
             _row(f"real_time_{done.task}", done.steps * 1e-3, "s", "exact",
                  "steps of 1 ms, as the frames come")
         )  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def printed(table: pd.DataFrame) -> pd.DataFrame:
+    """``table_loihi`` with its numbers as text of six digits: they range from 1e-12 to 1e12."""
+    numbers = {name: table[name].map("{:.6g}".format) for name in ("value", "low", "high")}
+    return table.assign(**numbers)
 
 
 def _row(metric, value, unit, kind, source, low=None, high=None) -> dict:
@@ -185,6 +262,10 @@ def _row(metric, value, unit, kind, source, low=None, high=None) -> dict:
         "high": value if high is None else float(high), "unit": unit, "kind": kind,
         "source": source,
     }  # fmt: skip
+
+
+def _name(words: str) -> str:
+    return words.replace(" ", "_").replace("-", "_")
 
 
 def _threads() -> str:

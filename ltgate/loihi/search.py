@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from ltgate.loihi import deploy, mapping
+from ltgate.loihi import deploy, mapping, report
 from ltgate.loihi.estimate import estimate
 from ltgate.params import Params
 from ltgate.progress import track
@@ -23,9 +23,9 @@ def search(
     params: Params,
     rates: tuple[float, ...] = RATES,
     bits: tuple[int, ...] = BITS,
-    limit: int = 0,
+    images: int = 1000,
 ) -> pd.DataFrame:
-    """Train, deploy and judge every combination; ``limit`` validation images per task (0 = all).
+    """Train, deploy and judge every combination, on at most ``images`` images of each task.
 
     Columns: ``target_rate``, ``chip_bits``, ``chip_input``, ``spread`` (how far a convolution is
     spread over cores); ``accuracy``, mean over tasks; ``joules``, mean dynamic energy by counts
@@ -35,15 +35,16 @@ def search(
     rows = []
     points = [(rate, bit) for rate in rates for bit in bits]
     for rate, bit in track(points, label="energy-aware search"):
-        own = params.with_(target_rate=rate, chip_bits=bit)
+        number = min(images, params.train_images or images)
+        own = params.with_(target_rate=rate, chip_bits=bit, train_images=number)
         deployed = deploy.deploy(deploy.trial(own))
         for coding in INPUTS:
             of = deployed.trial
             coded = replace(of, params=of.params.with_(chip_input=coding))
-            done = _done(replace(deployed, trial=coded), limit)
+            done = _done(replace(deployed, trial=coded), images)
             for spread in SPREADS:
                 try:
-                    placed = mapping.place(mapping.shapes(deployed.net), spread=spread)
+                    placed = report.place(deployed, spread)
                 except mapping.DoesNotFit:
                     continue
                 found = [estimate(deployed.net, d, placed) for d in done]

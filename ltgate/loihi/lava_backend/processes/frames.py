@@ -15,11 +15,11 @@ class FrameSource(AbstractProcess):
     """Sends drive[t] x image, or its change since the step before.
 
     Args:
-        images: Integers [samples, batch, height, width, 1].
+        images: [samples, ...], integers such as [samples, batch, height, width, 1].
         drive: Integers [T].
         differences: Send changes only; the first layer's neurons hold the current.
 
-    Port: ``s_out`` (batch, height, width, 1). After the last sample it sends zeros.
+    Port: ``s_out``, of one sample's shape. After the last sample it sends zeros.
     """
 
     def __init__(self, *, images, drive, differences=False, **options) -> None:
@@ -39,7 +39,7 @@ class _Frames(PyLoihiProcessModel):
         sample, t = divmod(self.time_step - 1, len(self.level))
         images = self.p["images"]
         shown = images[sample] if sample < len(images) else np.zeros_like(images[0])
-        self.s_out.send((shown.astype(np.int32) * self.level[t]).astype(self.kind))
+        self.s_out.send(shown.astype(self.kind) * self.kind(self.level[t]))
 
 
 @implements(proc=FrameSource, protocol=LoihiProtocol)

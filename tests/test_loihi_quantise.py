@@ -1,0 +1,213 @@
+"""From float to integers: errors, headroom, agreement; deployment of a trained network."""
+
+import numpy as np
+import pytest
+import torch
+
+from ltgate import backends, fixed_point
+from ltgate.data.tasks import schedule
+from ltgate.errors import UserError
+from ltgate.loihi import deploy, hardware, lava_backend, learning, quantise, readout, twin
+from ltgate.loihi.quantise import Samples
+from ltgate.network import create
+from ltgate.neurons import Dynamics
+from ltgate.params import FAST, Params, TaskSpec
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Params:
+    """Short samples of a few digits."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LTGATE_HOME", str(folder))
+        patch.setenv("LTGATE_PROGRESS", "off")
+        yield Params(
+            tasks=[
+                TaskSpec(name="fast", classes=[0, 1], frame_rate_hz=1000.0, duration_ms=40.0),
+                TaskSpec(name="slow", classes=[2, 3], frame_rate_hz=50.0, duration_ms=100.0),
+            ],
+            channels=[4, 6, 8], hidden=[4], train_images=60, validation_images=20, test_images=40,
+            hebbian_images=40, threads=1, target_rate=0.1,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def deployed(small: Params) -> deploy.Deployment:
+    return deploy.deploy(deploy.trial(small))
+
+
+def network(**options):
+    net = create(
+        Dynamics(**options), [4, 6], [1, 2], [5], np.random.default_rng(0), (1, 12, 12), 0.4
+    )
+    for layer in net.layers:
+        layer.threshold = layer.threshold * torch.linspace(0.5, 3, layer.out_shape[0])
+    return net
+
+
+def samples(name: str = "pulse") -> list[Samples]:
+    images = np.random.default_rng(1).integers(0, 256, (4, 12, 12), dtype=np.uint8)
+    return [Samples(images, schedule(FAST, name))]
+
+
+@pytest.mark.parametrize("tau", [2.0, 5.0, 20.0, 100.0, 500.0])
+def test_decays_are_the_nearest_of_12_bits(tau: float) -> None:
+    kept = (4096 - fixed_point.decay(tau)) / 4096
+    assert abs(kept - np.exp(-1 / tau)) <= 0.5 / 4096 + 1e-12
+    chip = Dynamics((fixed_point.effective_tau(tau),)).decay(1.0)
+    assert chip[0] == np.float32(kept)  # a network trained with it decays as the chip does
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_rounded_weights_fit_and_stay_what_they_are(bits: int) -> None:
+    weight = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(bits))
+    integers, k = fixed_point.weight_integers(weight, bits)
+    assert int(integers.abs().max()) <= 2 ** (bits - 1) - 1
+    rounded = fixed_point.round_weights(weight, bits)
+    assert torch.equal(rounded, integers * 2.0**-k)
+    assert float((rounded - weight).abs().max()) <= 2.0 ** -(k + 1) + 1e-7
+    assert torch.equal(fixed_point.round_weights(rounded, bits), rounded)
+
+
+@pytest.mark.parametrize("options", [{}, {"output": "blend"}, {"reset": "zero"},
+                                     {"tau_ms": (20.0,)}])  # fmt: skip
+def test_integers_spike_almost_as_the_float_network_does(options) -> None:
+    net = network(**options)
+    shown = samples()
+    integers = quantise.quantise(net, shown)
+    table = quantise.report(net, integers, shown)
+    assert list(table["layer"].unique()) == net.names
+    assert not table["saturated"].any() and (table["headroom_bits"] >= 0.9).all()
+    assert (table["weight_error"] < 0.02).all()
+    counts = twin.forward(integers, shown[0].images, shown[0].steps.drive).counts
+    theirs = backends.forward(net, shown[0].images, shown[0].steps).counts
+    for name in net.names:
+        assert theirs[name].sum() > 100
+        gap = (counts[name] - theirs[name]).abs().sum() / theirs[name].sum()
+        assert gap < 0.1, name
+
+
+def test_fewer_bits_cost_more() -> None:
+    net, shown = network(), samples()
+    errors = [
+        quantise.report(net, quantise.quantise(net, shown, bits), shown)["weight_error"].max()
+        for bits in (8, 5, 3)
+    ]
+    assert errors == sorted(errors)
+
+
+def test_what_one_chip_cannot_do_is_refused() -> None:
+    with pytest.raises(UserError, match="current='normalised'"):
+        quantise.quantise(network(current="normalised"), samples())
+    with pytest.raises(UserError, match="presentation='frame'"):
+        quantise.quantise(network(), samples("frame"))
+
+
+def test_chip_aware_training_leaves_nothing_to_round(deployed: deploy.Deployment) -> None:
+    table = quantise.report(deployed.learner._used, deployed.net, deployed.samples)
+    assert (table["weight_error"] == 0).all()
+    np.testing.assert_allclose(table["tau_ms"], table["tau_chip_ms"])
+
+
+def test_deployed_accuracy_is_near_the_float_ones(small: Params) -> None:
+    table = deploy.compare(small)
+    assert len(table) == 8
+    means = table.groupby(["trained", "runs_as"])["accuracy"].mean()
+    assert means["chip-aware", "integers"] > 0.7  # learned
+    assert means["chip-aware", "float"] - means["chip-aware", "integers"] <= 0.05
+
+
+def test_counted_synaptic_operations(deployed: deploy.Deployment) -> None:
+    """Against a count from the rasters, one spike at a time."""
+    done = deploy.evaluate(deployed, 0, "validation", limit=2)
+    images = deployed.trial.open(0, "validation").images[:2]
+    drive = deployed.samples[0].steps.drive
+    run = twin.forward(deployed.net, images, drive)
+    for before, layer in zip(deployed.net.layers, deployed.net.layers[1:], strict=False):
+        weight = torch.ones(layer.out_shape[0], layer.in_shape[0], 3, 3)
+        reached = torch.nn.functional.conv2d(
+            run.counts[before.name].float(), weight, stride=layer.stride, padding=1
+        )
+        assert done.synops[layer.name] == int(reached.sum()) * deployed.net.compartments
+        assert done.spikes[before.name] == int(run.counts[before.name].sum())
+
+
+def test_readout_in_integers_scores_as_the_float_one_does(deployed: deploy.Deployment) -> None:
+    learner = deployed.learner
+    images = deployed.trial.open(0, "validation")
+    run = backends.forward(learner._used, images.images[:], deployed.samples[0].steps)
+    scores = deployed.readout.scores(*deployed.readout.sums(run.counts))
+    theirs = learner.scores(images).numpy()
+    assert np.abs(scores - theirs).max() < 0.05 * np.abs(theirs).max()
+    assert all(part.weight.dtype == np.int8 for part in deployed.readout.views)
+
+
+def test_readout_without_norms() -> None:
+    weight = torch.tensor([[0.5, -0.25], [0.1, 0.0], [1.0, 2.0]], dtype=torch.float64)
+    made = readout.quantise(weight, ["dense1"], [2], normalise=False)
+    counts = {"dense1": torch.tensor([[3, 1]]).reshape(1, 2, 1, 1)}
+    scores = made.scores(*made.sums(counts))
+    np.testing.assert_allclose(scores, [[0.5 * 3 + 0.1 + 1, -0.25 * 3 + 2]], atol=0.02)
+
+
+def test_without_a_chip_it_is_one_clear_line(monkeypatch) -> None:
+    monkeypatch.setattr(hardware, "installed", lambda: False)
+    with pytest.raises(hardware.LoihiNotAvailable, match="no Loihi 2 here") as refused:
+        hardware.measure(None, 100, 10)
+    assert "\n" not in str(refused.value)
+
+
+def test_profiles_become_result_rows() -> None:
+    class Power:
+        total_power, static_power = 0.679, 0.232
+
+    class Runtime:
+        avg_time_per_step = 152.8
+
+    rows = {row["metric"]: row["value"] for row in hardware.rows(Power, Runtime, 16)}
+    assert rows["latency"] == pytest.approx(16 * 152.8e-6)
+    assert rows["total_energy"] == pytest.approx(1.661e-3, rel=0.01)  # PilotNet, as published
+    assert rows["dynamic_energy"] == pytest.approx(1.094e-3, rel=0.01)
+
+
+lava_needed = pytest.mark.skipif(
+    not lava_backend.available(), reason="Lava is not installed (it runs on Python 3.10 alone)"
+)
+
+
+@lava_needed
+@pytest.mark.filterwarnings("ignore")
+def test_a_python_model_is_no_hardware_run() -> None:
+    from lava.magma.core.run_configs import Loihi2SimCfg
+
+    from ltgate.loihi.lava_backend.processes.frames import FrameSource
+
+    source = FrameSource(images=np.zeros((1, 2)), drive=np.ones(1, int))
+    chosen = hardware.models(source.compile(Loihi2SimCfg(select_tag="fixed_pt")))
+    with pytest.raises(hardware.LoihiNotAvailable, match="PyFrameSourceFixed: Lava chose a Python"):
+        hardware.refuse_python(chosen)
+
+
+@lava_needed
+@pytest.mark.filterwarnings("ignore")
+def test_the_chips_learning_rule_in_lava_is_the_one_written(deployed: deploy.Deployment) -> None:
+    assert learning.check(deployed, samples=2) < 1e-3
+
+
+def test_the_chips_learning_rule_learns(deployed: deploy.Deployment) -> None:
+    shown = learning.show(deployed, 0, "train", 30)
+    weight = np.zeros((2, shown.classes, shown.spikes.shape[1]))
+    before = learning.answer(shown, weight)
+    for _ in range(2):
+        weight = learning.learn(shown, weight)
+    after = learning.answer(shown, weight)
+    assert before.sum() == 0
+    assert (after.argmax(1) == shown.labels).mean() > 0.8
