@@ -48,7 +48,7 @@ class DSDSNN(GradientLearner):
 
     def __init__(self, params: Params, generator: np.random.Generator) -> None:
         super().__init__(params, generator)
-        layers = self.network.layers
+        layers = self._used.layers
         self.owner = {x.name: torch.full((x.out_shape[0],), UNUSED) for x in layers}
         self.score = {x.name: torch.full((x.out_shape[0],), FULL_SCORE) for x in layers}
         self.learned: list[int] = []  # classes of earlier tasks
@@ -57,11 +57,11 @@ class DSDSNN(GradientLearner):
     def begin_task(self, position: int, images: TaskImages) -> None:
         """Units for the task."""
         share = self.params.dsd_growth if position else self.params.dsd_start
-        for layer in self.network.layers:
+        for layer in self._used.layers:
             self._grow(layer, position, share)
         super().begin_task(position, images)
         if position == 0:
-            for layer in self.network.layers:
+            for layer in self._used.layers:
                 self._share_threshold(layer)
         self.learned += self.classes_now
         self.classes_now = list(images.task.classes)
@@ -166,7 +166,7 @@ class DSDSNN(GradientLearner):
         now = min(self.shown, self.total) * rounds // self.total
         for number in range(before + 1, now + 1):
             if number > 1:
-                for layer in self.network.layers:
+                for layer in self._used.layers:
                     self._prune(layer, number)
 
     def _prune(self, layer: Layer, number: int) -> None:
@@ -181,7 +181,7 @@ class DSDSNN(GradientLearner):
         weak = current[score[current] < 0]
         if len(weak):
             owner[weak] = PRUNED
-            for other in self.network.layers:
+            for other in self._used.layers:
                 mask, mean = self._connected(other), self.optimiser.mean
                 other.weight = _masked(other.weight, mask)
                 mean[other.name] = _masked(mean[other.name], mask)  # nor does momentum revive it

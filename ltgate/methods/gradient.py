@@ -13,6 +13,7 @@ from ltgate import features
 from ltgate.data.store import Batch, TaskImages
 from ltgate.data.tasks import schedule
 from ltgate.methods.base import SpikingLearner, _slices
+from ltgate.network import Network
 from ltgate.params import Params, TaskSpec
 from ltgate.plasticity import readout
 from ltgate.progress import track
@@ -48,7 +49,7 @@ class GradientLearner(SpikingLearner):
     def begin_task(self, position: int, images: TaskImages) -> None:
         """Calibrate the thresholds on the first task; a fresh optimiser."""
         if position == 0:
-            for layer in track(self.network.layers, label="thresholds"):
+            for layer in track(self._used.layers, label="thresholds"):
                 self._calibrate(layer, images)
         self.position, self.shown = position, 0
         self.total = self.params.epochs * len(images)
@@ -60,7 +61,7 @@ class GradientLearner(SpikingLearner):
             self._step(images.task, batch.images[rows], batch.labels[rows])
             for rows in _slices(len(batch), self.params.gradient_batch)
         ]
-        counts = {name: torch.cat([step[name] for step in steps]) for name in self.network.names}
+        counts = {name: torch.cat([step[name] for step in steps]) for name in self._used.names}
         self._observe(images.task, batch.images, counts)
         self._cache.clear()
 
@@ -98,7 +99,7 @@ class GradientLearner(SpikingLearner):
         p = self.params
         among = list(task.classes) if p.head_classes == "current" else list(range(self.classes))
         found = loss_and_gradients(
-            self.network,
+            self._used,
             pixels,
             labels,
             schedule(task, p.presentation),
@@ -109,7 +110,7 @@ class GradientLearner(SpikingLearner):
         allowed = {name: self._allowed(name, gradient) for name, gradient in gradients.items()}
         moves = self.optimiser.step(allowed)
         fall = 0.5 * (1 + math.cos(math.pi * min(self.shown / self.total, 1)))
-        for layer in self.network.layers:
+        for layer in self._used.layers:
             layer.weight = layer.weight - p.gradient_rate * fall * moves[layer.name]
         self.readout.weight = self.readout.weight - p.head_rate * fall * moves[READOUT][0].T
         self.shown += len(labels)
@@ -120,9 +121,15 @@ class GradientLearner(SpikingLearner):
         views = {v: features.view_counts(counts[features.split(v)[0]], v) for v in self._read}
         return self._inputs_of(views)
 
+    @property
+    def _used(self) -> Network:
+        """The layers up to the deepest one that the readout sees; no other has a gradient."""
+        seen = [features.split(view)[0] for view in self._read]
+        return self.network.upto(max(seen, key=self.network.names.index))
+
     def _weights(self) -> dict[str, Tensor]:
         """All weights that gradients change, shaped as :meth:`_allowed` has them."""
-        weights = {layer.name: layer.weight for layer in self.network.layers}
+        weights = {layer.name: layer.weight for layer in self._used.layers}
         return {**weights, READOUT: self.readout.weight.T[None]}
 
     def _new_readout(self) -> "Head":

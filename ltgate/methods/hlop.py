@@ -33,7 +33,7 @@ class HLOP(GradientLearner):
         super().__init__(params, generator)
         self.neurons = {
             layer.name: SubspaceNeurons.create(layer.weight[0, 0].numel(), self.device)
-            for layer in self.network.layers
+            for layer in self._used.layers
         }
         self.neurons[READOUT] = SubspaceNeurons.create(len(self.readout.weight) - 1)  # not the bias
 
@@ -79,8 +79,8 @@ class HLOP(GradientLearner):
     def _observe(self, task: TaskSpec, pixels: np.ndarray, counts: dict[str, Tensor]) -> None:
         rate = self.params.hlop_rate
         steps = schedule(task, self.params.presentation)
-        seen = rates(self.network, pixels, counts, steps)
-        for layer in self.network.layers:
+        seen = rates(self._used, pixels, counts, steps)
+        for layer in self._used.layers:
             self.neurons[layer.name].learn(patches(layer, seen[layer.name]), rate)
         inputs = self._readout_inputs(counts)[:, :-1]
         self.neurons[READOUT].learn(inputs.float().cpu(), rate)
