@@ -2,8 +2,8 @@
 
     python tests/soak_loihi.py --configurations 200
 
-Each has its own network (strides, padding, exponents, gates, outputs, resets, saturation), signed or
-unsigned graded input, and three samples with resets between them. Stops at the first difference.
+Each has its own network (strides, padding, exponents, gates, outputs, resets, saturation), signed
+or unsigned graded input, and three samples with resets between them. Stops at the first difference.
 """
 
 import argparse

@@ -178,6 +178,16 @@ def test_without_lava_it_is_one_clear_line(monkeypatch) -> None:
         run(*case(0))
 
 
+@lava_needed
+def test_a_start_method_that_is_set_already_does_not_stop_it() -> None:
+    code = (
+        "import multiprocessing; multiprocessing.set_start_method('spawn'); "
+        "from ltgate.loihi import lava_backend; lava_backend.require()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
+
+
 def test_importing_the_library_does_not_import_lava() -> None:
     code = (
         "import sys, ltgate, ltgate.loihi.deploy, ltgate.loihi.mapping, ltgate.loihi.estimate, "

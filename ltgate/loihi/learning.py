@@ -2,8 +2,8 @@ r"""Learning on the chip: the last layer by a rule that Loihi's synapses have.
 
 Two learning connections lead to the class neurons, one a compartment. At every step::
 
-    fast:  dw = eta x1 y1,   x1 <- x1 exp(-1/5) + s_pre/4,     y1 = gamma (target - s_post)
-    slow:  dw = eta x2 y2,   x2 <- x2 exp(-1/100) + s_pre/4,   y2 = (1 - gamma) (target - s_post)
+    fast:  dw = eta x1 y1,   x1 <- x1 exp(-1/5) + s_pre/16,     y1 = gamma (target - s_post)
+    slow:  dw = eta x2 y2,   x2 <- x2 exp(-1/100) + s_pre/16,   y2 = (1 - gamma) (target - s_post)
 
 x1 and x2 are the chip's two presynaptic traces, s_post the spike of the dual-compartment class
 neuron, gamma the gate, target - s_post the error as third factor (``Loihi3FLearningRule``; the
@@ -34,8 +34,8 @@ from ltgate.plasticity.readout import Delta, features
 
 TAU = (5.0, 100.0)
 ETA = 2.0**-7  # the rule set's smallest
-IMPULSE = 2.0**-2  # of a trace
-TARGET = 0.2
+IMPULSE = 2.0**-4  # of a trace
+TARGET = 0.5
 THRESHOLD = 1.0
 
 
@@ -107,17 +107,18 @@ def learn(shown: Shown, weight: np.ndarray) -> np.ndarray:
 
 
 def answer(shown: Shown, weight: np.ndarray) -> np.ndarray:
-    """Output spikes [samples, classes] without learning, all samples at once."""
-    spikes = shown.spikes.reshape(len(shown.labels), shown.steps, -1).astype(np.float64)
-    charges = np.einsum("nti,cki->tcnk", spikes, weight, optimize=True)
-    keep = np.exp(-1 / np.array(TAU))[:, None, None]
-    v = np.zeros(charges.shape[1:])
-    counts = np.zeros(charges.shape[2:])
-    for charge in charges:
-        v = v * keep + charge
-        crossed = v >= THRESHOLD
-        v = v - crossed * THRESHOLD
-        counts += crossed.any(0)
+    """Output spikes [samples, classes] without learning."""
+    keep = np.exp(-1 / np.array(TAU))[:, None]
+    flat = weight.reshape(-1, weight.shape[2]).astype(np.float32)
+    counts = np.zeros((len(shown.labels), shown.classes))
+    for sample, spikes in enumerate(np.split(shown.spikes, len(shown.labels))):
+        charges = (spikes.astype(np.float32) @ flat.T).reshape(len(spikes), 2, -1)
+        v = np.zeros(charges.shape[1:])
+        for charge in charges:
+            v = v * keep + charge
+            crossed = v >= THRESHOLD
+            v = v - crossed * THRESHOLD
+            counts[sample] += crossed.any(0)
     return counts
 
 

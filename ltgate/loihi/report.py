@@ -39,7 +39,7 @@ class Sizes(NamedTuple):
 
 
 SMOKE = Sizes(2, 4, 40, (0.05,), (4, 8), 60, 8)
-FULL = Sizes(20, 100, 1000, (0.01, 0.02, 0.05), (3, 4, 8), 1000, 100)
+FULL = Sizes(20, 100, 1000, (0.01, 0.02, 0.05), (4, 8), 1000, 100)
 
 
 def sizes(params: Params) -> Sizes:

@@ -4,8 +4,12 @@
 does; ``README.md`` in :mod:`ltgate.loihi` says how to put another backend beside it.
 """
 
+import functools
+import importlib
 import importlib.util
+import multiprocessing
 import sys
+import warnings
 
 from ltgate.errors import UserError
 
@@ -23,6 +27,19 @@ def require() -> None:
             f"Lava is not installed (Python {version}; it runs on 3.10 alone): the twin, mapping "
             "and estimate work without it"
         )
+    _load()
+
+
+def _load() -> None:
+    """Import Lava's runtime. It sets the way processes start, and fails where that is set."""
+    choose = multiprocessing.set_start_method
+    multiprocessing.set_start_method = functools.partial(choose, force=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            importlib.import_module("lava.magma.runtime.message_infrastructure.multiprocessing")
+    finally:
+        multiprocessing.set_start_method = choose
 
 
 def _has(module: str) -> bool:
