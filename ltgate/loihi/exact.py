@@ -1,6 +1,6 @@
 """Does Lava do what the twin does? Counted on the trained network, spike by spike."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -79,8 +79,6 @@ def timing(deployed: Deployment, position: int, samples: int, batch: int = 10) -
 
 def build_per_layer(deployed: Deployment) -> float:
     """Share by which building in Lava takes longer for each further layer (a fitted line)."""
-    from dataclasses import replace
-
     from ltgate.loihi.lava_backend import run as lava
 
     of = deployed.trial
@@ -88,8 +86,9 @@ def build_per_layer(deployed: Deployment) -> float:
     seconds = []
     for depth in range(1, len(deployed.net.layers) + 1):
         part = replace(deployed.net, layers=deployed.net.layers[:depth])
-        timed = lava.Timed()
-        lava.forward(part, image, np.ones(2, int), counted=tuple(part.names[-1:]), timed=timed)
-        seconds.append(timed.build_seconds)
+        tries = [lava.Timed() for _ in range(2)]
+        for timed in tries:
+            lava.forward(part, image, np.ones(2, int), counted=tuple(part.names[-1:]), timed=timed)
+        seconds.append(min(timed.build_seconds for timed in tries))
     slope, start = np.polyfit(np.arange(1, len(seconds) + 1), seconds, 1)
     return float(slope / (start + slope))
