@@ -229,7 +229,7 @@ def test_two_local_workers_give_the_same_rows(home):
 
 def test_a_scheduler_by_its_address(home):
     """Its workers go on when the grid is done: they belong to somebody else."""
-    options = {"processes": False, "protocol": "tcp", "dashboard_address": None}
+    options = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, **options) as cluster:
         assert cluster.scheduler_address.startswith("tcp://127.0.0.1:")
         there = {"cluster": cluster.scheduler_address}

@@ -12,7 +12,7 @@ from ltgate.perf import bench as benching
 from ltgate.perf import guide
 
 BULLETS = Path(__file__).parent / "data" / "performance_guide_ids.txt"
-LATER = {"loihi", "grid"}
+LATER = {"loihi"}
 ROWS = guide.read().set_index("id")
 
 
@@ -100,15 +100,24 @@ def test_ratio_is_to_the_middle_of_the_guides_range(table: pd.DataFrame) -> None
 def test_a_row_of_a_later_part_is_filled_once_its_function_exists(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rows = guide.table(small_bench(), only="scaling.grid")
-    assert list(rows["verdict"]) == ["not measured here"] * 2
-    assert rows["note"].str.contains("04_grid_search").all()
+    only = "loihi.measurement"
+    rows = guide.table(small_bench(), only=only)
+    assert list(rows["verdict"]) == ["not measured here"] * 3
+    assert rows["note"].str.contains("05_loihi2").all()
 
-    def grid(bench: benching.Bench) -> dict[str, guide.Measured]:
+    def loihi(bench: benching.Bench) -> dict[str, guide.Measured]:
         return {row: guide.Measured(1.0, verdict="holds") for row in rows["id"]}
 
-    monkeypatch.setitem(guide.MEASURES, "grid", grid)
-    assert list(guide.table(small_bench(), only="scaling.grid")["verdict"]) == ["holds"] * 2
+    monkeypatch.setitem(guide.MEASURES, "loihi", loihi)
+    assert list(guide.table(small_bench(), only=only)["verdict"]) == ["holds"] * 3
+
+
+def test_the_cost_of_a_grid_is_measured() -> None:
+    rows = guide.table(small_bench(), only="scaling.grid").set_index("id")
+    assert list(rows["measured"] > 0) == [True, True]
+    combinations = rows.loc["scaling.grid.combinations"]
+    assert 0.5 < combinations["measured"] < 1.5  # four times the work, about four times the time
+    assert set(rows["verdict"]) <= {"holds", "does not hold"}
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from ltgate.params import Params
 DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 JOBS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster"}
+ANY = "127.0.0.1:0"  # a free port for the dashboard
 CONNECT = 20  # seconds to wait for a scheduler
 
 
@@ -74,11 +75,11 @@ def _cluster(params: Params, options: dict[str, Any], trials: int) -> SpecCluste
             n_workers=1,
             threads_per_worker=1,
             processes=False,
-            dashboard_address=None,
+            dashboard_address=ANY,
             **options,
         )
     if params.cluster == "local":
-        told = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL, **options}
+        told = {"dashboard_address": ANY, "silence_logs": logging.CRITICAL, **options}
         return LocalCluster(
             n_workers=min(size(params), trials),
             threads_per_worker=1,

@@ -3,7 +3,7 @@
 ``guide.csv`` has every bullet of the guide: an id, the section, the row in short, the guide's value
 in its words and as numbers (``guide_low``, ``guide_high``, ``unit``), and the function that
 measures it. A function decorated with :func:`measures` returns ``{id: Measured}`` for all rows
-that name it. Rows of ``loihi`` and ``grid`` are filled as soon as functions of these names exist.
+that name it. Rows of ``loihi`` are filled as soon as a function of this name exists.
 
 Verdicts: ``better``, ``holds`` or ``worse`` than the guide's costs (a single value ``~x`` holds
 within 20 %), ``holds`` or ``does not hold`` of its statements, ``cannot be right`` where it
@@ -28,8 +28,10 @@ TOLERANCE = 0.2
 NO_GPU = "no GPU"
 
 # The modules whose functions measure; imported when a table is wanted.
-_MODULES = ("hardware", "loading", "passes", "training", "scaling", "tips", "monitors", "limits")
-_LATER = {"loihi": "notebook 05_loihi2", "grid": "notebook 04_grid_search"}
+_MODULES = (
+    "hardware", "loading", "passes", "training", "scaling", "grids", "tips", "monitors", "limits",
+)  # fmt: skip
+_LATER = {"loihi": "notebook 05_loihi2"}
 
 
 @dataclass(frozen=True)
