@@ -111,7 +111,7 @@ def test_a_step_lowers_the_loss_on_its_batch(name):
 
 
 def test_the_first_task_is_learned(name):
-    learner = begun(fresh(name, dsd_start=1.0, dsd_pruning=0), 0)
+    learner = begun(fresh(name, head_rate=0.05, dsd_start=1.0, dsd_pruning=0), 0)
     learner.total *= 6
     for _ in range(6):
         shown(learner, 0)
@@ -263,7 +263,7 @@ def test_subspaces_of_hlop_grow_with_the_tasks_and_freeze():
 
 
 def test_old_answers_of_dsd_snn_are_the_same_to_the_last_bit():
-    learner = learned(fresh("dsd_snn"), 0)
+    learner = learned(fresh("dsd_snn", dsd_growth=0.25, dsd_pruning=30), 0)
     for position in (1, 2):
         images = opened(0, "validation")
         hidden, scores = counts(learner, 0), learner.scores(images)
@@ -331,8 +331,7 @@ def test_dsd_snn_grows_as_far_as_there_are_units():
 
 
 def test_units_that_dsd_snn_pruned_or_never_used_are_silent():
-    learner = learned(fresh("dsd_snn", dsd_start=0.8), 0)
-    learned(learner, 1)
+    learner = learned(fresh("dsd_snn", dsd_start=0.8, dsd_growth=0.2, dsd_pruning=30), 0, 1)
     for layer in learner.network.layers:
         owner = learner.owner[layer.name]
         assert (owner == dsd_snn.PRUNED).any(), layer.name

@@ -44,7 +44,14 @@ FALL = {"conv": 12, "dense": 13}  # rounds in which pruning weakens by a factor 
 class DSDSNN(GradientLearner):
     """Units that belong to tasks."""
 
-    preset: ClassVar[dict[str, Any]] = {**GradientLearner.preset}
+    preset: ClassVar[dict[str, Any]] = {
+        **GradientLearner.preset,
+        "head_rate": 0.01,
+        "head_classes": "current",
+        "dsd_start": 0.4,
+        "dsd_growth": 0.6,
+        "dsd_pruning": 8,
+    }
 
     def __init__(self, params: Params, generator: np.random.Generator) -> None:
         super().__init__(params, generator)

@@ -27,7 +27,12 @@ from ltgate.surrogate import patches, rates
 class HLOP(GradientLearner):
     """Subspaces learned in each task, frozen after it, and left alone from then on."""
 
-    preset: ClassVar[dict[str, Any]] = {**GradientLearner.preset}
+    preset: ClassVar[dict[str, Any]] = {
+        **GradientLearner.preset,
+        "head_rate": 0.01,
+        "hlop_first": 0.15,
+        "hlop_next": 0.05,
+    }
 
     def __init__(self, params: Params, generator: np.random.Generator) -> None:
         super().__init__(params, generator)

@@ -65,13 +65,14 @@ class SubspaceNeurons:
         if self.frozen == len(self.rows) or power <= ROUNDING * activity.square().sum(1).mean():
             return
         x = x / power.sqrt()
-        rows = self.rows[self.frozen :]
+        rows, momentum = self.rows[self.frozen :].clone(), self.momentum.clone()
         for _ in range(ITERATIONS):
             y = x @ rows.T
-            step = (y.T @ (x - y @ rows) / len(x)).clamp(-LARGEST_STEP, LARGEST_STEP)
-            self.momentum = MOMENTUM * self.momentum + (1 - MOMENTUM) * step
-            rows = rows + rate * self.momentum
-        self.rows = torch.cat([self.rows[: self.frozen], rows])
+            left = x - y @ rows
+            step = torch.mm(y.T, left).div_(len(x)).clamp_(-LARGEST_STEP, LARGEST_STEP)
+            momentum.lerp_(step, 1 - MOMENTUM)
+            rows.add_(momentum, alpha=rate)
+        self.rows, self.momentum = torch.cat([self.rows[: self.frozen], rows]), momentum
 
     def freeze(self) -> None:
         """All rows are protected from now on."""
