@@ -39,6 +39,7 @@ def client(grid: Grid, trials: int) -> Iterator[Client]:
     settings = {
         "distributed.scheduler.allowed-failures": grid.file.retries + 1,  # deaths of a worker
         "distributed.worker.daemon": False,  # trials may have loader processes
+        "distributed.worker.profile.enabled": False,  # dask would look at the trials all the time
     }
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the trials' records tell more
     with dask.config.set(settings), contextlib.ExitStack() as stack:
