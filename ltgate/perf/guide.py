@@ -3,7 +3,7 @@
 ``guide.csv`` has every bullet of the guide: an id, the section, the row in short, the guide's value
 in its words and as numbers (``guide_low``, ``guide_high``, ``unit``), and the function that
 measures it. A function decorated with :func:`measures` returns ``{id: Measured}`` for all rows
-that name it. Rows of ``loihi`` are filled as soon as a function of this name exists.
+that name it. Rows on Loihi come from a table that notebook 5 leaves.
 
 Verdicts: ``better``, ``holds`` or ``worse`` than the guide's costs (a single value ``~x`` holds
 within 20 %), ``holds`` or ``does not hold`` of its statements, ``cannot be right`` where it
@@ -30,8 +30,8 @@ NO_GPU = "no GPU"
 # The modules whose functions measure; imported when a table is wanted.
 _MODULES = (
     "hardware", "loading", "passes", "training", "scaling", "grids", "tips", "monitors", "limits",
+    "loihi",
 )  # fmt: skip
-_LATER = {"loihi": "notebook 05_loihi2"}
 
 
 @dataclass(frozen=True)
@@ -100,12 +100,7 @@ def table(bench: Bench, only: str = "") -> pd.DataFrame:
 
 
 def _row(row, found: dict[str, Measured]) -> dict:
-    if row.measured_by == "text":
-        measured = Measured(None)
-    elif row.measured_by in functions():
-        measured = found[row.id]
-    else:
-        measured = absent(_LATER[row.measured_by])
+    measured = Measured(None) if row.measured_by == "text" else found[row.id]
     value, ratio = measured.value, float("nan")
     middle = (row.guide_low + row.guide_high) / 2
     if isinstance(value, float | int) and middle > 0:
