@@ -1,5 +1,7 @@
 """From float to integers: errors, headroom, agreement; deployment of a trained network."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -204,9 +206,10 @@ def test_the_chips_learning_rule_in_lava_is_the_one_written(deployed: deploy.Dep
 
 def test_the_chips_learning_rule_learns(deployed: deploy.Deployment) -> None:
     shown = learning.show(deployed, 0, "train", 30)
+    shown = replace(shown, threshold=learning.threshold([shown]))
     weight = np.zeros((2, shown.classes, shown.spikes.shape[1]))
     before = learning.answer(shown, weight)
-    for _ in range(2):
+    for _ in range(3):
         weight = learning.learn(shown, weight)
     after = learning.answer(shown, weight)
     assert before.sum() == 0

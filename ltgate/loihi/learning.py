@@ -21,7 +21,7 @@ What the rule set cannot express, so that the library's own learning is not on t
 The bit-approximate model (7-bit traces, 8-bit weights, rounded at random) was not tried.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,6 @@ TAU = (5.0, 100.0)
 ETA = 2.0**-7  # the rule set's smallest
 IMPULSE = 2.0**-4  # of a trace
 TARGET = 0.5
-THRESHOLD = 1.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,7 @@ class Shown:
         steps: T.
         classes: How many output neurons.
         gamma: The gate.
+        threshold: theta of the class neurons.
     """
 
     spikes: np.ndarray
@@ -56,6 +56,7 @@ class Shown:
     steps: int
     classes: int
     gamma: float
+    threshold: float = 1.0
 
     def targets(self) -> np.ndarray:
         """[samples, classes]."""
@@ -82,6 +83,25 @@ def show(deployed: Deployment, position: int, split: str, samples: int) -> Shown
     return Shown(spikes, labels[mixed], len(steps), deployed.learner.classes, of.params.gamma)
 
 
+def threshold(parts: list[Shown]) -> float:
+    """theta at which one sample, learned at an error of 1, makes its neuron spike at every step.
+
+    eta sum_t s[t] . x2[t], the change of the current that a sample leads to; geometric mean over
+    samples and tasks. One theta serves all: their activity differs by factors, and the rule cannot
+    divide by it.
+    """
+    changes = []
+    keep = np.exp(-1 / TAU[1])
+    for shown in parts:
+        for spikes in np.split(shown.spikes, len(shown.labels)):
+            trace, change = np.zeros(spikes.shape[1]), 0.0
+            for step in spikes:
+                trace = trace * keep + IMPULSE * step
+                change += trace[step > 0].sum()
+            changes.append(ETA * max(change, 1.0))
+    return float(np.exp(np.mean(np.log(changes))))
+
+
 def learn(shown: Shown, weight: np.ndarray) -> np.ndarray:
     """New weights, by the rule in the order of Lava's steps: currents arrive one step late."""
     weight = weight.copy()
@@ -95,8 +115,8 @@ def learn(shown: Shown, weight: np.ndarray) -> np.ndarray:
         if t % shown.steps == 0:
             v[:] = 0
         v = v * keep + charge
-        crossed = v >= THRESHOLD
-        v = v - crossed * THRESHOLD
+        crossed = v >= shown.threshold
+        v = v - crossed * shown.threshold
         fired = crossed.any(0)
         charge = weight[:, :, spikes > 0].sum(2)
         traces = traces * keep + IMPULSE * spikes
@@ -116,8 +136,8 @@ def answer(shown: Shown, weight: np.ndarray) -> np.ndarray:
         v = np.zeros(charges.shape[1:])
         for charge in charges:
             v = v * keep + charge
-            crossed = v >= THRESHOLD
-            v = v - crossed * THRESHOLD
+            crossed = v >= shown.threshold
+            v = v - crossed * shown.threshold
             counts[sample] += crossed.any(0)
     return counts
 
@@ -142,7 +162,7 @@ def learn_in_lava(shown: Shown, weight: np.ndarray, seconds: float = 300.0) -> n
     teacher = FrameSource(images=shown.targets(), drive=np.ones(shown.steps, int))
     neurons = LearningLTGate(
         shape=(shown.classes,), learning_rule=rules[0], keep=np.exp(-1 / np.array(TAU)),
-        threshold=THRESHOLD, gamma=shown.gamma, interval=shown.steps,
+        threshold=shown.threshold, gamma=shown.gamma, interval=shown.steps,
     )  # fmt: skip
     teacher.s_out.connect(neurons.a_third_factor_in)
     synapses = []
@@ -168,6 +188,9 @@ def compare(deployed: Deployment, samples: int) -> pd.DataFrame:
     tasks = range(len(deployed.trial.tasks))
     train = [show(deployed, i, "train", samples) for i in tasks]
     held_out = [show(deployed, i, "validation", samples) for i in tasks]
+    theta = threshold([_part(shown, np.arange(min(4, len(shown.labels)))) for shown in train])
+    train = [replace(shown, threshold=theta) for shown in train]
+    held_out = [replace(shown, threshold=theta) for shown in held_out]
     classes, inputs = train[0].classes, train[0].spikes.shape[1]
     weight = np.zeros((2, classes, inputs))
     delta = Delta.create(inputs + 1, classes, rate=1.0, l2=1e-4)
@@ -201,6 +224,7 @@ def compare(deployed: Deployment, samples: int) -> pd.DataFrame:
 def check(deployed: Deployment, samples: int = 2) -> float:
     """Largest difference of a weight between Lava and NumPy, over the largest weight."""
     shown = show(deployed, 0, "train", samples)
+    shown = replace(shown, threshold=threshold([shown]))
     start = np.random.default_rng(0).normal(0, 0.02, (2, shown.classes, shown.spikes.shape[1]))
     ours, theirs = learn(shown, start), learn_in_lava(shown, start)
     return float(np.abs(ours - theirs).max() / np.abs(ours).max())
@@ -208,10 +232,7 @@ def check(deployed: Deployment, samples: int = 2) -> float:
 
 def _part(shown: Shown, chosen: np.ndarray) -> Shown:
     spikes = shown.spikes.reshape(len(shown.labels), shown.steps, -1)[chosen]
-    return Shown(
-        spikes.reshape(-1, spikes.shape[2]), shown.labels[chosen], shown.steps, shown.classes,
-        shown.gamma,
-    )  # fmt: skip
+    return replace(shown, spikes=spikes.reshape(-1, spikes.shape[2]), labels=shown.labels[chosen])
 
 
 def _inputs(shown: Shown) -> torch.Tensor:
