@@ -34,7 +34,7 @@ def cost(
     grid: Grid,
     combinations: tuple[int, ...] = (1, 2, 4),
     epochs: tuple[int, ...] = (1, 2, 4),
-    images: int = 60,
+    images: int = 32,
 ) -> pd.DataFrame:
     """Measured now, on so many training and validation ``images`` a task.
 
@@ -42,7 +42,8 @@ def cost(
     ``trials`` (seconds of all trials together) or ``wall`` (seconds on the clock, the start of the
     workers not counted); ``value`` in ``unit`` s; ``exponent``.
     """
-    few = {"train_images": images, "validation_images": images, "keep_features": False}
+    few = {"train_images": images, "validation_images": images, "curve_points": 1}
+    few["keep_features"] = False
     rows = []
     with (
         tempfile.TemporaryDirectory() as scratch,
