@@ -30,8 +30,8 @@ class HLOP(GradientLearner):
     preset: ClassVar[dict[str, Any]] = {
         **GradientLearner.preset,
         "head_rate": 0.01,
-        "hlop_first": 0.15,
-        "hlop_next": 0.05,
+        "hlop_first": 0.3,
+        "hlop_next": 0.1,
     }
 
     def __init__(self, params: Params, generator: np.random.Generator) -> None:
