@@ -163,7 +163,7 @@ def compare(params: Params, done: list[Activity] | None = None) -> pd.DataFrame:
 
     ``done``: what :func:`evaluate` gave for the chip-aware one on the test split, if it is there.
     Columns: ``trained`` (full precision, chip-aware), ``runs_as`` (float, integers), ``task``,
-    ``accuracy`` (class-incremental). All under ``pulse``.
+    ``accuracy`` (class-incremental), ``images``, how many. All under ``pulse``.
     """
     rows = []
     for aware in (False, True):
@@ -180,6 +180,9 @@ def compare(params: Params, done: list[Activity] | None = None) -> pd.DataFrame:
             }
             for kind, accuracy in found.items():
                 rows.append(
-                    {"trained": name, "runs_as": kind, "task": task.name, "accuracy": accuracy}
-                )
+                    {
+                        "trained": name, "runs_as": kind, "task": task.name,
+                        "accuracy": accuracy, "images": len(images),
+                    }
+                )  # fmt: skip
     return pd.DataFrame(rows)

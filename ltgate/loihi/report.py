@@ -192,15 +192,18 @@ def table(measured: Measured, accuracies: pd.DataFrame, more: list[dict]) -> pd.
     for row in accuracies.itertuples():
         name = f"accuracy_{row.runs_as}_{_name(row.trained)}_{row.task}"
         kind = "8-bit integers on the twin" if row.runs_as == "integers" else "float32 network"
-        rows.append(_row(name, row.accuracy, "1", "exact", f"whole test split, pulse, {kind}"))
+        rows.append(
+            _row(name, row.accuracy, "1", "exact", f"{row.images} test images, pulse, {kind}")
+        )
+    images = accuracies.groupby("task")["images"].first().sum()
     means = accuracies.groupby(["trained", "runs_as"])["accuracy"].mean()
     for trained in accuracies["trained"].unique():
         loss = 100 * (means[trained, "float"] - means[trained, "integers"])
         rows.append(_row(f"accuracy_loss_{_name(trained)}", loss, "points", "exact",
-                         "float minus integers, mean over tasks, whole test split"))  # fmt: skip
+                         f"float minus integers, mean over tasks, {images} test images"))  # fmt: skip
     best = 100 * (means[:, "float"].max() - means["chip-aware", "integers"])
     rows.append(_row("accuracy_loss_deployed", best, "points", "exact",
-                     "best float training minus chip-aware integers"))  # fmt: skip
+                     f"best float training minus chip-aware integers, {images} test images"))  # fmt: skip
     rows += more
     placed = measured.placed
     full, spread = placed.table(), place(measured.deployed, spread=2)
@@ -219,7 +222,7 @@ def table(measured: Measured, accuracies: pd.DataFrame, more: list[dict]) -> pd.
         _row("weight_bits", measured.deployed.net.weight_bits, "bit", "exact", "this deployment"),
     ]  # fmt: skip
     for done, found in zip(measured.done, measured.estimates, strict=True):
-        counted = "counted by the twin on the test split"
+        counted = f"counted by the twin on {done.samples} test images"
         synops = sum(done.synops.values()) / done.samples
         rows += [
             _row(f"spikes_{done.task}", sum(done.spikes.values()) / done.samples, "1", "exact",
