@@ -36,6 +36,7 @@ TAU = (5.0, 100.0)
 ETA = 2.0**-7  # the rule set's smallest
 IMPULSE = 2.0**-4  # of a trace
 TARGET = 0.5
+SAMPLES = 10
 
 
 @dataclass(frozen=True)
@@ -84,22 +85,24 @@ def show(deployed: Deployment, position: int, split: str, samples: int) -> Shown
 
 
 def threshold(parts: list[Shown]) -> float:
-    """theta at which one sample, learned at an error of 1, makes its neuron spike at every step.
+    """theta at which ``SAMPLES`` samples, learned at an error of 1, lead to a spike at every step.
 
-    eta sum_t s[t] . x2[t], the change of the current that a sample leads to; geometric mean over
-    samples and tasks. One theta serves all: their activity differs by factors, and the rule cannot
-    divide by it.
+    SAMPLES eta sum_t s[t] . x2[t]: the sum is how much a sample changes the current that it causes.
+    The most active task sets it, else learning would swing there; a task with fewer spikes learns
+    more slowly by the square, for the rule cannot divide by them.
     """
-    changes = []
     keep = np.exp(-1 / TAU[1])
+    means = []
     for shown in parts:
+        changes = []
         for spikes in np.split(shown.spikes, len(shown.labels)):
             trace, change = np.zeros(spikes.shape[1]), 0.0
             for step in spikes:
                 trace = trace * keep + IMPULSE * step
                 change += trace[step > 0].sum()
-            changes.append(ETA * max(change, 1.0))
-    return float(np.exp(np.mean(np.log(changes))))
+            changes.append(ETA * change)
+        means.append(np.mean(changes))
+    return SAMPLES * float(max(means))
 
 
 def learn(shown: Shown, weight: np.ndarray) -> np.ndarray:

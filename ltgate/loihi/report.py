@@ -200,10 +200,10 @@ def table(measured: Measured, accuracies: pd.DataFrame, more: list[dict]) -> pd.
     for trained in accuracies["trained"].unique():
         loss = 100 * (means[trained, "float"] - means[trained, "integers"])
         rows.append(_row(f"accuracy_loss_{_name(trained)}", loss, "points", "exact",
-                         f"float minus integers, mean over tasks, {images} test images"))  # fmt: skip
+                         f"float minus integers, mean of tasks, {images} images"))  # fmt: skip
     best = 100 * (means[:, "float"].max() - means["chip-aware", "integers"])
     rows.append(_row("accuracy_loss_deployed", best, "points", "exact",
-                     f"best float training minus chip-aware integers, {images} test images"))  # fmt: skip
+                     f"best float minus chip-aware integers, {images} images"))  # fmt: skip
     rows += more
     placed = measured.placed
     full, spread = placed.table(), place(measured.deployed, spread=2)
