@@ -1,5 +1,6 @@
 """Accuracy at other frame rates than that of training."""
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
@@ -7,7 +8,7 @@ from matplotlib.ticker import NullLocator
 from ltgate.figures import style
 from ltgate.figures.registry import figure
 
-TICKS = (10, 100, 1000, 10000)
+APART = 1.5  # least ratio of two labelled rates
 
 
 @figure("method", "trained_hz", "tested_hz", "presentation", "mean", "ci_low", "ci_high")
@@ -33,12 +34,16 @@ def robustness(frame: pd.DataFrame) -> Figure:
                 lines.setdefault(label, drawn)
             axis.axvspan(rate / 4, rate * 4, color=style.GREY, alpha=0.12, linewidth=0)
             axis.axvline(rate, color=style.GREY, linestyle="--", linewidth=0.8)
-            axis.set(xscale="log", ylim=(0, 1.02), title=f"trained at {rate:g} Hz, {presentation}")
+            axis.set(xscale="log", title=f"trained at {rate:g} Hz, {presentation}")
         row[0].set_ylabel("accuracy")
-    low, high = frame["tested_hz"].min(), frame["tested_hz"].max()
+    axes[0, 0].set_ylim(np.floor(10 * frame[["mean", "ci_low"]].min().min()) / 10, 1.01)
+    ticks: list[float] = []
+    for tested in sorted(frame["tested_hz"].unique()):
+        if not ticks or tested > APART * ticks[-1]:
+            ticks.append(tested)
     for axis in axes[-1]:
         axis.set_xlabel("frame rate at test (Hz)")
-        axis.set_xticks([tick for tick in TICKS if low <= tick <= high] or [low, high])
+        axis.set_xticks(ticks)
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_locator(NullLocator())
     fig.legend(lines.values(), lines.keys(), loc="outside right center")
