@@ -16,12 +16,17 @@ def loihi_cores(frame: pd.DataFrame) -> Figure:
     """The chip's grid of cores: whose neurons lie where, and how full each core is.
 
     Columns: ``core``, its number; ``row``, ``column``, its place; ``layer``, whose neurons it has
-    ('' = free, 'margin' = kept for what the rules do not know); ``used``, share of its neurons 0-1.
+    ('' = free, 'margin' = kept for what the rules do not know); ``used``, the larger share of its
+    neurons and synapses, 0-1.
     """
     fig, axes = style.panels(1, 1, 8.5, 4.6)
     axis = axes[0, 0]
     layers = [layer for layer in dict.fromkeys(frame["layer"]) if layer not in ("", "margin")]
-    colours = {layer: style.SERIES[n % len(style.SERIES)] for n, layer in enumerate(layers)}
+    known = len(style.SERIES)
+    looks = {
+        layer: {"facecolor": style.SERIES[n % known], "hatch": "...." if n >= known else None}
+        for n, layer in enumerate(layers)
+    }
     for core in frame.itertuples():
         place = (core.column, core.row)
         axis.add_patch(Rectangle(place, 0.9, 0.9, facecolor="white", edgecolor=style.GREY))
@@ -30,19 +35,26 @@ def loihi_cores(frame: pd.DataFrame) -> Figure:
                 Rectangle(place, 0.9, 0.9, facecolor="none", edgecolor=style.GREY, hatch="////")
             )
         elif core.layer:
-            axis.add_patch(Rectangle(place, 0.9, 0.9 * core.used, facecolor=colours[core.layer]))
+            axis.add_patch(
+                Rectangle(place, 0.9, 0.9 * core.used, edgecolor="white", **looks[core.layer])
+            )
     axis.set(
         xlim=(-0.2, frame["column"].max() + 1.1), ylim=(frame["row"].max() + 1.1, -0.2),
         xlabel="column of cores", ylabel="row of cores", aspect="equal",
     )  # fmt: skip
     busy = frame[~frame["layer"].isin(["", "margin"])]
-    handles = [Patch(color=colours[n], label=f"{n}: {(busy['layer'] == n).sum()}") for n in layers]
+    handles = [
+        Patch(edgecolor="white", label=f"{n}: {(busy['layer'] == n).sum()}", **looks[n])
+        for n in layers
+    ]
     margin = int((frame["layer"] == "margin").sum())
     if margin:
         handles.append(
             Patch(facecolor="none", edgecolor=style.GREY, hatch="////", label=f"margin: {margin}")
         )
-    axis.set_title(f"{len(busy) + margin} of {len(frame)} cores; filled: share of a core's neurons")
+    axis.set_title(
+        f"{len(busy) + margin} of {len(frame)} cores; filled: neurons or synapses in use"
+    )
     fig.legend(handles=handles, loc="outside lower center", ncols=5)
     return fig
 

@@ -76,7 +76,7 @@ def place(deployed: Deployment, spread: int = 1) -> Mapping:
 def cores(placed: Mapping) -> pd.DataFrame:
     """The grid of cores for :func:`ltgate.figures.loihi_cores`, filled layer by layer."""
     owners = [
-        (part.layer, min(1.0, left / part.capacity))
+        (part.layer, min(1.0, max(left / part.capacity, part.words / mapping.WORDS)))
         for part in placed.placed
         for left in _shares(part)
     ]
