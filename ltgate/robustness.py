@@ -34,7 +34,7 @@ COLUMNS = [
     "seeds",
 ]  # fmt: skip
 COLUMNS_KEPT = [
-    "method", "trained_hz", "kept", "ci_low", "ci_high", "more", "more_low", "more_high", "p_t",
+    "method", "trained_hz", "kept", "ci_low", "ci_high", "more", "more_low", "more_high", "p_corrected",
     "seeds",
 ]  # fmt: skip
 
@@ -126,7 +126,7 @@ def table_kept(params: Params) -> pd.DataFrame:
 
     The least over rates and presentations, per training rate and over all of them; mean over seeds
     and 95 % t interval. ``more``: by how much the first method keeps more than this one, paired
-    over seeds, its interval and its p value (t test, corrected as in :mod:`ltgate.statistics`).
+    over seeds, its interval and its p value (t test, Holm-corrected, see :mod:`ltgate.statistics`).
     """
     rows = by_seed(params)
     ratio = rows["tested_hz"] / rows["trained_hz"]
