@@ -34,8 +34,8 @@ COLUMNS = [
     "seeds",
 ]  # fmt: skip
 COLUMNS_KEPT = [
-    "method", "trained_hz", "kept", "ci_low", "ci_high", "more", "more_low", "more_high", "p_corrected",
-    "seeds",
+    "method", "trained_hz", "kept", "ci_low", "ci_high", "more", "more_low", "more_high",
+    "p_corrected", "seeds",
 ]  # fmt: skip
 
 
