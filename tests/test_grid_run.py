@@ -259,7 +259,6 @@ def test_jobs_of_a_cluster(kind, told):
 
     text = asyncio.run(script())
     assert told in text and "--nthreads 1" in text and "--nworkers 2" in text
-    assert "export LTGATE_PROGRESS=off" in text
 
 
 def test_a_wrong_option_of_a_cluster():

@@ -236,4 +236,9 @@ def test_the_command_shows_what_failed(home, capsys):
     file = yaml.safe_load((home / "small.yaml").read_text())
     assert file["axes"] == {"tau_fast_ms": [5.0, 200.0]}
     records = sorted((work.folder("small") / "trials").glob("*.json"))
-    assert all(json.loads(record.read_text())["code"] for record in records)
+    assert list(table["stale"]) == [0, 0]
+    for path in records:
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps({**record, "code": "of another day"}))
+    assert main(["grid", str(home / "small.yaml")]) == 0
+    assert "1 results are of other learning code than today's" in capsys.readouterr().out

@@ -84,7 +84,7 @@ def _cluster(params: Params, options: dict[str, Any], trials: int) -> SpecCluste
         return LocalCluster(
             n_workers=min(size(params), trials),
             threads_per_worker=1,
-            env={"LTGATE_PROGRESS": "off", "NUMBA_NUM_THREADS": "1"},
+            env={"NUMBA_NUM_THREADS": "1"},  # dask caps the others
             preload=DEAF,
             **told,
         )
@@ -102,7 +102,6 @@ def job_cluster(params: Params, options: dict[str, Any]) -> SpecCluster:
 
     slots = params.trials_per_gpu if params.device != "cpu" else 1
     told = {"cores": slots, "processes": slots, "memory": "4GB", **options}
-    told.setdefault("job_script_prologue", []).append("export LTGATE_PROGRESS=off")
     try:
         return getattr(dask_jobqueue, JOBS[params.cluster])(**told)
     except (TypeError, ValueError) as error:

@@ -10,6 +10,7 @@ from ltgate.figures import save_figure, save_table
 from ltgate.grid.halving import search
 from ltgate.grid.spec import Grid
 from ltgate.grid.tables import ablations, best, points, slices
+from ltgate.grid.work import folder
 
 
 def report(grid: Grid) -> Iterator[str]:
@@ -21,6 +22,11 @@ def report(grid: Grid) -> Iterator[str]:
     yield figures.show(found[shown]).to_string(index=False)
     for error in found.loc[found["error"] != "", "error"].unique():
         yield f"failed: {error}"
+    if stale := int(found["stale"].sum()):
+        yield (
+            f"{stale} results are of other learning code than today's; to have them made anew, "
+            f"delete {folder(grid.name)}"
+        )
     if grid.file.measure == "validation":
         params = best(grid, last)
         yield f"best: {paths.figures(grid.name) / 'best.yaml'} (configuration {params.hash})"
@@ -28,12 +34,12 @@ def report(grid: Grid) -> Iterator[str]:
 
 def save(grid: Grid, found: pd.DataFrame, last: pd.DataFrame) -> None:
     """Tables and figures of a grid's rows ``found``, of which ``last`` are the last rung's."""
-    folder = paths.figures(grid.name)
-    save_table(found, folder, "table_grid")
+    figures_folder = paths.figures(grid.name)
+    save_table(found, figures_folder, "table_grid")
     if list(grid.axes) == ["variant"]:
         frame = ablations(grid)
-        save_table(frame, folder, "table_ablations")
-        save_figure(figures.ablations(frame), folder, "ablations")
+        save_table(frame, figures_folder, "table_ablations")
+        save_figure(figures.ablations(frame), figures_folder, "ablations")
         return
     if last["acc"].isna().all():
         raise UserError(f"grid {grid.name}: no trial has a result; {last['error'].iloc[0]}")
@@ -41,5 +47,5 @@ def save(grid: Grid, found: pd.DataFrame, last: pd.DataFrame) -> None:
         y, x = grid.axes
         seeds = points(grid).rename(columns={"acc": "accuracy"})
         seeds = seeds[(seeds["cue"] == "yes") & (seeds["method"] == grid.base.methods[0])]
-        save_figure(figures.grid_heatmap(seeds, x, y), folder, "grid_heatmap")
-    save_figure(figures.grid_slices(slices(grid, last)), folder, "grid_slices")
+        save_figure(figures.grid_heatmap(seeds, x, y), figures_folder, "grid_heatmap")
+    save_figure(figures.grid_slices(slices(grid, last)), figures_folder, "grid_slices")

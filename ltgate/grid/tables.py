@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from ltgate import metrics, paths, results
+from ltgate import metrics, paths, plan, results
 from ltgate.errors import UserError
 from ltgate.files import atomic
 from ltgate.grid.spec import Configuration, Grid
@@ -31,20 +31,24 @@ def points(
     spikes_per_sample              spikes of an image
     seconds                        time of all attempts (s); NaN where nothing was tried
     attempts, error                how often it was tried; why the last attempt failed, or empty
+    stale                          whether other learning code than today's made the result
     ============================== ===============================================================
     """
     rows = []
-    where = folder(grid.name)
+    where, code = folder(grid.name), plan.learning_code()
     for configuration in grid.configurations() if configurations is None else configurations:
         for job in grid.jobs(iter([configuration])):
-            record = read(where / "trials" / f"{job.key}.json").get("attempts", [])
-            spent = [attempt["seconds"] for attempt in record if attempt.get("seconds") is not None]
+            record = read(where / "trials" / f"{job.key}.json")
+            attempts = record.get("attempts", [])
+            spent = [
+                attempt["seconds"] for attempt in attempts if attempt.get("seconds") is not None
+            ]
             found = dict.fromkeys(MEASURES, np.nan)
             if results.exists(where, job.key):
                 found = _measured(results.load(where, job.key), grid.file.measure, scenario)
                 error = ""
             else:
-                error = _error(record)
+                error = _error(attempts)
             rows.append(
                 {
                     **configuration.labels,
@@ -54,8 +58,9 @@ def points(
                     "seed": job.seed,
                     **found,
                     "seconds": sum(spent) if spent else np.nan,
-                    "attempts": len(record),
+                    "attempts": len(attempts),
                     "error": error,
+                    "stale": bool(record) and record["code"] != code,
                 }
             )
     return pd.DataFrame(rows)
@@ -68,7 +73,8 @@ def table(
 
     The axes, ``config``, ``method``, ``cue``; mean and 95 % interval over seeds of ``acc`` and
     ``forgetting``, mean ``spikes_per_sample``; ``seeds`` with a result, ``failed`` ones and the
-    last ``error``, ``seconds`` of trials, ``best`` = yes for the selected row.
+    last ``error``, ``seconds`` of trials, ``stale`` results (of other learning code than today's),
+    ``best`` = yes for the selected row.
     """
     return tabulate(grid, points(grid, configurations, scenario))
 
@@ -91,6 +97,7 @@ def tabulate(grid: Grid, frame: pd.DataFrame) -> pd.DataFrame:
             "failed": len(failed),
             "error": failed["error"].iloc[-1] if len(failed) else "",
             "seconds": part["seconds"].sum(),
+            "stale": int(part["stale"].sum()),
             "best": "",
         }
         lines.append(line)
@@ -196,6 +203,6 @@ def _measured(rows: pd.DataFrame, split: str, scenario: str) -> dict[str, float]
     }
 
 
-def _error(record: list[dict]) -> str:
+def _error(attempts: list[dict]) -> str:
     """Why a trial has no result; empty where it has not been tried, or runs at this moment."""
-    return (record[-1].get("error") or "") if record else ""
+    return (attempts[-1].get("error") or "") if attempts else ""

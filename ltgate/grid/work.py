@@ -74,7 +74,8 @@ def work(task: Task, wait: bool = False) -> str:
     Returns ``done``, ``failed`` (for good), or ``busy`` where another process is at it and ``wait``
     is false. Raises `TrialFailed` where another attempt is allowed.
     """
-    with environment(LTGATE_HOME=task.home, LTGATE_DATA_CACHE=task.data):
+    places = {"LTGATE_HOME": task.home, "LTGATE_DATA_CACHE": task.data}
+    with environment(**places, LTGATE_PROGRESS="off"):
         path = folder(task.base.name) / "trials" / f"{task.key}.json"
         try:
             with lock(path.with_suffix(".lock"), wait):
