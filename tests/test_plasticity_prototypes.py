@@ -44,7 +44,9 @@ def test_one_image_at_a_time_follows_the_equation(number):
         count = len(prototypes[label])
         assert readout.wins[label].tolist() == wins[label] + [0] * (number - count)
         for k in range(count):
-            assert readout.prototype[label, k].numpy() == pytest.approx(prototypes[label][k], rel=1e-5)
+            assert readout.prototype[label, k].numpy() == pytest.approx(
+                prototypes[label][k], rel=1e-5
+            )
 
 
 def test_scores_are_the_drive_of_the_strongest_neuron():
@@ -79,7 +81,7 @@ def test_used_prototypes_have_unit_length_after_any_batches():
 
 
 def test_a_batch_counts_every_image_once():
-    """In a batch the winners are found before any moves, and a winner takes the mean of its wins."""
+    """Winners are found before any of them moves; each takes the mean of its wins."""
     readout = Prototypes.create(2, 1, 1)
     first = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     readout.learn(first, torch.zeros(1, dtype=torch.int64), [0])
