@@ -35,6 +35,7 @@ def ablations(frame: pd.DataFrame, scenario: str = "class") -> Figure:
                 axis.axvline(row["mean"], color=style.BLACK, linestyle=dots, linewidth=1, zorder=0)
         axis.set_xlabel(f"{label}, fraction")
         axis.grid(axis="y", color="0.9")
+    axes[0, 0].set_xlim(right=1.02)  # intervals may pass 1, accuracies do not
     axes[0, 0].set_yticks(range(len(variants)), variants)
     axes[0, 0].invert_yaxis()
     look = {"marker": "o", "linestyle": "", "color": style.BLUE}
