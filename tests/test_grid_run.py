@@ -1,12 +1,14 @@
 """Running a grid: on every kind of workers the same rows, each trial once, failures on record."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,12 +20,15 @@ from small_grid import small_grid
 
 from ltgate import grid as package
 from ltgate import paths, results, train
+from ltgate.__main__ import main
 from ltgate.data.store import is_test_file
 from ltgate.errors import UserError
 from ltgate.files import lock
 from ltgate.grid import clusters, work
+from ltgate.grid.run import _tasks
 from ltgate.grid.spec import Grid
 from ltgate.params import Params
+from ltgate.perf import fresh
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -187,7 +192,7 @@ def test_a_trial_of_another_process_is_waited_for_and_not_done_again(home):
 def test_a_killed_process_counts_as_a_failed_attempt(home, monkeypatch):
     """An attempt without an end is one whose process died."""
     grid = small_grid(home, axes={"ridge": [0.1]}, retries=1)
-    (task,) = package.run.__globals__["_tasks"](grid, list(grid.jobs()))
+    (task,) = _tasks(grid, list(grid.jobs()))
     path = work.folder("small") / "trials" / f"{task.key}.json"
 
     class Killed(BaseException):
@@ -285,26 +290,56 @@ def test_workers_share_the_gpus_in_turn(monkeypatch):
     assert work._device("cpu") == "cpu" and work._device("cuda:3") == "cuda:3"
 
 
+def _work_all(tasks: list[work.Task], home: str, data: str) -> list[str]:
+    """In a process of its own: what became of each trial."""
+    os.environ |= {"LTGATE_HOME": home, "LTGATE_DATA_CACHE": data}
+    return [work.work(task, wait=True) for task in tasks]
+
+
+def test_two_processes_at_once_do_no_trial_twice(home):
+    """Both go through all trials, one of them backwards; what one has begun the other awaits."""
+    grid = small_grid(home, seeds=[0, 1, 2])
+    tasks = list(_tasks(grid, list(grid.jobs())))
+    fresh.start()
+    with ProcessPoolExecutor(2, multiprocessing.get_context("forkserver")) as pool:
+        places = (str(home), str(paths.data()))
+        both = [pool.submit(_work_all, order, *places) for order in (tasks, tasks[::-1])]
+        assert [future.result() for future in both] == [["done"] * 12] * 2
+    attempts = [record["attempts"] for record in records().values()]
+    assert [len(made) for made in attempts] == [1] * 12  # no trial began twice
+    assert len({made[0]["process"] for made in attempts}) == 2  # both had a part in it
+    assert rows() == one_by_one(grid)
+
+
 def test_ctrl_c_leaves_a_grid_that_goes_on(home):
     """The whole command is interrupted as a terminal does it; the same command ends the work."""
-    small_grid(home, params={"cluster": "local", "grid_workers": 2, "epochs": 4}, seeds=[0, 1, 2])
-    command = [sys.executable, "-m", "ltgate", "grid", str(home / "small.yaml")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    small_grid(home, params={"cluster": "local", "grid_workers": 1, "epochs": 4}, seeds=[0, 1])
+    command = ["grid", str(home / "small.yaml")]
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
+        [sys.executable, "-m", "ltgate", *command],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not rows() and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert errors.strip() == "error: interrupted; the same command goes on from here"
+    with pytest.raises(ProcessLookupError):  # no worker is left after a moment
+        for _ in range(100):
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
     first = rows()
-    assert 0 < len(first) < 12
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert f"{len(first)} skipped" in done.stdout and len(rows()) == 12
-    assert first.items() <= rows().items()
+    assert 0 < len(first) < 8
+    assert main([*command, "--set", "cluster=none"]) == 0  # here: without starting anew
+    assert first.items() <= rows().items() and len(rows()) == 8
+    assert {job.key for job in Grid.load(home / "small.yaml").jobs()} == {
+        name.removesuffix(".csv") for name in rows()
+    }
+    finished = [
+        made for r in records().values() for made in r["attempts"] if made.get("error") == ""
+    ]
+    assert len(finished) == 8  # those of the first start were not done again
     assert (paths.figures("small") / "best.yaml").exists()
