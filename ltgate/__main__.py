@@ -23,6 +23,11 @@ def main(arguments: list[str] | None = None) -> int:
     except runner.NotebookFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except MemoryError:
+        print(
+            "error: out of memory; lower batch_size, chunk_images or train_images", file=sys.stderr
+        )
+        return 2
     except KeyboardInterrupt:
         print("error: interrupted; the same command goes on from here", file=sys.stderr)
         return 130

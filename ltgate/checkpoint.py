@@ -1,12 +1,16 @@
 """Checkpoints: one safetensors file of tensors, with plain data as JSON in its header.
 
-No pickled code, so a file from a stranger can be loaded safely. Files are whole or absent.
+No pickled code, so a file from a stranger can be loaded safely. Files are whole or absent, and
+carry a checksum of their tensors.
 """
 
 import json
+import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -14,15 +18,15 @@ from torch import Tensor
 from ltgate.errors import UserError
 from ltgate.files import atomic
 
+Result = TypeVar("Result")
+
 
 def save(path: str | Path, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
     """Write tensors and plain (JSON) data to ``path`` atomically."""
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic(path) as temporary:
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            temporary,
-            metadata={"ltgate": json.dumps(plain)},
-        )
+        metadata = {"ltgate": json.dumps(plain), "crc32": _checksum(whole)}
+        save_file(whole, temporary, metadata=metadata)
 
 
 def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -30,10 +34,30 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            plain = json.loads(file.metadata()["ltgate"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"checkpoint {path} cannot be read ({error}); delete it") from error
+            metadata = file.metadata()
+        plain = json.loads(metadata["ltgate"])
+        if metadata.get("crc32", _checksum(tensors)) != _checksum(tensors):
+            raise ValueError("its tensors do not fit their checksum")
+    except (
+        SafetensorError, OSError, KeyError, TypeError, ValueError, OverflowError, RecursionError
+    ) as error:  # fmt: skip
+        raise UserError(f"checkpoint {path} cannot be read ({_line(error)}); delete it") from error
     return tensors, plain
+
+
+def restore(
+    path: str | Path, take: Callable[[dict[str, Tensor], dict[str, Any]], Result]
+) -> Result:
+    """``take(tensors, plain)`` of a checkpoint; one of another network raises one line."""
+    tensors, plain = load(path)
+    try:
+        return take(tensors, plain)
+    except (
+        KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError
+    ) as error:  # fmt: skip
+        raise UserError(
+            f"checkpoint {path} does not fit these parameters ({_line(error)}); delete it"
+        ) from error
 
 
 def keep(folder: Path, pattern: str, limit: int) -> None:
@@ -41,3 +65,15 @@ def keep(folder: Path, pattern: str, limit: int) -> None:
     files = sorted(folder.glob(pattern), key=lambda file: (file.stat().st_mtime_ns, file.name))
     for file in files[: max(0, len(files) - limit)]:
         file.unlink(missing_ok=True)
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    """CRC-32 of all values in the order of their names, as hexadecimal text."""
+    found = 0
+    for name in sorted(tensors):
+        found = zlib.crc32(memoryview(tensors[name].flatten().view(torch.uint8).numpy()), found)
+    return f"{found:08x}"
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".split("\n")[0][:200]

@@ -6,3 +6,7 @@ class UserError(ValueError):
 
     The message names the thing, its value and what is allowed.
     """
+
+
+class NotFinite(UserError):
+    """NaN or infinity where numbers belong; the message names the layer and what to change."""

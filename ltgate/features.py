@@ -5,6 +5,7 @@ over patches of 4 x 4 positions). The cache lies in ``data/features`` as one HDF
 combination, named by the fingerprints of what it was made from. It can be deleted at any time.
 """
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +14,17 @@ import numpy as np
 from torch import Tensor
 
 from ltgate import backends, paths
+from ltgate.data import seal
 from ltgate.data.store import TaskImages
 from ltgate.data.tasks import schedule
 from ltgate.errors import UserError
 from ltgate.files import atomic, lock
+from ltgate.memory import MOST_AT_ONCE
 from ltgate.network import Network
 from ltgate.progress import track
 
-LARGE_BATCH = 256
+LARGE_BATCH = MOST_AT_ONCE
+SATURATED = 0.9  # spikes per neuron and step
 _FORMAT = 1  # part of every file's name: raise it when counts change their meaning
 
 
@@ -73,25 +77,34 @@ def compute(
     device: str = "cpu",
     limit: int = 0,
     keep: bool = True,
+    chunk: int = LARGE_BATCH,
 ) -> Features:
     """Counts of ``views`` for all images (or the first ``limit``), from the cache if there.
 
-    Without ``keep`` they are computed, and no file is read or written.
+    Without ``keep`` they are computed, and no file is read or written. ``chunk`` images are
+    simulated at once, which changes memory and time alone. A layer without spikes, or with one in
+    nearly every step, is told in a warning.
     """
     number = min(limit, len(images)) if limit else len(images)
     part = network.upto(max((split(view)[0] for view in views), key=network.names.index))
+    options = (presentation, backend, device, number, chunk)
     if not keep:
-        return _run(part, images, views, presentation, backend, device, number)
+        return _run(part, images, views, *options)
     timing = f"{images.task.frame_rate_hz}Hz-{images.task.duration_ms}ms-{presentation}"
     seen = "+".join(views).replace("/", "p")
     key = f"{part.fingerprint()}-{images.fingerprint}-{timing}-{seen}-{number}-v{_FORMAT}"
     path = paths.data() / "features" / f"{key}.h5"
-    if not path.exists():
+    if not _usable(path):
         with lock(path.with_suffix(".lock")):
-            if not path.exists():
-                made = _run(part, images, views, presentation, backend, device, number)
+            if not _usable(path):
+                made = _run(part, images, views, *options)
                 _write(path, made)
     return _read(path, views)
+
+
+def _usable(path: Path) -> bool:
+    """Whether the counts are there and as they were written."""
+    return path.exists() and seal.intact(path)
 
 
 def _run(
@@ -102,29 +115,51 @@ def _run(
     backend: str,
     device: str,
     number: int,
+    chunk: int,
 ) -> Features:
     steps = schedule(images.task, presentation)
     counts = {
         view: np.empty((number, size(network, view)), _smallest(len(steps), split(view)[1]))
         for view in views
     }
-    spikes = dict.fromkeys(network.names, 0.0)
-    rates = {name: np.zeros(network.dynamics.compartments) for name in network.names}
-    starts = range(0, number, LARGE_BATCH)
+    spikes = dict.fromkeys(network.names, 0)
+    crossed = {name: np.zeros(network.dynamics.compartments, int) for name in network.names}
+    starts = range(0, number, chunk)
     for start in track(starts, label=f"features of {images.task.name} ({images.split})"):
-        rows = slice(start, min(start + LARGE_BATCH, number))
+        rows = slice(start, min(start + chunk, number))
         activity = backends.forward(
             network, images.images[rows], steps, backend=backend, device=device
         )
         for layer in network.layers:
-            name = layer.name
-            spikes[name] += float(activity.counts[name].sum()) / number
-            crossed = activity.crossings[name].sum((0, 2)).cpu().numpy()
-            rates[name] += crossed / (number * layer.neurons * len(steps))
+            spikes[layer.name] += int(activity.counts[layer.name].sum())
+            crossed[layer.name] += activity.crossings[layer.name].sum((0, 2)).cpu().numpy()
         for view in views:
             shown = view_counts(activity.counts[split(view)[0]], view)
             counts[view][rows] = shown.cpu().numpy()
-    return Features(counts, spikes, rates)
+    possible = {layer.name: number * layer.neurons * len(steps) for layer in network.layers}
+    _report(images, {name: spikes[name] / possible[name] for name in possible})
+    rates = {name: crossed[name] / possible[name] for name in possible}
+    return Features(counts, {name: total / number for name, total in spikes.items()}, rates)
+
+
+def _report(images: TaskImages, rates: dict[str, float]) -> None:
+    """Warn of layers that say nothing: no spike at all, or one in nearly every step."""
+    for name, rate in rates.items():
+        where = (
+            f"{name}: on task {images.task.name} ({images.split}, {images.task.frame_rate_hz:g} Hz)"
+        )
+        if rate == 0:
+            warnings.warn(
+                f"{where} no neuron spikes; lower threshold_lowest, raise target_rate or "
+                "weight_scale, or calibrate longer (calibration_iterations)",
+                stacklevel=4,
+            )
+        elif rate > SATURATED:
+            warnings.warn(
+                f"{where} neurons spike in {rate:.0%} of the steps; raise threshold_highest, lower "
+                "target_rate or weight_scale, or calibrate longer (calibration_iterations)",
+                stacklevel=4,
+            )
 
 
 def _smallest(steps: int, side: int) -> type:
@@ -133,16 +168,18 @@ def _smallest(steps: int, side: int) -> type:
 
 
 def _write(path: Path, made: Features) -> None:
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
-        for view, values in made.counts.items():
-            file[f"counts/{view.replace('/', 'p')}"] = values
-        for name, value in made.spikes.items():
-            file[f"spikes/{name}"] = value
-            file[f"rates/{name}"] = made.rates[name]
+    with atomic(path) as temporary:
+        with h5py.File(temporary, "w", locking=False, userblock_size=seal.BYTES) as file:
+            for view, values in made.counts.items():
+                file[f"counts/{view.replace('/', 'p')}"] = values
+            for name, value in made.spikes.items():
+                file[f"spikes/{name}"] = value
+                file[f"rates/{name}"] = made.rates[name]
+        seal.write(temporary)
 
 
 def _read(path: Path, views: list[str]) -> Features:
-    with h5py.File(path, "r") as file:
+    with h5py.File(path, "r", locking=False) as file:
         counts = {view: file[f"counts/{view.replace('/', 'p')}"][:] for view in views}
         spikes = {name: float(value[()]) for name, value in file["spikes"].items()}
         rates = {name: value[:] for name, value in file["rates"].items()}

@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 
 from ltgate.errors import UserError
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Rate = Annotated[float, Field(gt=0)]
@@ -30,11 +30,14 @@ Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")]
 Cluster = Annotated[str, Field(pattern=r"^(none|local|slurm|pbs|sge|(tcp|tls)://\S+)$")]
 
 _PATTERNS = {
-    r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "text of letters, digits, '-', '_' and '.'",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": "text of letters, digits, '-', '_' and '.', at most 100",
     r"^(auto|cpu|cuda(:[0-9]+)?)$": "auto | cpu | cuda | cuda:N",
     r"^(none|local|slurm|pbs|sge|(tcp|tls)://\S+)$": "none | local | slurm | pbs | sge | "
     "tcp://HOST:PORT",
 }
+
+MOST_FRAMES = 1_000_000  # of a sample, and its most milliseconds
+LARGEST_FILE = 1 << 20  # bytes of a parameter file
 
 # Parameters that change how a result is computed, or which results, but never a result's value.
 _COMPUTE = {"compute": True}
@@ -81,6 +84,16 @@ class TaskSpec(Strict):
     def _distinct(cls, classes: list[int]) -> list[int]:
         return _without_repeats(classes)
 
+    @model_validator(mode="after")
+    def _not_endless(self) -> "TaskSpec":
+        longest = max(self.duration_ms, self.duration_ms * self.frame_rate_hz / 1000)
+        if longest > MOST_FRAMES:
+            raise ValueError(
+                f"frame_rate_hz = {self.frame_rate_hz:g} for duration_ms = {self.duration_ms:g}: "
+                f"at most {MOST_FRAMES:,} frames and ms are allowed"
+            )
+        return self
+
 
 FAST = TaskSpec(name="fast", classes=[0, 1, 2, 3, 4], frame_rate_hz=1000.0, duration_ms=200.0)
 SLOW = TaskSpec(name="slow", classes=[5, 6, 7, 8, 9], frame_rate_hz=50.0, duration_ms=400.0)
@@ -126,10 +139,14 @@ class Params(Strict):
         "frame", description="how frames become time steps"
     )
     workers: int = Field(
-        0, ge=0, description="loader processes; 0 = none", json_schema_extra=_COMPUTE
+        0, ge=0, le=1024, description="loader processes; 0 = none", json_schema_extra=_COMPUTE
     )
     prefetch: int = Field(
-        2, ge=1, description="batches each loader process keeps ready", json_schema_extra=_COMPUTE
+        2,
+        ge=1,
+        le=1024,
+        description="batches each loader process keeps ready",
+        json_schema_extra=_COMPUTE,
     )
 
     # network
@@ -222,7 +239,10 @@ class Params(Strict):
     readout_rate: float = Field(0.001, gt=0, description="learning rate of the delta rules")
     readout_l2: float = Field(0.0001, ge=0, description="weight decay of the delta rules")
     curve_points: int = Field(
-        5, ge=1, description="points of the learning curve per task, on validation images"
+        5,
+        ge=1,
+        le=10_000,
+        description="points of the learning curve per task, on validation images",
     )
     ridge: float = Field(0.1, gt=0, description="ridge penalty of recursive least squares")
     prototypes: int = Field(400, ge=1, description="neurons per class of the readout prototypes")
@@ -279,6 +299,7 @@ class Params(Strict):
     grid_workers: int = Field(
         0,
         ge=0,
+        le=100_000,
         description="worker processes or cluster jobs of a grid; 0 = one per core, or per GPU slot",
         json_schema_extra=_COMPUTE,
     )
@@ -302,9 +323,14 @@ class Params(Strict):
     backend: Literal["auto", "portable", "event", "gpu"] = Field(
         "auto", description="simulator of the network", json_schema_extra=_COMPUTE
     )
-    threads: int = Field(0, ge=0, description="CPU threads; 0 = all", json_schema_extra=_COMPUTE)
+    threads: int = Field(
+        0, ge=0, le=1024, description="CPU threads; 0 = all", json_schema_extra=_COMPUTE
+    )
     chunk_images: int = Field(
-        32, ge=1, description="images simulated at once", json_schema_extra=_COMPUTE
+        0,
+        ge=0,
+        description="images of a frozen network simulated at once; 0 = what fits, up to 256",
+        json_schema_extra=_COMPUTE,
     )
     bench: Literal["smoke", "full"] = Field(
         "smoke",
@@ -325,6 +351,13 @@ class Params(Strict):
     @classmethod
     def _distinct_numbers(cls, values: list[Any]) -> list[Any]:
         return _without_repeats(values)
+
+    @field_validator("source", "data_folder", "grid")
+    @classmethod
+    def _path(cls, text: str) -> str:
+        if any(ord(letter) < 32 or ord(letter) == 127 for letter in text):
+            raise ValueError("holds a control character, which no path may")
+        return text
 
     @field_validator("methods")
     @classmethod
@@ -394,6 +427,11 @@ class Params(Strict):
             raise ValueError(
                 "chip_aware = True: filters = 'always' keeps full-precision weights; allowed with "
                 "'random' and 'first'"
+            )
+        if self.projector == "full" and self.readout in ("delta", "delta_current"):
+            raise ValueError(
+                f"projector = 'full': is the matrix of readout 'rls'; with readout = "
+                f"{self.readout!r} allowed are none, rank1, rankk"
             )
         layers = self.layers()
         for view in self.readout_layers:
@@ -475,15 +513,19 @@ def read(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UserError(f"{path}: cannot read this parameter file ({reason})") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}:" if mark else ""
-        problem = getattr(error, "problem", None) or "characters that YAML does not allow"
-        raise UserError(f"{path}:{line} not valid YAML: {problem}") from None
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise UserError(f"{path}: too large; a parameter file has at most {LARGEST_FILE} bytes")
+        values = parse(content.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: cannot read this parameter file (not UTF-8 text)") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot read this parameter file ({error.strerror})") from None
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{path}:{error}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -492,6 +534,24 @@ def read(path: str | Path) -> dict[str, Any]:
         if not isinstance(name, str):
             raise UserError(f"{path}: {name!r}: a parameter's name must be text")
     return values
+
+
+def parse(text: str) -> Any:
+    """The value of a YAML text: plain data only, each name once, no aliases.
+
+    Raises `ValueError`, one line that begins with the place.
+    """
+    try:
+        return yaml.load(text, _Plain)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}:" if mark else ""
+        problem = getattr(error, "problem", None) or "characters that YAML does not allow"
+    except (ValueError, TypeError, OverflowError) as error:  # a date or a number that is none
+        line, problem = "", str(error).split("\n")[0][:200]
+    except RecursionError:
+        line, problem = "", "nested too deeply"
+    raise ValueError(f"{line} not valid YAML: {problem}")
 
 
 def from_namespace(namespace: dict[str, Any]) -> Params:
@@ -520,8 +580,17 @@ def from_namespace(namespace: dict[str, Any]) -> Params:
     return result
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML's safe loader, refusing a name that is given twice."""
+class _Plain(yaml.SafeLoader):
+    """YAML's safe loader, refusing a name that is given twice, and aliases.
+
+    Through aliases a file of a few lines can stand for more values than any memory holds.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.events.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()

@@ -21,10 +21,7 @@ LIBRARIES = (
 
 def read(name: str) -> Record:
     """The ``run.json`` of run ``name``; empty when there is none or it is broken."""
-    try:
-        return json.loads((paths.run(name) / "run.json").read_text())
-    except (OSError, ValueError):
-        return {}
+    return files.read_json(paths.run(name) / "run.json")
 
 
 def write(record: Record) -> None:

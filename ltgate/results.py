@@ -24,6 +24,7 @@ value        float fractions 0-1, counts, bytes
 """
 
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -305,13 +306,20 @@ def _path(folder: str | Path, key: str) -> Path:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    frame = pd.read_csv(
-        path,
-        dtype=COLUMNS,
-        keep_default_na=False,  # an empty task is a text, not a gap
-        na_values={"value": [""]},
-        float_precision="round_trip",
-    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # lines of another length
+            frame = pd.read_csv(
+                path,
+                dtype=COLUMNS,
+                keep_default_na=False,  # an empty task is a text, not a gap
+                na_values={"value": [""]},
+                float_precision="round_trip",
+                index_col=False,
+            )
+    except (OSError, ValueError, OverflowError, pd.errors.ParserWarning) as error:
+        reason = f"{type(error).__name__}: {error}".strip().split("\n")[0][:200]
+        raise UserError(f"{path}: no sound result rows ({reason}); delete it") from error
     if list(frame) != list(COLUMNS):
         raise UserError(
             f"{path}: columns are {', '.join(frame)}; allowed are exactly {', '.join(COLUMNS)}"

@@ -17,13 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import ltgate
-from ltgate import paths, provenance
+from ltgate import files, paths, provenance
 from ltgate.errors import UserError
 from ltgate.jupyter import environment, this_kernel
-from ltgate.params import Params
+from ltgate.params import Params, parse
 from ltgate.plan import (
     FORCED,
     Step,
@@ -94,8 +92,8 @@ def parse_overrides(settings: list[str]) -> dict[str, Any]:
         if not equals or not name:
             raise UserError(f"--set {setting}: must be name=value")
         try:
-            overrides[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            overrides[name.strip()] = parse(value)
+        except ValueError:
             raise UserError(f"--set {setting}: the value is not valid YAML") from None
     return overrides
 
@@ -275,24 +273,13 @@ def _ticker(label: str, expected: float | None) -> Iterator[None]:
 @contextlib.contextmanager
 def _hold(folder: Path) -> Iterator[None]:
     """Keep other runs out of ``folder`` for the block; a dead process's hold does not count."""
-    import fcntl
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".lock").touch()
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write here ({error.strerror})") from None
-    with open(folder / ".lock", "a+") as holder:
+    path = folder / ".lock"
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(files.lock(path, wait=False))
         except BlockingIOError:
-            holder.seek(0)
-            who = holder.read().strip() or "another process"
+            who = files.holder(path)
             raise UserError(f"{folder}: in use by {who}; wait for it, or end it") from None
-        now = datetime.datetime.now().isoformat(sep=" ", timespec="seconds")
-        holder.truncate(0)
-        holder.write(f"process {os.getpid()} since {now}")
-        holder.flush()
         yield
 
 

@@ -5,17 +5,23 @@ images only; a snapshot of the learner is kept after every task. When the last t
 final evaluation opens the test images and fills R from the snapshots.
 """
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
-from ltgate import checkpoint, metrics, paths, results
+from ltgate import checkpoint, memory, methods, metrics, paths, results
 from ltgate.data.store import Batch, TaskImages, batches, open_task
+from ltgate.data.tasks import schedule
+from ltgate.errors import NotFinite
+from ltgate.files import lock
 from ltgate.methods import Method, create
 from ltgate.params import Params, TaskSpec
 from ltgate.progress import track
@@ -80,8 +86,12 @@ class Trial:
     def restore(self, file: str) -> Method:
         """The learner that answers as it did when the snapshot ``file`` was written."""
         learner = self.learner()
-        learner.load_snapshot(*checkpoint.load(self.folder / file))
+        checkpoint.restore(self.folder / file, learner.load_snapshot)
         return learner
+
+    def hold(self) -> contextlib.AbstractContextManager[None]:
+        """Keep other processes from this trial for a block; wait for the one that is at it."""
+        return lock(paths.run(self.params.name) / "locks" / f"{self.key}.lock")
 
 
 def key(configuration: str, method: str, seed: int, cue: bool = True) -> str:
@@ -116,9 +126,12 @@ def run_trial(trial: Trial) -> None:
     folder = paths.run(trial.params.name)
     if results.exists(folder, trial.key):
         return
-    curves = train(trial)
-    results.write(folder, trial.key, curves + evaluate(trial))
-    checkpoint.keep(trial.folder, "last-*.safetensors", 0)
+    with trial.hold():
+        if results.exists(folder, trial.key):  # another process has done it meanwhile
+            return
+        curves = _train(trial, None)
+        results.write(folder, trial.key, curves + evaluate(trial))
+        checkpoint.keep(trial.folder, "last-*.safetensors", 0)
 
 
 def train(trial: Trial, positions: int | None = None) -> list[dict]:
@@ -127,17 +140,23 @@ def train(trial: Trial, positions: int | None = None) -> list[dict]:
     Leaves a snapshot ``task<i>.safetensors`` after every task, and on the way the whole state as
     ``last-*.safetensors``, which go when the trial has its result. Returns the validation rows.
     """
+    if not results.exists(paths.run(trial.params.name), trial.key):
+        with trial.hold():
+            if not results.exists(paths.run(trial.params.name), trial.key):
+                return _train(trial, positions)
+    return _finished(trial, positions)
+
+
+def _train(trial: Trial, positions: int | None) -> list[dict]:
+    """:func:`train` of a trial that is held and has no result."""
     p = trial.params
-    if results.exists(paths.run(p.name), trial.key):
-        return _finished(trial, positions)
+    _fits(trial)
     learner = trial.learner()
     rows: list[dict] = []
     at = {"position": 0, "done": 0, "before": 0}
     last = sorted(trial.folder.glob("last-*.safetensors"))
     if last:
-        tensors, plain = checkpoint.load(last[-1])
-        learner.load(tensors, plain)
-        rows, at = plain["rows"], plain["at"]
+        rows, at = checkpoint.restore(last[-1], lambda t, plain: _resume(learner, t, plain))
 
     for position in range(at["position"], positions or len(trial.tasks)):
         sources = [trial.open(index, "train") for index in learner.curriculum(position)]
@@ -154,9 +173,12 @@ def train(trial: Trial, positions: int | None = None) -> list[dict]:
         for number, (source, batch) in enumerate(track(stream, total, label), 1):
             if number <= done:
                 continue
-            learner.learn(source, batch)
-            if number in points:
-                rows += _validate(trial, learner, position, before + number)
+            try:
+                learner.learn(source, batch)
+                if number in points:
+                    rows += _validate(trial, learner, position, before + number)
+            except NotFinite as error:
+                raise NotFinite(f"{label}, batch {number} of {total}: {error}") from error
             if number % p.checkpoint_every == 0 and number < total:
                 at = {"position": position, "done": number, "before": before}
                 _save(trial, learner, rows, at)
@@ -244,6 +266,8 @@ def _accuracies(
 ) -> list[dict]:
     """Accuracy on ``images`` among all classes of the sequence, and among their task's own."""
     scores = learner.scores(images)
+    if not scores.isfinite().all():
+        raise NotFinite(f"readout: NaN or infinity in its scores on {images.task.name}")
     every = [label for task in trial.tasks for label in task.classes]
     choices = {"class": every, "task": list(images.task.classes)}
     return [
@@ -285,6 +309,22 @@ def row(
         "metric": metric,
         "value": value,
     }
+
+
+def _fits(trial: Trial) -> None:
+    """Say before the work begins that it needs more memory than there is."""
+    counted = range(len(trial.tasks))
+    images = [len(trial.open(i, split)) for i in counted for split in ("train", "validation")]
+    steps = max(len(schedule(task, trial.params.presentation)) for task in trial.tasks)
+    memory.check(methods.find(trial.method).configure(trial.params), images, steps)
+
+
+def _resume(
+    learner: Method, tensors: dict[str, Tensor], plain: dict[str, Any]
+) -> tuple[list[dict], dict[str, int]]:
+    """Bring the learner to a checkpoint's state; the rows so far, and the place in the sequence."""
+    learner.load(tensors, plain)
+    return plain["rows"], plain["at"]
 
 
 def _save(trial: Trial, learner: Method, rows: list[dict], at: dict[str, int]) -> None:

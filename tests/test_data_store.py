@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltgate.data import SPLITS, TaskImages, batches, is_test_file, open_task, sources, store
+from ltgate.data import SPLITS, TaskImages, batches, is_test_file, open_task, seal, sources, store
 from ltgate.data.idx import write
 from ltgate.errors import UserError
 from ltgate.params import FAST, SLOW, Params, TaskSpec
@@ -25,7 +25,8 @@ DIGITS = Params(source="digits")
 def home(tmp_path, monkeypatch):
     """Build task files in a fresh root."""
     monkeypatch.setenv("LTGATE_HOME", str(tmp_path))
-    monkeypatch.delenv("LTGATE_DATA", raising=False)
+    for name in ("LTGATE_DATA", "LTGATE_DATA_CACHE"):
+        monkeypatch.delenv(name, raising=False)
     return tmp_path
 
 
@@ -263,8 +264,7 @@ def rewrite(path, name, value):
 def forge(path, name, value):
     """Alter an attribute and seal the file again: a sound file, but of another source."""
     rewrite(path, name, value)
-    with open(path, "r+b") as file:
-        file.write(store._seal(path))
+    seal.write(path)
 
 
 @pytest.mark.parametrize(
@@ -318,12 +318,12 @@ def test_no_changed_byte_of_a_file_goes_unseen(own, home):
 
 def test_a_file_is_hashed_once_by_a_process(own, monkeypatch):
     before = content(open_task(own, FAST, "train", 0))
-    monkeypatch.setattr(store, "_seal", None)
+    monkeypatch.setattr(seal, "_of", None)
     assert content(open_task(own, FAST, "train", 0)) == before
 
 
 def test_failed_build_leaves_nothing(own, home, monkeypatch):
-    monkeypatch.setattr(store, "_seal", lambda _: 1 / 0)
+    monkeypatch.setattr(seal, "_of", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         open_task(own, FAST, "train", 0)
     assert [path.suffix for path in (home / "data" / "tasks").iterdir()] == [".lock"]

@@ -98,10 +98,10 @@ def test_pooling_equals_the_loops(side):
 # values
 
 
-def test_counts_spikes_and_rates_equal_explicit_sums(network, monkeypatch):
-    monkeypatch.setattr(features, "LARGE_BATCH", 4)  # three batches, the last one smaller
+def test_counts_spikes_and_rates_equal_explicit_sums(network):
     images = pictures()
-    found, shown = compute(network, images), activity(network, images)
+    found = compute(network, images, chunk=4)  # three batches, the last one smaller
+    shown = activity(network, images)
     for view in VIEWS:
         name, _ = features.split(view)
         spikes = shown.rasters[name].numpy().sum(0)
@@ -118,6 +118,7 @@ def test_counts_spikes_and_rates_equal_explicit_sums(network, monkeypatch):
             assert found.rates[layer.name][compartment] == pytest.approx(rate)
 
 
+@pytest.mark.filterwarnings("ignore:conv1.* neurons spike in 100%")
 def test_large_counts_do_not_overflow(network):
     # Every neuron fires in each of 300 steps: 300 needs 16 bits, 16 x 300 too, 64 x 2000 needs 32.
     for layer in network.layers:
@@ -221,8 +222,48 @@ def test_a_changed_network_gives_its_own_counts(network):
     assert not np.array_equal(before.counts["conv1"], shown)
 
 
+def test_the_number_simulated_at_once_changes_no_bit(network):
+    whole = compute(network, pictures(), keep=False)
+    for chunk in (1, 3, 11):
+        found = compute(network, pictures(), keep=False, chunk=chunk)
+        assert found.spikes == whole.spikes
+        for name in whole.rates:
+            assert np.array_equal(found.rates[name], whole.rates[name])
+        for view in VIEWS:
+            assert np.array_equal(found.counts[view], whole.counts[view])
+
+
+@pytest.mark.parametrize(
+    ("threshold", "told"),
+    [
+        (1e6, r"^conv1: on task .* no neuron spikes; lower threshold_lowest"),
+        (1e-6, r"^conv1: on task .* spike in 100% of the steps; raise threshold_highest"),
+    ],
+)
+def test_silent_and_saturated_layers_are_told_with_what_to_change(network, threshold, told):
+    layer = network.layers[0]
+    layer.weight = torch.full_like(layer.weight, 1.9)
+    layer.threshold = torch.full_like(layer.threshold, threshold)
+    bright = np.full((2, 8, 8), 255, np.uint8)
+    images = TaskImages(TASK, "train", bright, np.zeros(2, int), "bright")
+    with pytest.warns(UserWarning, match=told):
+        compute(network, images, ["conv1"], keep=False)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text"])
+def test_a_damaged_file_is_made_anew(network, home, damage):
+    whole = compute(network, pictures())
+    (file,) = (home / "features").glob("*.h5")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    bad = {"cut": content[:-1], "flipped": content, "empty": b"", "text": b"no HDF5" * 99}
+    file.write_bytes(bad[damage])
+    again = compute(network, pictures())
+    for view in VIEWS:
+        assert np.array_equal(again.counts[view], whole.counts[view])
+
+
 def test_a_failure_leaves_no_file(network, home, monkeypatch):
-    monkeypatch.setattr(features, "LARGE_BATCH", 4)
     plain, calls = backends.forward, []
 
     def failing(*arguments, **options):
@@ -233,7 +274,7 @@ def test_a_failure_leaves_no_file(network, home, monkeypatch):
 
     monkeypatch.setattr(backends, "forward", failing)
     with pytest.raises(RuntimeError):
-        compute(network, pictures())
+        compute(network, pictures(), chunk=4)
     assert list((home / "features").glob("*.h5")) == []
     assert compute(network, pictures()).counts["conv1"].shape == (11, 128)
 

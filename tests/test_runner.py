@@ -6,6 +6,7 @@ Most tests replace the kernel by a stand-in that only notes what it is asked to 
 
 import json
 import os
+import platform
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -328,7 +329,9 @@ def test_a_folder_in_use_is_refused_with_its_holder(three: World, capsys) -> Non
         assert three.run(three.params()) == 2
         assert __main__.main(["clean", "small"]) == 2
     first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith(f"error: {folder}: in use by process {os.getpid()} since 2")
+    assert first.startswith(
+        f"error: {folder}: in use by process {os.getpid()} on {platform.node()} since 2"
+    )
     assert second == first and three.names == []
     assert three.run(three.params()) == 0, "free again"
 

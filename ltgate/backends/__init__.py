@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ltgate.data.tasks import Schedule
-from ltgate.errors import UserError
+from ltgate.errors import NotFinite, UserError
 from ltgate.network import Network
 
 BACKENDS = ("event", "gpu", "portable")  # fastest first: event on CPUs, gpu on CUDA devices
@@ -65,10 +65,31 @@ def forward(
         raster: Names of layers whose spikes are wanted step by step.
         backend: ``auto`` or a name in ``BACKENDS``.
         device: Where to run, ``cpu`` or ``cuda``.
+
+    Raises:
+        NotFinite: A weight, threshold or gate is NaN or infinite.
     """
+    check(network)
     return choose(backend, device).forward(
         network, torch.as_tensor(images), schedule, trace_decay=trace_decay, raster=raster
     )
+
+
+def check(network: Network) -> None:
+    """Refuse NaN and infinity in the network's values.
+
+    Membranes then cannot become so either: currents are finite sums of weights below 2 times
+    pixels below 1 or spikes, over a finite number of steps.
+    """
+    sums = torch.stack([value.sum() for value in network.state().values()])
+    if not sums.isfinite().all():
+        for name, value in network.state().items():
+            if not value.isfinite().all():
+                layer, field = name.split(".")
+                raise NotFinite(
+                    f"{layer}: NaN or infinity in its {field}; lower the learning rates (eta, "
+                    "eta_filters, gradient_rate), or delete a damaged checkpoint"
+                )
 
 
 def choose(backend: str, device: str) -> ModuleType:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ltgate import files, paths
+from ltgate.data import seal
 from ltgate.data.sources import SIDE, Source, source
 from ltgate.errors import UserError
 
@@ -30,7 +31,6 @@ TEST_MARK = "-test.h5"  # ends the name of every task file with test images
 SOURCE_TEST_MARK = "t10k-"  # begins the name of every source file with test images
 
 _FORMAT = 1  # part of the file's name: raise it when the layout changes
-_SEAL_BYTES = 512  # the smallest user block of HDF5
 
 
 def is_test_file(path: str | Path) -> bool:
@@ -254,10 +254,6 @@ class _Stored(NamedTuple):
         return np.asarray(np.memmap(self.path, np.uint8, "r", self.offset, shape))
 
 
-# Files whose seal this process has checked: (path, inode, size, modification time).
-_verified: set[tuple] = set()
-
-
 def _stored(origin: Source, task: "TaskSpec", pool: str) -> _Stored:
     """The task file of a pool, checked; built when it is missing or damaged."""
     identity = origin.identity(pool)
@@ -293,7 +289,7 @@ def _build(path: Path, origin: Source, identity: str, task: "TaskSpec", pool: st
         )
     chosen = np.isin(labels, task.classes)
     with files.atomic(path) as temporary:
-        with h5py.File(temporary, "w", locking=False, userblock_size=_SEAL_BYTES) as file:
+        with h5py.File(temporary, "w", locking=False, userblock_size=seal.BYTES) as file:
             file["images"] = images[chosen]
             file["labels"] = labels[chosen]
             file.attrs["source"] = origin.name
@@ -304,8 +300,7 @@ def _build(path: Path, origin: Source, identity: str, task: "TaskSpec", pool: st
             file.attrs["task_classes"] = sorted(task.classes)
             file.attrs["task_frame_rate_hz"] = task.frame_rate_hz
             file.attrs["task_duration_ms"] = task.duration_ms
-        with open(temporary, "r+b") as sealed:
-            sealed.write(_seal(temporary))
+        seal.write(temporary)
 
 
 def _inspect(path: Path, identity: str) -> _Stored:
@@ -317,30 +312,11 @@ def _inspect(path: Path, identity: str) -> _Stored:
     """
     import h5py
 
-    state = path.stat()
-    version = (path, state.st_ino, state.st_size, state.st_mtime_ns)
-    if version not in _verified:
-        with open(path, "rb") as file:
-            if file.read(_SEAL_BYTES) != _seal(path):
-                raise _DamagedError("its bytes do not fit its seal")
-        _verified.add(version)
+    if not seal.intact(path):
+        raise _DamagedError("its bytes do not fit its seal")
     # Finished files never change, so HDF5's own locks (which some network disks lack) are idle.
     with h5py.File(path, "r", locking=False) as file:
         if file.attrs["source_sha256"] != identity:
             raise _DamagedError("it holds images of another source")
         offset, labels = file["images"].id.get_offset(), file["labels"][...].astype(np.int64)
     return _Stored(path, offset, labels, identity)
-
-
-def _seal(path: Path) -> bytes:
-    """The first bytes of a sound task file: the SHA-256 of all that follows.
-
-    They lie in HDF5's user block, which HDF5 leaves alone, and are compared before HDF5 sees the
-    file: it can hang or crash on a damaged one.
-    """
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        file.seek(_SEAL_BYTES)
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return f"ltgate task file, sha256 {digest.hexdigest()}\n".encode().ljust(_SEAL_BYTES, b"\0")

@@ -19,7 +19,7 @@ import torch
 
 from ltgate import checkpoint, paths, results, train
 from ltgate.errors import UserError
-from ltgate.files import atomic, lock
+from ltgate.files import atomic, lock, read_json
 from ltgate.jupyter import environment
 from ltgate.params import Params
 from ltgate.train import Trial
@@ -163,10 +163,7 @@ def note(task: Task, error: BaseException) -> None:
 
 def read(path: Path) -> dict[str, Any]:
     """A trial's record; empty when there is none."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    return read_json(path)
 
 
 def _write(path: Path, task: Task, attempts: list[dict[str, Any]]) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ltgate import backends, checkpoint, features, fixed_point, paths
+from ltgate import backends, checkpoint, features, fixed_point, memory, paths
 from ltgate.backends import Activity
 from ltgate.data.store import Batch, TaskImages
 from ltgate.data.tasks import schedule
@@ -288,7 +288,7 @@ class SpikingLearner:
         before = self.network.layers[index - 1].name
         parts = [
             self._forward(self.network.upto(before), images.task, pixels[rows]).counts[before]
-            for rows in _slices(len(pixels), features.LARGE_BATCH)
+            for rows in _slices(len(pixels), memory.at_once(self.params))
         ]
         return torch.cat(parts).cpu()
 
@@ -352,6 +352,7 @@ class SpikingLearner:
                 self.device,
                 number,
                 p.keep_features,
+                memory.at_once(p),
             )
         return self._cache[key]
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ltgate import features
 from ltgate.data.store import Batch, TaskImages
 from ltgate.data.tasks import schedule
+from ltgate.errors import NotFinite
 from ltgate.methods.base import SpikingLearner, _slices
 from ltgate.network import Network
 from ltgate.params import Params, TaskSpec
@@ -106,6 +107,11 @@ class GradientLearner(SpikingLearner):
             _Loss(self.readout.weight.to(self.device), self._readout_inputs, among),
             slope=p.gradient_slope,
         )
+        if not math.isfinite(found.loss):
+            layer = self._used.names[-1]
+            raise NotFinite(
+                f"{layer} and readout: the loss is {found.loss}; lower gradient_rate or head_rate"
+            )
         gradients = {**found.weights, READOUT: found.head["weight"].cpu().T[None]}
         allowed = {name: self._allowed(name, gradient) for name, gradient in gradients.items()}
         moves = self.optimiser.step(allowed)

@@ -19,6 +19,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from ltgate.backends.portable import correlate
+from ltgate.errors import UserError
 from ltgate.network import KERNEL, LARGEST, Layer
 
 # Patches with less than this share of the mean variance are blank and teach nothing.
@@ -52,6 +53,9 @@ def learn(
 
     Returns:
         Balanced weights of unit length, shaped like the layer's.
+
+    Raises:
+        UserError: Every patch is blank.
     """
     inputs = counts.float()
     shape = layer.weight.shape
@@ -60,6 +64,12 @@ def learn(
     rates = torch.full((filters, 1), rate) if mask is None else rate * mask.reshape(-1, 1)
     energy = _energy(layer, inputs, size)
     seen = energy > BLANK * energy.mean()
+    if not seen.any():
+        raise UserError(
+            f"{layer.name}: nothing to learn filters from, its {len(inputs)} inputs are blank; use "
+            "other images, or let the layer before spike (lower threshold_lowest, raise "
+            "target_rate or calibration_iterations)"
+        )
     weight = _imprint(layer, inputs, seen, filters, generator)
     for _ in range(passes):
         drive = _drive(layer, inputs, weight)

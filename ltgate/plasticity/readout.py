@@ -19,6 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ltgate.errors import NotFinite
 from ltgate.plasticity.projector import Subspace
 
 BAND = 512  # rows of the Gram matrix updated by one product
@@ -135,6 +136,8 @@ class Delta(Linear):
             gradient = self.subspace.project(gradient.T).T
             self.subspace.observe(features)
         self.weight[:, columns] = weight - self.rate * gradient
+        if not gradient.isfinite().all():
+            raise NotFinite("readout delta: NaN or infinity in its step; lower readout_rate")
 
     def state(self) -> dict[str, Tensor]:
         """W; basis and second moment of the subspace."""
@@ -179,7 +182,13 @@ class RecursiveLeastSquares(Linear):
         """W = A^-1 b, float64 [F, classes]."""
         self.settle()
         if self._weight is None:
-            self._weight = torch.cholesky_solve(self.moment, torch.linalg.cholesky(self.gram))
+            factor, failed = torch.linalg.cholesky_ex(self.gram)
+            if failed or not factor.isfinite().all():
+                raise NotFinite(
+                    "readout rls: its matrix is not positive definite; raise ridge (now below what "
+                    "float64 resolves beside the spike counts)"
+                )
+            self._weight = torch.cholesky_solve(self.moment, factor)
         return self._weight
 
     def learn(self, features: Tensor, labels: Tensor, classes: list[int]) -> None:

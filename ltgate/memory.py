@@ -1,0 +1,121 @@
+"""Memory that a trial needs, estimated before it begins (CPU memory, bytes).
+
+Counted are the parts that grow with parameters: weights, the readout's state, spike counts of all
+images, and what one forward pass holds. Each names the parameters that lower it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from ltgate.errors import UserError
+from ltgate.network import KERNEL
+from ltgate.params import Params
+
+MOST_AT_ONCE = 256  # images of a frozen network: more bring no speed
+_GROUP = Path("/sys/fs/cgroup")  # limits of a container or a cluster's job (Linux)
+_SHARE = 0.25  # of the free memory that a forward pass may take when it chooses its size itself
+
+
+@dataclass(frozen=True)
+class Part:
+    """What takes memory, how much (bytes), and which parameters lower it."""
+
+    name: str
+    size: int
+    lower: str
+
+
+def shapes(params: Params) -> dict[str, tuple[int, int, int]]:
+    """(channels, height, width) of every layer."""
+    found, side = {}, 28
+    for number, (out, stride) in enumerate(zip(params.channels, params.strides, strict=True), 1):
+        side = (side + 2 - KERNEL) // stride + 1
+        found[f"conv{number}"] = (out, side, side)
+    return found | {f"dense{i}": (out, 1, 1) for i, out in enumerate(params.hidden, 1)}
+
+
+def parts(params: Params, images: Sequence[int], steps: int) -> list[Part]:
+    """What a trial of ``params`` (a method's, configured) holds at its largest.
+
+    Args:
+        params: The parameters.
+        images: Images of every task and split whose counts are kept.
+        steps: Time steps of the longest sample.
+    """
+    p, layers = params, shapes(params)
+    compartments = 2 if p.compartments == "dual" else 1
+    sizes = {name: int(np.prod(shape)) for name, shape in layers.items()}
+    weights, before = 0, (1, 28, 28)
+    for name, shape in layers.items():
+        inputs = before[0] * KERNEL**2 if name.startswith("conv") else int(np.prod(before))
+        weights, before = weights + compartments * shape[0] * inputs, shape
+    values = bytes_ = 0
+    for view in p.readout_layers:
+        name, _, side = view.partition("/")
+        name = f"dense{len(p.hidden)}" if name == "dense" else name
+        square = int(side or 1) ** 2
+        values += sizes[name] // square
+        bytes_ += sizes[name] // square * np.min_scalar_type(steps * square).itemsize
+    n, classes = values + 1, 1 + max(label for task in p.tasks for label in task.classes)
+    readout = {
+        "rls": 8 * n * (2 * n + 1024) + n * n,  # matrix, factor, waiting rows; a mask
+        "prototypes": 4 * classes * p.prototypes * n,
+    }.get(p.readout, 8 * n * classes * 3)
+    if p.readout == "delta" and p.projector == "rankk":
+        readout += 4 * n * n * 4  # moment, residual and their eigenvectors
+    learning = p.filters == "always"
+    return [
+        Part("weights", 4 * 3 * weights, "channels or hidden"),
+        Part(
+            f"readout {p.readout}",
+            readout,
+            "readout_layers (patches: conv1/4)" + (" or prototypes" * (p.readout == "prototypes")),
+        ),
+        Part("spike counts", bytes_ * sum(images), "train_images or readout_layers"),
+        Part(
+            "forward pass",
+            per_image(p) * (p.batch_size if learning else at_once(p)),
+            "batch_size" if learning else "chunk_images",
+        ),
+    ]
+
+
+def per_image(params: Params) -> int:
+    """Bytes that one image takes in a forward pass: counts, membranes and currents."""
+    neurons = sum(int(np.prod(shape)) for shape in shapes(params).values())
+    compartments = 2 if params.compartments == "dual" else 1
+    held = 2 if params.backend != "portable" else 2 + 5 * compartments
+    return 4 * held * neurons
+
+
+def at_once(params: Params) -> int:
+    """Images simulated at once by a frozen network: as told, or as many as fit, up to 256."""
+    return params.chunk_images or int(
+        np.clip(_SHARE * available() // per_image(params), 1, MOST_AT_ONCE)
+    )
+
+
+def available() -> int:
+    """Bytes that this process may still take; a container's or a job's limit counts."""
+    free = psutil.virtual_memory().available
+    try:
+        most, used = (int((_GROUP / f"memory.{x}").read_text()) for x in ("max", "current"))
+    except (OSError, ValueError):  # no limit
+        return free
+    return min(free, most - used)
+
+
+def check(params: Params, images: Sequence[int], steps: int) -> None:
+    """Refuse a trial that would not fit, before it begins: how much it needs, and what to lower."""
+    found = parts(params, images, steps)
+    total, free = sum(part.size for part in found), available()
+    if total > free:
+        largest = max(found, key=lambda part: part.size)
+        raise UserError(
+            f"memory: about {total / 1e9:,.1f} GB are needed, {free / 1e9:,.1f} GB are free; "
+            f"{largest.name} takes {largest.size / 1e9:,.1f} GB: lower {largest.lower}"
+        )
