@@ -167,12 +167,14 @@ def _run_notebook(step: Step, output: Path) -> None:
     from nbclient.exceptions import DeadKernelError
 
     output.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = output.with_name(files.TEMPORARY + output.name)
+    output.unlink(missing_ok=True)  # what an earlier run left is not this run's
     # Names the notebook does not declare are passed on purpose (`plan`): no warning for them.
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     try:
         papermill.execute_notebook(
             literal(step.notebook),
-            literal(output),
+            literal(unfinished),
             parameters=step.parameters,
             kernel_name="python3",
             progress_bar=False,
@@ -186,6 +188,9 @@ def _run_notebook(step: Step, output: Path) -> None:
         text = " ".join(str(error).split())
         message = f"{step.name}: {type(error).__name__}: {text}\n  see {output}"
         raise NotebookFailed(message) from error
+    finally:  # a failed notebook is kept too: it shows where it stopped
+        if unfinished.exists():
+            os.replace(unfinished, output)
 
 
 def _failure(error: Any) -> str:

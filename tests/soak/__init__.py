@@ -1,0 +1,1 @@
+"""Long trials of what must survive; ``python tests/soak`` runs them."""
