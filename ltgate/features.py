@@ -5,7 +5,6 @@ over patches of 4 x 4 positions). The cache lies in ``data/features`` as one HDF
 combination, named by the fingerprints of what it was made from. It can be deleted at any time.
 """
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from ltgate.errors import UserError
 from ltgate.files import atomic, lock
 from ltgate.memory import MOST_AT_ONCE
 from ltgate.network import Network
-from ltgate.progress import track
+from ltgate.progress import tell, track
 
 LARGE_BATCH = MOST_AT_ONCE
 SATURATED = 0.9  # spikes per neuron and step
@@ -149,16 +148,14 @@ def _report(images: TaskImages, rates: dict[str, float]) -> None:
             f"{name}: on task {images.task.name} ({images.split}, {images.task.frame_rate_hz:g} Hz)"
         )
         if rate == 0:
-            warnings.warn(
+            tell(
                 f"{where} no neuron spikes; lower threshold_lowest, raise target_rate or "
-                "weight_scale, or calibrate longer (calibration_iterations)",
-                stacklevel=4,
+                "weight_scale, or calibrate longer (calibration_iterations)"
             )
         elif rate > SATURATED:
-            warnings.warn(
+            tell(
                 f"{where} neurons spike in {rate:.0%} of the steps; raise threshold_highest, lower "
-                "target_rate or weight_scale, or calibrate longer (calibration_iterations)",
-                stacklevel=4,
+                "target_rate or weight_scale, or calibrate longer (calibration_iterations)"
             )
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -24,6 +25,12 @@ def track(items: Iterable[Item], total: int | None = None, label: str = "") -> I
     else:
         quiet = not sys.stderr.isatty()
         yield from tqdm(items, total=total, desc=label, disable=quiet, leave=False)
+
+
+def tell(text: str) -> None:
+    """Warn of something about a network that the user may want to change; once for each text."""
+    if os.environ.get("LTGATE_PROGRESS") != "off":  # a notebook's committed output stays the same
+        warnings.warn(text, stacklevel=3)
 
 
 def _in_notebook() -> bool:

@@ -118,7 +118,6 @@ def test_counts_spikes_and_rates_equal_explicit_sums(network):
             assert found.rates[layer.name][compartment] == pytest.approx(rate)
 
 
-@pytest.mark.filterwarnings("ignore:conv1.* neurons spike in 100%")
 def test_large_counts_do_not_overflow(network):
     # Every neuron fires in each of 300 steps: 300 needs 16 bits, 16 x 300 too, 64 x 2000 needs 32.
     for layer in network.layers:
@@ -240,7 +239,10 @@ def test_the_number_simulated_at_once_changes_no_bit(network):
         (1e-6, r"^conv1: on task .* spike in 100% of the steps; raise threshold_highest"),
     ],
 )
-def test_silent_and_saturated_layers_are_told_with_what_to_change(network, threshold, told):
+def test_silent_and_saturated_layers_are_told_with_what_to_change(
+    network, threshold, told, monkeypatch
+):
+    monkeypatch.delenv("LTGATE_PROGRESS", raising=False)
     layer = network.layers[0]
     layer.weight = torch.full_like(layer.weight, 1.9)
     layer.threshold = torch.full_like(layer.threshold, threshold)
