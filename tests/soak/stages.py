@@ -59,7 +59,8 @@ def prepare(stage: str, home: Path) -> None:
         finished = home.parent / "finished"
         if not finished.exists():
             work("grid", str(home))
-            shutil.copytree(home / "runs", finished)
+            shutil.move(home / "runs", finished)
+            shutil.rmtree(home / "data")
         shutil.copytree(finished, home / "runs", dirs_exist_ok=True)
 
 
