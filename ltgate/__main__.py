@@ -1,4 +1,4 @@
-"""The command ``python -m ltgate``: run, grid, bench, robustness, list, clean, expected.
+"""The command ``python -m ltgate``; without arguments, or with ``help``, it lists what it can do.
 
 Exit status: 0 done, 1 a notebook failed, 2 the request is wrong (nothing was run), 130 interrupted.
 """
@@ -7,20 +7,22 @@ import argparse
 import sys
 from typing import Any
 
-from ltgate import expected, paths, plan, runner
+from ltgate import paths
 from ltgate.errors import UserError
 from ltgate.params import Params
+from ltgate.runner import execute, expected, plan, provenance
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(["--help"] if given in ([], ["help"]) else given)
     try:
         options.action(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except runner.NotebookFailed as error:
+    except execute.NotebookFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except MemoryError:
@@ -36,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m ltgate", description="Run the notebooks with a parameter file."
+        prog="python -m ltgate",
+        description="Run, report and compare the experiments. COMMAND --help tells the options.",
     )
     actions = parser.add_subparsers(required=True, metavar="command")
 
@@ -54,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         "help": "parameters that win over the files; values are YAML",
     }
     run.add_argument("--set", **settings)
+    run.add_argument("--seeds", default="", metavar="0,1,2", help="the same as --set seeds=[0,1,2]")
     run.add_argument("--out", default="", metavar="FOLDER", help="where runs/ and figures/ go")
     run.set_defaults(action=_run)
 
@@ -80,12 +84,27 @@ def _parser() -> argparse.ArgumentParser:
     rates.add_argument("--set", **settings)
     rates.set_defaults(action=_robustness)
 
-    listing = actions.add_parser("list", help="list the notebooks and the parameter files")
+    listing = actions.add_parser("list", help="list notebooks, parameter files and runs")
     listing.set_defaults(action=_list)
+
+    report = actions.add_parser(
+        "report", help="make one HTML page of a run: claims, figures, tables, commands, time, disk"
+    )
+    report.add_argument("name", help="the run's name, or a folder's in figures/")
+    report.add_argument("--out", default="", metavar="FILE", help="default: runs/NAME/report.html")
+    report.set_defaults(action=_report)
+
+    compare = actions.add_parser(
+        "compare", help="show where two runs differ: parameters, tables, figures"
+    )
+    compare.add_argument("one", help="a run's name, or a folder's in figures/")
+    compare.add_argument("other", help="another one's")
+    compare.add_argument("--out", default="", metavar="FILE", help="write an HTML page instead")
+    compare.set_defaults(action=_compare)
 
     clean = actions.add_parser("clean", help="delete a run's folder (its figures are kept)")
     clean.add_argument("name", help="the run's name")
-    clean.set_defaults(action=lambda options: print(f"deleted {runner.clean(options.name)}"))
+    clean.set_defaults(action=lambda options: print(f"deleted {execute.clean(options.name)}"))
 
     measured = actions.add_parser(
         "expected", help="copy a run's measured time and disk space into params/expected.csv"
@@ -96,39 +115,59 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
-    overrides = runner.parse_overrides(options.set)
-    runner.run(options.files, options.only, options.force, overrides, options.out)
+    seeds = [f"seeds=[{options.seeds}]"] if options.seeds else []
+    overrides = execute.parse_overrides([*options.set, *seeds])
+    execute.run(options.files, options.only, options.force, overrides, options.out)
 
 
 def _grid(options: argparse.Namespace) -> None:
     from ltgate.grid.report import report
     from ltgate.grid.spec import Grid
 
-    grid = Grid.load(options.file, **runner.parse_overrides(options.set))
-    for text in report(grid):
-        print(text, flush=True)
+    grid = Grid.load(options.file, **execute.parse_overrides(options.set))
+    with provenance.timed(grid.base, "grid"):
+        for text in report(grid):
+            print(text, flush=True)
 
 
 def _bench(options: argparse.Namespace) -> None:
     file = options.file or paths.params() / "bench.yaml"
-    params = Params.load(file, **runner.parse_overrides(options.set))
+    params = Params.load(file, **execute.parse_overrides(options.set))
     from ltgate.perf import report  # after the check of the parameters: it loads everything
 
-    for table in report.run(params):
-        print(table)
+    with provenance.timed(params, "bench"):
+        for table in report.run(params):
+            print(table)
 
 
 def _robustness(options: argparse.Namespace) -> None:
     file = options.file or paths.params() / "robustness.yaml"
-    params = Params.load(file, **runner.parse_overrides(options.set))
+    params = Params.load(file, **execute.parse_overrides(options.set))
     from ltgate import figures, robustness  # after the check of the parameters
 
-    robustness.run(params)
-    table, folder = robustness.table(params), paths.figures(params.name)
-    figures.save_figure(figures.robustness(table), folder, "robustness")
-    figures.save_table(table, folder, "table_robustness")
-    kept = figures.save_table(robustness.table_kept(params), folder, "table_kept")
+    with provenance.timed(params, "robustness"):
+        robustness.run(params)
+        table, folder = robustness.table(params), paths.figures(params.name)
+        figures.save_figure(figures.robustness(table), folder, "robustness")
+        figures.save_table(table, folder, "table_robustness")
+        kept = figures.save_table(robustness.table_kept(params), folder, "table_kept")
     print(kept.to_string(index=False))
+
+
+def _report(options: argparse.Namespace) -> None:
+    from ltgate.runner.report import report  # it loads pandas and matplotlib
+
+    print(report(options.name, options.out))
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from ltgate.runner.compare import compare
+
+    comparison = compare(options.one, options.other)
+    if options.out:
+        print(comparison.write(options.out))
+    else:
+        print("\n".join(comparison.texts()))
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -137,6 +176,18 @@ def _list(options: argparse.Namespace) -> None:
     for file in sorted(paths.params().rglob("*.yaml")):
         first = file.read_text(encoding="utf-8").split("\n", 1)[0]
         print(f"{file.relative_to(paths.params().parent)!s:<20}  {first.lstrip('# ')}")
+    for folder in sorted(path for path in (paths.root() / "runs").glob("*") if path.is_dir()):
+        print(f"runs/{folder.name:<15}  {_status(folder.name)}")
+
+
+def _status(name: str) -> str:
+    """A run in a line: what is done, how long it took, its disk space."""
+    notebooks = provenance.read(name).get("notebooks", {})
+    done = [entry for entry in notebooks.values() if entry.get("status") == "done"]
+    size = sum(size for _, size in provenance.snapshot(paths.run(name)).values()) / 1e6
+    took = plan.duration(sum(entry["seconds"] for entry in done))
+    told = f"{len(done)} of {len(notebooks)} notebooks done in {took}, " if notebooks else ""
+    return f"{told}{size:.0f} MB"
 
 
 if __name__ == "__main__":

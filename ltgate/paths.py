@@ -8,10 +8,15 @@ import os
 from pathlib import Path
 
 
+def checkout() -> Path:
+    """Folder that holds this package: the code, the notebooks, the parameter files."""
+    return Path(__file__).resolve().parent.parent
+
+
 def root() -> Path:
     """Folder of the checkout (or ``LTGATE_HOME``)."""
     home = os.environ.get("LTGATE_HOME")
-    return Path(home).resolve() if home else Path(__file__).resolve().parent.parent
+    return Path(home).resolve() if home else checkout()
 
 
 def data() -> Path:
@@ -25,12 +30,12 @@ def data() -> Path:
 
 def notebooks() -> Path:
     """The numbered notebooks."""
-    return Path(__file__).resolve().parent.parent / "notebooks"
+    return checkout() / "notebooks"
 
 
 def params() -> Path:
     """The parameter files."""
-    return Path(__file__).resolve().parent.parent / "params"
+    return checkout() / "params"
 
 
 def run(name: str) -> Path:

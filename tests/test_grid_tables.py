@@ -8,7 +8,7 @@ import pytest
 import yaml
 from small_grid import PARAMS, small_grid
 
-from ltgate import figures, paths, results, runner, train
+from ltgate import figures, paths, results, train
 from ltgate import grid as package
 from ltgate.__main__ import main
 from ltgate.errors import UserError
@@ -16,6 +16,7 @@ from ltgate.grid import tables, work
 from ltgate.grid.report import report
 from ltgate.metrics import mean_interval
 from ltgate.params import Params
+from ltgate.runner import execute
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 
@@ -135,8 +136,8 @@ def test_the_runner_takes_the_best_configuration_as_it_is(home, monkeypatch):
     (chosen,) = {c.hash for c in grid.configurations() if c.labels == {"ridge": 1.0, "ratio": 20}}
     assert again.hash == chosen and again.seeds == [0, 3]
     announced = []
-    monkeypatch.setattr(runner, "_execute", lambda params, steps: announced.append(params))
-    runner.run([str(file)])
+    monkeypatch.setattr(execute, "_execute", lambda _, params, steps: announced.append(params))
+    execute.run([str(file)])
     assert announced == [params]
 
 

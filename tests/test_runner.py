@@ -15,8 +15,9 @@ from typing import Any
 import nbformat
 import pytest
 
-from ltgate import __main__, expected, paths, plan, provenance, runner
+from ltgate import __main__, paths
 from ltgate.params import Params
+from ltgate.runner import execute, expected, plan, provenance
 
 
 def write_notebook(path: Path, parameters: str, *cells: str) -> None:
@@ -91,8 +92,8 @@ def three(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     for name in ("02_second", "01_first", "03_third"):
         world.notebook(name)
     world.notebook("notes")
-    monkeypatch.setattr(runner, "_run_notebook", world.stand_in)
-    for name in ("__init__.py", "neurons.py", "runner.py", "figures/bars.py"):
+    monkeypatch.setattr(execute, "_run_notebook", world.stand_in)
+    for name in ("__init__.py", "neurons.py", "runner/plan.py", "figures/bars.py"):
         world.library_file(name, "x = 1\n")
     # What the runner takes for the library: the real one may be edited while tests run.
     monkeypatch.setattr(plan.ltgate, "__file__", str(world.folder / "ltgate" / "__init__.py"))
@@ -204,7 +205,7 @@ def test_changed_image_files_of_the_user_run_again(three: World) -> None:
     assert three.names == ["01_first", "02_second", "03_third"]
 
 
-@pytest.mark.parametrize("file", ["figures/bars.py", "runner.py"])
+@pytest.mark.parametrize("file", ["figures/bars.py", "runner/plan.py"])
 def test_a_change_of_what_only_shows_keeps_the_results(three: World, file: str) -> None:
     three.run(three.params())
     three.library_file(file, "x = 2\n")
@@ -260,7 +261,7 @@ def test_out_moves_runs_and_figures_but_not_data(
     def look(step: plan.Step, output: Path) -> None:
         seen.update(run=paths.run("small"), figures=paths.figures("small"), data=paths.data())
 
-    monkeypatch.setattr(runner, "_run_notebook", look)
+    monkeypatch.setattr(execute, "_run_notebook", look)
     monkeypatch.chdir(three.folder)
     assert three.run(three.params(), "--only", "01", "--out", "else where") == 0
     base = three.folder / "else where"
@@ -325,7 +326,7 @@ def test_two_runs_in_one_folder_are_refused(three: World, capsys) -> None:
 
 def test_a_folder_in_use_is_refused_with_its_holder(three: World, capsys) -> None:
     folder = three.folder / "runs" / "small"
-    with runner._hold(folder):
+    with execute._hold(folder):
         assert three.run(three.params()) == 2
         assert __main__.main(["clean", "small"]) == 2
     first, second = capsys.readouterr().err.splitlines()
@@ -368,7 +369,7 @@ def test_too_little_disk_space_is_refused(three: World, capsys) -> None:
 def test_the_first_failure_stops_the_run_and_the_next_goes_on_from_there(
     three: World, capsys
 ) -> None:
-    three.fails["02_second"] = runner.NotebookFailed("02_second: RuntimeError: boom")
+    three.fails["02_second"] = execute.NotebookFailed("02_second: RuntimeError: boom")
     assert three.run(three.params()) == 1
     assert three.names == ["01_first", "02_second"]
     assert capsys.readouterr().err == "error: 02_second: RuntimeError: boom\n"
@@ -421,7 +422,7 @@ def test_the_record_tells_what_was_run_where_and_for_how_long(three: World) -> N
 def test_the_commit_is_unknown_outside_a_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "ltgate" / "provenance.py"))
+    monkeypatch.setattr(paths, "checkout", lambda: tmp_path)
     assert provenance.commit() == "unknown"
 
 
@@ -431,7 +432,7 @@ def test_expectations_come_from_the_last_run_else_from_the_table(three: World, c
     (three.folder / "params/expected.csv").write_text(
         header + "small,01_first,200,3.5,a big machine\nother,02_second,1,1,x\n"
     )
-    three.fails["02_second"] = runner.NotebookFailed("stop")
+    three.fails["02_second"] = execute.NotebookFailed("stop")
     three.run(three.params())
     said = capsys.readouterr().out
     assert "01_first   about 3 min 20 s as on a big machine (not run yet)" in said
@@ -495,7 +496,7 @@ def test_a_failure_names_the_last_line_of_the_library() -> None:
     error = SimpleNamespace(
         exec_count=5, source="x = 1\ntrain()", ename="RuntimeError", evalue="no", traceback=trace
     )
-    assert runner._failure(error) == (
+    assert execute._failure(error) == (
         "RuntimeError: no\n  in cell In [5], line 2: train()\n"
         "  raised in /home/me/ltgate/network.py:20"
     )

@@ -25,7 +25,7 @@ from ltgate.grid import clusters
 from ltgate.grid.run import run
 from ltgate.grid.spec import Grid
 from ltgate.grid.tables import points
-from ltgate.jupyter import environment
+from ltgate.runner.jupyter import environment
 
 COLUMNS = ["sweep", "x", "quantity", "value", "unit", "exponent"]
 

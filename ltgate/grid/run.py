@@ -12,11 +12,12 @@ from collections.abc import Iterable, Iterator
 
 from distributed import Client, Future, as_completed
 
-from ltgate import paths, plan, results
+from ltgate import paths, results
 from ltgate.grid import clusters
 from ltgate.grid.spec import Configuration, Grid, Job
 from ltgate.grid.work import BUSY, DONE, FAILED, Task, folder, note, work
 from ltgate.progress import track
+from ltgate.runner import plan
 
 
 def run(

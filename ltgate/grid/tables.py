@@ -9,12 +9,13 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from ltgate import metrics, paths, plan, results
+from ltgate import metrics, paths, results
 from ltgate.errors import UserError
 from ltgate.files import atomic
 from ltgate.grid.spec import Configuration, Grid
 from ltgate.grid.work import folder, read
 from ltgate.params import Params
+from ltgate.runner import plan
 
 MEASURES = ("acc", "forgetting", "spikes_per_sample")
 

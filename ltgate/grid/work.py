@@ -20,8 +20,8 @@ import torch
 from ltgate import checkpoint, paths, results, train
 from ltgate.errors import UserError
 from ltgate.files import atomic, lock, read_json
-from ltgate.jupyter import environment
 from ltgate.params import Params
+from ltgate.runner.jupyter import environment
 from ltgate.train import Trial
 
 DONE, BUSY, FAILED = "done", "busy", "failed"

@@ -5,10 +5,11 @@ import shutil
 import sysconfig
 from pathlib import Path
 
-from ltgate import paths, provenance
+from ltgate import paths
 from ltgate.perf import memory, training
 from ltgate.perf.bench import Bench
 from ltgate.perf.guide import Measured, measures
+from ltgate.runner import provenance
 
 _CORES = 4  # the guide's minimum
 

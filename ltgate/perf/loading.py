@@ -9,11 +9,11 @@ import numpy as np
 
 from ltgate import paths
 from ltgate.data.store import Batch, TaskImages, batches, open_task
-from ltgate.jupyter import environment
 from ltgate.params import Params
 from ltgate.perf import memory, timing
 from ltgate.perf.bench import BATCH, TASKS, Bench
 from ltgate.perf.guide import Measured, measures
+from ltgate.runner.jupyter import environment
 
 
 def endless(images: TaskImages, workers: int = 0) -> Iterator[Batch]:

@@ -15,18 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import ltgate
-from ltgate import expected, files, paths, provenance
+from ltgate import files, paths
 from ltgate.errors import UserError
 from ltgate.params import Params
-from ltgate.provenance import Record
+from ltgate.runner import expected, provenance
+from ltgate.runner.provenance import Record
 
 FORCED = "forced"
 
 # Files and folders of the library that run, show and record, and cannot change a result.
-PRESENTATION = {
-    "__main__.py", "expected.py", "figures", "grid", "jupyter.py", "perf", "plan.py", "progress.py",
-    "provenance.py", "runner.py",
-}  # fmt: skip
+PRESENTATION = {"__main__.py", "figures", "grid", "perf", "progress.py", "runner"}
 
 
 @dataclass(frozen=True)

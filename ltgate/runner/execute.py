@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import ltgate
-from ltgate import files, paths, provenance
+from ltgate import files, paths
 from ltgate.errors import UserError
-from ltgate.jupyter import environment, this_kernel
 from ltgate.params import Params, parse
-from ltgate.plan import (
+from ltgate.runner import provenance
+from ltgate.runner.jupyter import environment, this_kernel
+from ltgate.runner.plan import (
     FORCED,
     Step,
     announce,
@@ -34,7 +34,7 @@ from ltgate.plan import (
     plan,
     select,
 )
-from ltgate.provenance import Record
+from ltgate.runner.provenance import Record
 
 
 class NotebookFailed(Exception):
@@ -71,7 +71,7 @@ def run(
             plans[path] = plan(params, names, force)
             announce(path, params, plans[path])
         for path, params in experiments.items():
-            _execute(params, plans[path])
+            _execute(path, params, plans[path])
 
 
 def clean(name: str) -> Path:
@@ -98,7 +98,7 @@ def parse_overrides(settings: list[str]) -> dict[str, Any]:
     return overrides
 
 
-def _execute(params: Params, steps: list[Step]) -> None:
+def _execute(path: str, params: Params, steps: list[Step]) -> None:
     folder = paths.run(params.name)
     earlier = provenance.read(params.name)
     if not any(step.reason for step in steps):
@@ -108,15 +108,10 @@ def _execute(params: Params, steps: list[Step]) -> None:
     if changed and _set_aside(folder, ["results", "checkpoints", "grid"]):
         print(f"the learning code has changed: older results now lie in {folder / 'previous'}")
     record = {
-        "name": params.name,
-        "hash": params.hash,
-        "seeds": params.seeds,
-        "parameters": params.model_dump(),
-        "version": ltgate.__version__,
-        "commit": provenance.commit(),
+        **earlier,
+        **provenance.describe(params),
+        "file": path,
         "learning_code": learning_code(),
-        "libraries": provenance.versions(),
-        "machine": provenance.machine(),
         "notebooks": earlier.get("notebooks", {}),
     }
     with this_kernel(params):
@@ -148,13 +143,13 @@ def _execute_step(params: Params, step: Step, record: Record, label: str) -> Non
     )
     provenance.write(record)
     produced = (folder, paths.figures(params.name), paths.data())
-    before, start = _snapshot(produced), time.monotonic()
+    before, start = provenance.snapshot(*produced), time.monotonic()
     try:
         with _ticker(label, step.seconds):
             _run_notebook(step, folder / "notebooks" / step.notebook.name)
         entry.update(status="done", seconds=round(time.monotonic() - start, 2))
     finally:
-        after = _snapshot(produced)
+        after = provenance.snapshot(*produced)
         written = [path for path, state in after.items() if before.get(path) != state]
         if entry["status"] == "done":
             entry["megabytes"] = round(sum(after[path][1] for path in written) / 1e6, 6)
@@ -237,16 +232,6 @@ def _set_aside(folder: Path, names: list[str]) -> list[str]:
             shutil.rmtree(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(source, target)
-    return found
-
-
-def _snapshot(folders: tuple[Path, ...]) -> dict[Path, tuple[int, int]]:
-    """Time and size of every file in ``folders``."""
-    found = {}
-    for path in (path for folder in folders for path in folder.rglob("*")):
-        with contextlib.suppress(FileNotFoundError):  # someone's temporary file
-            if path.is_file() and not path.name.startswith("."):
-                found[path] = (path.stat().st_mtime_ns, path.stat().st_size)
     return found
 
 

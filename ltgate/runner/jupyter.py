@@ -5,9 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
-import ltgate
 from ltgate import files, paths
 from ltgate.params import Params
 
@@ -26,7 +24,7 @@ def this_kernel(params: Params) -> Iterator[None]:
         temporary.write_text(json.dumps(spec))
     variables = {
         "JUPYTER_PATH": _before(str(folder), "JUPYTER_PATH"),
-        "PYTHONPATH": _before(str(Path(ltgate.__file__).resolve().parent.parent), "PYTHONPATH"),
+        "PYTHONPATH": _before(str(paths.checkout()), "PYTHONPATH"),
         "LTGATE_HOME": str(paths.root()),
         "LTGATE_DATA_CACHE": str(paths.data()),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else every kernel prints a debugger warning

@@ -3,8 +3,9 @@
 import csv
 from pathlib import Path
 
-from ltgate import files, paths, provenance
+from ltgate import files, paths
 from ltgate.errors import UserError
+from ltgate.runner import provenance
 
 
 def record(name: str) -> Path:
@@ -15,7 +16,8 @@ def record(name: str) -> Path:
     measured = [
         {"name": name, "notebook": notebook, "seconds": f"{entry['seconds']:.0f}",
          "megabytes": f"{entry['megabytes']:.1f}", "machine": label}
-        for notebook, entry in sorted(run.get("notebooks", {}).items())
+        for kind in ("notebooks", "commands")
+        for notebook, entry in sorted(run.get(kind, {}).items())
         if "seconds" in entry
     ]  # fmt: skip
     if not measured:
@@ -45,3 +47,15 @@ def lookup(name: str, notebook: str) -> tuple[float | None, float | None, str]:
         if row["name"] == name and row["notebook"] == notebook:
             return float(row["seconds"]), float(row["megabytes"]), f"on {row['machine']}"
     return None, None, ""
+
+
+def total(name: str, notebooks: str = "") -> tuple[float | None, float | None]:
+    """Seconds and megabytes of all that was measured of run ``name``; None where nothing was.
+
+    ``notebooks``: count only those numbers, comma-separated.
+    """
+    wanted = tuple(number for number in notebooks.split(",") if number)
+    rows = [r for r in _rows() if r["name"] == name and r["notebook"].startswith(wanted or "")]
+    if not rows:
+        return None, None
+    return sum(float(r["seconds"]) for r in rows), sum(float(r["megabytes"]) for r in rows)

@@ -1,15 +1,21 @@
 """What produced a result: the code's commit, the libraries, the machine; kept in ``run.json``."""
 
+import contextlib
+import datetime
 import importlib.metadata
 import json
 import os
 import platform
 import shutil
 import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import ltgate
 from ltgate import files, paths
+from ltgate.params import Params
 
 Record = dict[str, Any]
 
@@ -30,9 +36,59 @@ def write(record: Record) -> None:
         temporary.write_text(json.dumps(record, indent=1))
 
 
+def describe(params: Params) -> Record:
+    """The part of a record that tells what is run, with what and where."""
+    return {
+        "name": params.name,
+        "hash": params.hash,
+        "seeds": params.seeds,
+        "parameters": params.model_dump(),
+        "version": ltgate.__version__,
+        "commit": commit(),
+        "libraries": versions(),
+        "machine": machine(),
+    }
+
+
+@contextlib.contextmanager
+def timed(params: Params, command: str) -> Iterator[None]:
+    """Note time and disk space of a command that is no notebook (``grid``, ``bench``, ...).
+
+    What is found is not made again, so of several calls with the same parameters the longest
+    counts.
+    """
+    produced = (paths.run(params.name), paths.figures(params.name), paths.data())
+    before, start = snapshot(*produced), time.monotonic()
+    yield
+    after, seconds = snapshot(*produced), round(time.monotonic() - start, 2)
+    written = sum(size for path, (_, size) in after.items() if before.get(path) != after[path])
+    record = read(params.name)
+    earlier = record.get("commands", {})
+    known = earlier.get(command, {})
+    if known.get("hash") == params.hash and known["seconds"] >= seconds:
+        return
+    entry = {
+        "hash": params.hash,
+        "ended": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "seconds": seconds,
+        "megabytes": round(written / 1e6, 6),
+    }
+    write({**record, **describe(params), "commands": {**earlier, command: entry}})
+
+
+def snapshot(*folders: Path) -> dict[Path, tuple[int, int]]:
+    """Time and size of every file in ``folders``."""
+    found = {}
+    for path in (path for folder in folders for path in folder.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):  # someone's temporary file
+            if path.is_file() and not path.name.startswith("."):
+                found[path] = (path.stat().st_mtime_ns, path.stat().st_size)
+    return found
+
+
 def commit() -> str:
     """The checkout's git commit, ending in ``-dirty`` when files differ; 'unknown' outside git."""
-    checkout = Path(__file__).resolve().parent.parent
+    checkout = paths.checkout()
     if _output("git", "-C", str(checkout), "rev-parse", "--show-toplevel") != str(checkout):
         return "unknown"
     head = _output("git", "-C", str(checkout), "rev-parse", "HEAD")

@@ -1,0 +1,1 @@
+"""Runs of the notebooks with parameter files: planned, executed, recorded, reported, compared."""

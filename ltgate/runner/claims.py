@@ -1,0 +1,59 @@
+"""What is claimed, and the files that show it: ``figures/claims.yaml``."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from ltgate import paths
+from ltgate.runner import expected
+from ltgate.runner.plan import duration
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence, the command that regenerates its evidence, and whether it holds."""
+
+    id: str
+    claim: str
+    source: str  # paper | artifact
+    holds: str  # yes | partly | no
+    command: str
+    run: str
+    files: list[str]
+
+
+def claims(run: str = "") -> list[Claim]:
+    """All claims, or those shown by ``figures/<run>``."""
+    found = [Claim(**entry) for entry in _read()["claims"]]
+    return [claim for claim in found if run in ("", claim.run)]
+
+
+def table_caption(name: str) -> str:
+    """What the table ``name`` (without suffix) shows; empty for an unknown one."""
+    return _read()["tables"].get(name, "")
+
+
+def markdown() -> str:
+    """The table of all claims, as ARTIFACT.md has it."""
+    names = ["id", "claim", "whose", "holds", "command", "time", "disk", "evidence"]
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    for claim in claims():
+        seconds, megabytes = expected.total(claim.run, _only(claim.command))
+        time = "not measured" if seconds is None else duration(seconds)
+        disk = "not measured" if megabytes is None else f"{megabytes:.0f} MB"
+        files = ", ".join(f"`{claim.run}/{name}`" for name in claim.files)
+        cells = [claim.id, claim.claim, claim.source, claim.holds, f"`{claim.command}`"]
+        lines.append("| " + " | ".join([*cells, time, disk, files]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _only(command: str) -> str:
+    return command.partition("--only ")[2]
+
+
+@functools.cache
+def _read() -> dict[str, Any]:
+    file = paths.checkout() / "figures" / "claims.yaml"
+    return yaml.safe_load(file.read_text(encoding="utf-8"))

@@ -1,0 +1,158 @@
+"""One page of a run, and two runs side by side."""
+
+import base64
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ltgate import __main__, figures, paths
+from ltgate.params import Params
+from ltgate.runner import claims, compare, expected, page, provenance, report
+
+ROOT = Path(__file__).resolve().parent.parent
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+def make_run(name: str, acc: float, **changes) -> None:
+    """A finished run with a table and a figure of notebook 03, and a figure of none."""
+    folder = paths.figures(name)
+    table = pd.DataFrame({"method": ["lt_gate", "joint"], "metric": "acc", "mean": [acc, 0.5]})
+    figures.save_table(table, folder, "table_main")
+    for figure in ("r_heatmap", "drawn_by_hand"):
+        (folder / f"{figure}.png").write_bytes(PIXEL + figure.encode() + str(acc).encode())
+    outputs = [f"figures/{name}/table_main.csv", f"figures/{name}/r_heatmap.png"]
+    entry = {"status": "done", "seconds": 61.0, "megabytes": 2.5, "outputs": outputs}
+    record = provenance.describe(Params(name=name, **changes))
+    provenance.write({**record, "file": "mine.yaml", "notebooks": {"03_train_slow": entry}})
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("LTGATE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def text(path: Path) -> str:
+    return re.sub(r"<style.*?</style>", "", path.read_text(), flags=re.DOTALL)
+
+
+def test_a_report_has_every_product_with_command_time_and_space(home, capsys):
+    make_run("one", 0.9, eta=0.125)
+    assert __main__.main(["report", "one"]) == 0
+    path = home / "runs" / "one" / "report.html"
+    assert str(path) in capsys.readouterr().out
+    shown = text(path)
+    assert "python -m ltgate run mine.yaml --only 03" in shown
+    assert "This time: 61.0 s, 2.5 MB written" in shown
+    assert shown.count("data:image/png;base64,") == 2
+    assert "accuracy on each task after learning each task" in shown  # the figure's caption
+    assert "0.900" in shown and "figures/one/table_main.csv" in shown
+    assert "eta" in shown and "0.125" in shown
+    assert shown.index("r_heatmap.png") < shown.index("drawn_by_hand.png")
+
+
+def test_a_page_asks_nothing_of_the_network(home):
+    path = page.write(home / "page.html", "Title", ["# Head", page.table(pd.DataFrame({"a": [1]}))])
+    shown = path.read_text()
+    assert "<title>Title</title>" in shown and "<td>1</td>" in shown
+    assert "<script" not in shown
+    assert not re.search(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", shown)
+    assert "@import" not in shown
+
+
+def test_a_report_of_committed_figures_needs_no_run(home):
+    figures.save_table(pd.DataFrame({"a": range(99)}), paths.figures("mnist"), "table_main")
+    shown = text(report.report("mnist", home / "out.html"))
+    assert "Learning a task at another frame rate" in shown
+    assert "python -m ltgate run params/mnist.yaml" in shown
+    assert f"The first {report.LONGEST} of 99 rows" in shown
+
+
+@pytest.mark.parametrize("name", ["never", "../secret"])
+def test_a_report_of_nothing_is_refused(home, capsys, name):
+    assert __main__.main(["report", name]) == 2
+    assert name in capsys.readouterr().err
+
+
+def test_two_runs_side_by_side(home, capsys):
+    make_run("one", 0.9)
+    make_run("two", 0.8, eta=0.125)
+    (paths.figures("two") / "extra.png").write_bytes(PIXEL)
+    (paths.figures("one") / "drawn_by_hand.png").write_bytes(PIXEL)
+    (paths.figures("two") / "drawn_by_hand.png").write_bytes(PIXEL)
+    found = compare.compare("one", "two")
+    assert found.parameters.to_numpy().tolist() == [["eta", "0.01", "0.125"]]
+    (row,) = found.tables["table_main"].to_dict("records")
+    assert (row["row"], row["column"], row["one"], row["two"]) == ("lt_gate, acc", "mean", 0.9, 0.8)
+    assert row["difference"] == pytest.approx(-0.1)
+    assert dict(found.figures.to_numpy()) == {
+        "r_heatmap": "differs", "drawn_by_hand": "the same", "extra": "only in two",
+    }  # fmt: skip
+    assert __main__.main(["compare", "one", "two"]) == 0
+    assert "0.125" in capsys.readouterr().out
+    assert __main__.main(["compare", "one", "two", "--out", str(home / "c.html")]) == 0
+    assert text(home / "c.html").count("data:image/png") == 2
+    assert __main__.main(["compare", "one", "three"]) == 2
+    assert __main__.main(["compare", "one", "one"]) == 2
+
+
+def test_rows_that_one_table_lacks_are_told():
+    keys = {"method": ["a", "b"], "seeds": [3, 3]}
+    first, second = pd.DataFrame({**keys, "mean": [1.0, 2.0]}), pd.DataFrame({**keys, "mean": 1.0})
+    assert compare.differences(first, first).empty
+    assert compare.differences(first, second)[["row", "column"]].to_numpy().tolist() == [
+        ["b", "mean"]
+    ]
+    (lacking,) = compare.differences(first, first[:1]).to_dict("records")
+    assert (lacking["row"], lacking["one"], lacking["other"]) == ("b", "there", "")
+
+
+# ------------------------------------------------------------------------------------ claims
+
+
+@pytest.mark.parametrize("claim", claims.claims(), ids=lambda claim: claim.id)
+def test_every_claim_has_its_evidence_and_a_command(claim):
+    assert claim.holds in ("yes", "partly", "no") and claim.source in ("paper", "artifact")
+    folder = ROOT / "figures" / claim.run
+    for name in claim.files:
+        kinds = ("csv", "md") if name.startswith("table_") else ("png", "pdf")
+        for kind in kinds:
+            assert (folder / f"{name}.{kind}").is_file(), f"{name}.{kind}"
+    program, module, *arguments = claim.command.split()[1:]
+    assert (program, module) == ("-m", "ltgate")
+    assert __main__._parser().parse_args(arguments).action
+
+
+def test_every_table_and_figure_has_a_caption():
+    for path in (ROOT / "figures").glob("*/*.png"):
+        assert report.figure_caption(path.stem), path
+    for path in (ROOT / "figures").glob("*/table_*.csv"):
+        assert claims.table_caption(path.stem), path
+
+
+def test_the_cost_of_a_claim_is_that_of_its_notebooks(home, monkeypatch):
+    rows = "name,notebook,seconds,megabytes,machine\na,01_x,1,2,m\na,05_y,10,20,m\nb,grid,5,6,m\n"
+    monkeypatch.setattr(paths, "params", lambda: home)
+    (home / "expected.csv").write_text(rows)
+    assert expected.total("a") == (11, 22)
+    assert expected.total("a", "05") == (10, 20)
+    assert expected.total("b") == (5, 6)
+    assert expected.total("c") == (None, None)
+
+
+def test_a_command_that_is_no_notebook_notes_what_it_cost(home):
+    params = Params(name="timed")
+    with provenance.timed(params, "grid"):
+        paths.figures("timed").mkdir(parents=True)
+        (paths.figures("timed") / "x.csv").write_bytes(b"x" * 1000)
+    record = provenance.read("timed")
+    assert record["commands"]["grid"]["megabytes"] == 0.001 and record["hash"] == params.hash
+    record["commands"]["grid"]["seconds"] = 100.0
+    provenance.write(record)
+    with provenance.timed(params, "grid"):
+        pass
+    assert provenance.read("timed")["commands"]["grid"]["seconds"] == 100.0
