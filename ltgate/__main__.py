@@ -102,6 +102,14 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--out", default="", metavar="FILE", help="write an HTML page instead")
     compare.set_defaults(action=_compare)
 
+    export = actions.add_parser(
+        "export", help="write a trained network (task<i>.safetensors) as a NIR file"
+    )
+    export.add_argument("checkpoint", help="runs/NAME/checkpoints/TRIAL/task<i>.safetensors")
+    export.add_argument("file", metavar="FILE.nir")
+    export.add_argument("--task", type=int, default=0, help="whose clock it gets; default: 0")
+    export.set_defaults(action=_export)
+
     clean = actions.add_parser("clean", help="delete a run's folder (its figures are kept)")
     clean.add_argument("name", help="the run's name")
     clean.set_defaults(action=lambda options: print(f"deleted {execute.clean(options.name)}"))
@@ -158,6 +166,12 @@ def _report(options: argparse.Namespace) -> None:
     from ltgate.runner.report import report  # it loads pandas and matplotlib
 
     print(report(options.name, options.out))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from ltgate import exchange  # it loads PyTorch
+
+    print(exchange.export(options.checkpoint, options.file, options.task))
 
 
 def _compare(options: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ constant current ends at the same membrane whatever dt. Two outputs::
 
 A spike takes theta off its compartment (``reset = subtract``) or sets it to zero (``zero``); with
 ``blend`` the one spike resets both compartments. In ``or`` each compartment resets by its own s_c.
+A new neuron is one function of the membranes and one entry in ``OUTPUTS``.
 
 Times are milliseconds; membranes, currents and thresholds share one unit. The functions are pure:
 state goes in and comes out. Multiplications and additions are separate operations in a fixed order
@@ -35,7 +36,7 @@ class Dynamics:
 
     Attributes:
         tau_ms: Time constant of each compartment in ms, fast first: (5, 100) or a single one.
-        output: ``or`` or ``blend``.
+        output: A name in ``OUTPUTS``.
         current: ``raw`` or ``normalised``.
         reset: ``subtract`` or ``zero``.
     """
@@ -97,6 +98,36 @@ def surrogate(membrane: Tensor, threshold: Tensor, slope: float = 10.0) -> Tenso
     return forward + (smooth - smooth.detach())
 
 
+def either(
+    membrane: Tensor, threshold: Tensor, gate: Tensor | None, spike: Callable
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``or``: a compartment crosses by itself and resets itself."""
+    crossed = spike(membrane, threshold)
+    return crossed, crossed.amax(0), crossed
+
+
+def blended(
+    membrane: Tensor, threshold: Tensor, gate: Tensor | None, spike: Callable
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``blend``: both membranes, weighed by the gate, cross one threshold and reset together."""
+    if membrane.shape[0] < 2:
+        return either(membrane, threshold, gate, spike)
+    blend = gate * membrane[0]
+    blend = blend + (1.0 - gate) * membrane[1]
+    spikes = spike(blend, threshold[0])
+    return spike(membrane, threshold), spikes, spikes.unsqueeze(0)
+
+
+# name -> function(membrane [C, ...], threshold, gate, spike) that gives compartments that have
+# crossed [C, ...], the neuron's spikes [...], and what resets which compartment [C or 1, ...].
+# Compiled backends know the first two; the others run on ``portable``.
+OUTPUTS: dict[str, Callable[..., tuple[Tensor, Tensor, Tensor]]] = {
+    "or": either,
+    "blend": blended,
+}
+COMPILED = ("or", "blend")
+
+
 class Step(NamedTuple):
     """What one time step leaves.
 
@@ -131,21 +162,13 @@ def step(
         gain: g_c, likewise.
         threshold: theta, [C, ...] (``or``) or [1, ...] (``blend``), broadcastable.
         gate: gamma, broadcastable to ``membrane[0]``; needed by ``blend`` with two compartments.
-        output: ``or`` or ``blend``.
+        output: A name in ``OUTPUTS``.
         reset: ``subtract`` or ``zero``.
         spike: :func:`heaviside`, or :func:`surrogate` for training by gradients.
     """
     membrane = membrane * decay
     membrane = membrane + current * gain
-    crossed = spike(membrane, threshold)
-    if output == "blend" and membrane.shape[0] == 2:
-        blended = gate * membrane[0]
-        blended = blended + (1.0 - gate) * membrane[1]
-        spikes = spike(blended, threshold[0])
-        resetting = spikes.unsqueeze(0)
-    else:
-        spikes = crossed.amax(0)
-        resetting = crossed
+    crossed, spikes, resetting = OUTPUTS[output](membrane, threshold, gate, spike)
     if reset == "subtract":
         membrane = membrane - resetting.detach() * threshold
     else:

@@ -162,8 +162,10 @@ class Params(Strict):
     tau_slow_ms: float = Field(
         100.0, gt=0, description="time constant of the slow compartment (ms)"
     )
-    output: Literal["or", "blend"] = Field(
-        "or", description="spike of a neuron: either compartment's, or of the blended membranes"
+    output: Name = Field(
+        "or",
+        description="spike of a neuron: or (either compartment's), blend (of the blended "
+        "membranes), or another of ltgate.neurons.OUTPUTS",
     )
     current: Literal["raw", "normalised"] = Field(
         "raw", description="input current as it is, or scaled by 1 - exp(-dt/tau)"
@@ -320,8 +322,11 @@ class Params(Strict):
 
     # compute
     device: Device = Field("auto", description="where to compute", json_schema_extra=_COMPUTE)
-    backend: Literal["auto", "portable", "event", "gpu"] = Field(
-        "auto", description="simulator of the network", json_schema_extra=_COMPUTE
+    backend: Name = Field(
+        "auto",
+        description="simulator of the network: auto, portable, event, gpu, or another of "
+        "ltgate.backends.BACKENDS",
+        json_schema_extra=_COMPUTE,
     )
     threads: int = Field(
         0, ge=0, le=1024, description="CPU threads; 0 = all", json_schema_extra=_COMPUTE
@@ -375,9 +380,32 @@ class Params(Strict):
     @field_validator("source")
     @classmethod
     def _known_source(cls, source: str) -> str:
-        if source not in ("digits", "mnist") and not re.match(r"idx:.", source):
-            raise ValueError("allowed: digits, mnist, or idx:FOLDER")
+        if source not in ("digits", "mnist"):
+            from ltgate.data import sources  # here, because task files import parameters
+
+            if not sources.known(source):
+                raise ValueError(f"allowed: {sources.allowed()}")
         return source
+
+    @field_validator("output")
+    @classmethod
+    def _known_output(cls, output: str) -> str:
+        if output not in ("or", "blend"):
+            from ltgate.neurons import OUTPUTS  # here, because it loads PyTorch
+
+            if output not in OUTPUTS:
+                raise ValueError(f"must be {' | '.join(OUTPUTS)}")
+        return output
+
+    @field_validator("backend")
+    @classmethod
+    def _known_backend(cls, backend: str) -> str:
+        if backend not in ("auto", "portable", "event", "gpu"):
+            from ltgate.backends import BACKENDS  # here, because it loads PyTorch
+
+            if backend not in BACKENDS:
+                raise ValueError(f"must be auto | {' | '.join(BACKENDS)}")
+        return backend
 
     @model_validator(mode="after")
     def _no_contradictions(self) -> "Params":

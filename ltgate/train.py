@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+import ltgate
 from ltgate import checkpoint, memory, methods, metrics, paths, results
 from ltgate.data.store import Batch, TaskImages, batches, open_task
 from ltgate.data.tasks import schedule
@@ -82,6 +83,17 @@ class Trial:
     def learner(self) -> Method:
         """A fresh learner of this trial."""
         return create(self.method, self.params, np.random.default_rng([self.seed, LEARNER]))
+
+    def about(self, position: int) -> dict[str, Any]:
+        """What a snapshot after the task at ``position`` says of itself, as plain data."""
+        return {
+            "parameters": self.params.model_dump(),
+            "method": self.method,
+            "seed": self.seed,
+            "cue": self.cue,
+            "task": self.tasks[position].name,
+            "version": ltgate.__version__,
+        }
 
     def restore(self, file: str) -> Method:
         """The learner that answers as it did when the snapshot ``file`` was written."""
@@ -186,7 +198,8 @@ def _train(trial: Trial, positions: int | None) -> list[dict]:
         tensors, plain = learner.snapshot()
         size = sum(tensor.nbytes for tensor in learner.state()[0].values())
         snapshot = trial.folder / f"task{position}.safetensors"
-        checkpoint.save(snapshot, tensors, {**plain, "state_bytes": size})
+        about = trial.about(position)
+        checkpoint.save(snapshot, tensors, {**plain, "state_bytes": size, "about": about})
         at = {"position": position + 1, "done": 0, "before": before + total}
         _save(trial, learner, rows, at)
     return rows

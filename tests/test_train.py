@@ -136,7 +136,7 @@ NAMES = [task.name for task in THREE]
 @pytest.fixture
 def means(monkeypatch):
     """Parameters of :class:`Means` on three tasks, with nothing written down yet."""
-    monkeypatch.setitem(methods._MODULES, "means", "test_train:Means")
+    monkeypatch.setitem(methods.METHODS, "means", Means)
     monkeypatch.setattr(methods, "find", lambda name: Means)
     Means.log = []
     return PARAMS.with_(methods=["means"], tasks=THREE)

@@ -1,6 +1,6 @@
 """Ways to run a network over time. All give the same spikes, bit for bit.
 
-A backend is a module with a ``NAME``, ``available(device) -> bool`` and a function::
+A backend is a module, or any object, with a ``NAME``, ``available(device) -> bool`` and::
 
     forward(network, images, schedule, trace_decay=None, raster=()) -> Activity
 
@@ -9,7 +9,7 @@ Adding one is one file and one entry in ``BACKENDS``.
 
 from dataclasses import dataclass, field
 from importlib import import_module
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +19,14 @@ from ltgate.data.tasks import Schedule
 from ltgate.errors import NotFinite, UserError
 from ltgate.network import Network
 
-BACKENDS = ("event", "gpu", "portable")  # fastest first: event on CPUs, gpu on CUDA devices
+# name -> module, imported when used, or the backend itself. ``auto`` takes the first that can:
+# event on CPUs, gpu on CUDA devices. ``OUTPUTS`` of a backend are the neurons that it knows, if it
+# does not know all.
+BACKENDS: dict[str, str | Any] = {
+    "event": "ltgate.backends.event",
+    "gpu": "ltgate.backends.gpu",
+    "portable": "ltgate.backends.portable",
+}
 
 
 @dataclass
@@ -70,7 +77,7 @@ def forward(
         NotFinite: A weight, threshold or gate is NaN or infinite.
     """
     check(network)
-    return choose(backend, device).forward(
+    return choose(backend, device, network.dynamics.output).forward(
         network, torch.as_tensor(images), schedule, trace_decay=trace_decay, raster=raster
     )
 
@@ -92,16 +99,22 @@ def check(network: Network) -> None:
                 )
 
 
-def choose(backend: str, device: str) -> ModuleType:
-    """The module of a backend; ``auto`` takes the first of ``BACKENDS`` that is available."""
-    for name in BACKENDS:
+def choose(backend: str, device: str, output: str = "or") -> Any:
+    """The backend of a name; ``auto`` takes the first of ``BACKENDS`` that is available.
+
+    ``output``: the neuron that it has to know.
+    """
+    for name, module in BACKENDS.items():
         if backend not in ("auto", name):
             continue
         try:
-            module = import_module(f"ltgate.backends.{name}")
+            module = import_module(module) if isinstance(module, str) else module
         except ImportError:  # its compiler is not installed
             continue
-        if module.available(device):
+        if module.available(device) and output in getattr(module, "OUTPUTS", (output,)):
             return module
     names = ", ".join(BACKENDS)
-    raise UserError(f"backend: {backend!r} cannot run on {device!r}; known here: auto, {names}")
+    raise UserError(
+        f"backend: {backend!r} cannot run neurons {output!r} on {device!r}; "
+        f"known here: auto, {names}"
+    )

@@ -41,8 +41,10 @@ from ltgate.backends.kernels import (
 )
 from ltgate.data.tasks import Schedule
 from ltgate.network import GRID, Network
+from ltgate.neurons import COMPILED
 
 NAME = "event"
+OUTPUTS = COMPILED
 BLOCK_STEPS = 256
 SLICE_IMAGES = 32
 

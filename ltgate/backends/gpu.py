@@ -42,9 +42,10 @@ from torch import Tensor
 from ltgate.backends import Activity, fused, portable
 from ltgate.data.tasks import Schedule
 from ltgate.network import GRID, LARGEST, Layer, Network
-from ltgate.neurons import Dynamics
+from ltgate.neurons import COMPILED, Dynamics
 
 NAME = "gpu"
+OUTPUTS = COMPILED
 TILE = 512  # neurons of one program
 COLUMNS = 128  # channels of one program, at most
 STAGES = 4  # steps whose loads are under way at the same time

@@ -1,7 +1,8 @@
 """Where images come from: ``digits`` (bundled), ``mnist`` (downloaded), ``idx:FOLDER`` (yours).
 
 Every source has a pool for training and validation, and a pool for testing. Reading one never
-opens a file of the other; only the bundled digits come in one file and are divided in code.
+opens a file of the other; only the bundled digits come in one file and are divided in code. A new
+source is one class and one entry in ``SOURCES``.
 """
 
 import functools
@@ -9,6 +10,7 @@ import hashlib
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -80,14 +82,21 @@ def source(name: str, data_folder: str = "") -> Source:
     Raises:
         UserError: The name is unknown.
     """
-    if name == "digits":
-        return Digits()
-    if name == "mnist":
-        folder = data_folder or os.environ.get("LTGATE_DATA", "")
-        return Mnist(_folder(folder) if folder else None)
-    if name.startswith("idx:") and name != "idx:":
-        return Idx(_folder(name.removeprefix("idx:")))
-    raise UserError(f"source={name!r}; allowed are digits, mnist, idx:FOLDER")
+    if not known(name):
+        raise UserError(f"source={name!r}; allowed are {allowed()}")
+    kind, colon, argument = name.partition(":")
+    return SOURCES[kind + colon](argument or data_folder)
+
+
+def known(name: str) -> bool:
+    """Whether ``name`` is a source; one that takes an argument needs it."""
+    kind, colon, argument = name.partition(":")
+    return kind + colon in SOURCES and bool(argument) == bool(colon)
+
+
+def allowed() -> str:
+    """The names of all sources."""
+    return ", ".join(f"{name}FOLDER" if name.endswith(":") else name for name in SOURCES)
 
 
 @dataclass(frozen=True)
@@ -218,6 +227,19 @@ class Idx:
 
 def _folder(text: str) -> Path:
     return paths.root() / Path(text).expanduser()
+
+
+def _mnist(data_folder: str) -> Mnist:
+    folder = data_folder or os.environ.get("LTGATE_DATA", "")
+    return Mnist(_folder(folder) if folder else None)
+
+
+# name -> what makes the source from ``data_folder``; a name that ends in a colon takes what follows
+SOURCES: dict[str, Callable[[str], Source]] = {
+    "digits": lambda _: Digits(),
+    "mnist": _mnist,
+    "idx:": lambda folder: Idx(_folder(folder)),
+}
 
 
 def _find(folder: Path, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""The methods compared, one file each. A new method is one file and one line in ``_MODULES``."""
+"""The methods compared, one file each. A new method is one file and one entry in ``METHODS``."""
 
 from importlib import import_module
 
@@ -7,8 +7,8 @@ import numpy as np
 from ltgate.methods.base import Method
 from ltgate.params import Params
 
-# name -> module:class; imported when used, so that listing the names costs nothing
-_MODULES = {
+# name -> class, or module:class, imported when used, so that listing the names costs nothing
+METHODS: dict[str, str | type[Method]] = {
     "lt_gate": "ltgate.methods.lt_gate:LTGate",
     "lt_gate_published": "ltgate.methods.lt_gate_published:LTGatePublished",
     "sequential": "ltgate.methods.sequential:Sequential",
@@ -26,12 +26,15 @@ _MODULES = {
 
 def names() -> list[str]:
     """All known methods."""
-    return list(_MODULES)
+    return list(METHODS)
 
 
 def find(name: str) -> type[Method]:
     """The class of a method."""
-    module, _, cls = _MODULES[name].partition(":")
+    entry = METHODS[name]
+    if not isinstance(entry, str):
+        return entry
+    module, _, cls = entry.partition(":")
     return getattr(import_module(module), cls)
 
 

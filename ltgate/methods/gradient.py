@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from ltgate import features
 from ltgate.data.store import Batch, TaskImages
 from ltgate.data.tasks import schedule
-from ltgate.errors import NotFinite
+from ltgate.errors import NotFinite, UserError
 from ltgate.methods.base import SpikingLearner, _slices
 from ltgate.network import Network
+from ltgate.neurons import COMPILED
 from ltgate.params import Params, TaskSpec
 from ltgate.plasticity import readout
 from ltgate.progress import track
@@ -41,6 +42,11 @@ class GradientLearner(SpikingLearner):
     }
 
     def __init__(self, params: Params, generator: np.random.Generator) -> None:
+        if params.output not in COMPILED:
+            raise UserError(
+                f"output = {params.output!r}: has no surrogate gradient; allowed: "
+                f"{', '.join(COMPILED)}"
+            )
         super().__init__(params, generator)
         self.position = -1  # of the current task
         self.shown = 0  # images of its pass so far

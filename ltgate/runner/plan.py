@@ -24,7 +24,9 @@ from ltgate.runner.provenance import Record
 FORCED = "forced"
 
 # Files and folders of the library that run, show and record, and cannot change a result.
-PRESENTATION = {"__main__.py", "figures", "grid", "perf", "progress.py", "runner"}
+PRESENTATION = {
+    "__main__.py", "exchange.py", "figures", "grid", "perf", "progress.py", "runner",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,10 @@ def _sources() -> list[list[str]]:
 
 def _image_files(params: Params) -> list[list[Any]]:
     """Names, sizes and times of a user's own image files; other sources never change."""
-    if not params.source.startswith("idx:"):
+    _, colon, argument = params.source.partition(":")
+    if not colon:
         return []
-    folder = Path(params.source.removeprefix("idx:")).expanduser()
+    folder = paths.root() / Path(argument).expanduser()
     found = sorted(p for p in folder.rglob("*") if p.is_file())
     return [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in found]
 

@@ -125,9 +125,9 @@ def _figures(home: Path, _: str) -> None:
 
 
 def _notebooks(home: Path, numbers: str) -> None:
-    from ltgate import runner
+    from ltgate.runner import execute
 
-    runner.run([str(home / "soak.yaml")], only=numbers)
+    execute.run([str(home / "soak.yaml")], only=numbers)
 
 
 STAGES: dict[str, Callable[[Path, str], None]] = {

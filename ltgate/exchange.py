@@ -1,0 +1,252 @@
+"""Networks as NIR graphs (Neuromorphic Intermediate Representation), written and read back.
+
+One compartment is a leaky integrator (LI); a neuron is the graph that it is:
+
+    or      spikes -> synapses_c -> LI_c -> Threshold_c -> sum -> Threshold(1/2), one LI per c
+    blend   spikes -> synapses_c -> LI_c -> Scale(gamma_c) -> sum -> Threshold, one LI per c
+
+An LI under a current that is constant over a step is ``v' = a v + (1 - a) R I``; here R makes
+(1 - a) R the gain of the neuron's equation, which for ``raw`` currents depends on the step: a graph
+belongs to one clock, ``dt_ms`` in its metadata. A reset by subtraction is a Scale from the spike
+back to the LI, which arrives with the next step's input; a reset to zero is an LIF in the place of
+LI and Threshold, or, for ``blend``, not expressible in NIR. NIR compares with ``>``, so thresholds
+are written as the next smaller float32.
+
+Source: Pedersen et al. 2024, "Neuromorphic intermediate representation", Nature Communications 15.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ltgate import checkpoint
+from ltgate.data.tasks import Schedule, schedule
+from ltgate.errors import UserError
+from ltgate.files import atomic
+from ltgate.network import Layer, Network
+from ltgate.neurons import COMPILED, Dynamics
+from ltgate.params import Params
+
+COMPARTMENTS = ("first", "second")
+
+
+def export(source: str | Path, target: str | Path, task: int = 0) -> Path:
+    """Write the network of a trial's snapshot (``task<i>.safetensors``) as a NIR file.
+
+    ``task`` is the position of the task whose clock the graph gets.
+    """
+    from ltgate import methods  # here, because methods are far above
+
+    tensors, plain = checkpoint.load(source)
+    about = plain.get("about")
+    if about is None:
+        raise UserError(f"{source}: is no snapshot that tells its parameters; train it anew")
+    params = Params(**about["parameters"])
+    if not 0 <= task < len(params.tasks):
+        raise UserError(f"task = {task}: must be 0 to {len(params.tasks) - 1}")
+    learner = methods.create(about["method"], params, np.random.default_rng(0))
+    learner.load_snapshot(tensors, plain)
+    clock = schedule(params.tasks[task], params.presentation)
+    return write(target, learner.network, clock)
+
+
+def write(path: str | Path, network: Network, clock: Schedule) -> Path:
+    """Write ``network`` under one clock as a NIR file."""
+    import nir
+
+    with atomic(path) as temporary:
+        nir.write(temporary, to_nir(network, clock))
+    return Path(path)
+
+
+def read(path: str | Path) -> Network:
+    """The network in a file of :func:`write`."""
+    import nir
+
+    try:
+        return from_nir(nir.read(path))
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: not a NIR file written by ltgate ({error})") from error
+
+
+def to_nir(network: Network, clock: Schedule) -> Any:
+    """``network`` as a NIR graph; the input is pixels / 256 times the clock's drive."""
+    import nir
+
+    dynamics = network.dynamics
+    if dynamics.output not in COMPILED or (dynamics.reset == "zero" and _blended(dynamics)):
+        raise UserError(
+            f"output = {dynamics.output!r} with reset = {dynamics.reset!r}: has no NIR graph"
+        )
+    first = network.layers[0]
+    nodes: dict[str, Any] = {"input": nir.Input({"input": np.array(first.in_shape)})}
+    edges: list[tuple[str, str]] = []
+    before = "input"
+    for layer in network.layers:
+        before = _add(nodes, edges, layer, dynamics, clock, before)
+    nodes["output"] = nir.Output({"output": np.array(_shape(network.layers[-1]))})
+    edges.append((before, "output"))
+    metadata = {
+        "dt_ms": float(clock.dt_ms),
+        "tau_ms": np.array(dynamics.tau_ms),
+        "output": dynamics.output,
+        "current": dynamics.current,
+        "reset": dynamics.reset,
+        "layers": ",".join(network.names),
+    }
+    return nir.NIRGraph(nodes, edges, metadata)
+
+
+def from_nir(graph: Any) -> Network:
+    """The network of a graph of :func:`to_nir`; where no gate enters the neuron it is 1/2."""
+    told = graph.metadata
+    text = {name: _text(told[name]) for name in ("output", "current", "reset", "layers")}
+    taus = tuple(float(tau) for tau in told["tau_ms"])
+    dynamics = Dynamics(taus, text["output"], text["current"], text["reset"])
+    shape = tuple(int(size) for size in graph.nodes["input"].input_type["input"])
+    layers = []
+    for name in text["layers"].split(","):
+        layers.append(_layer(graph.nodes, name, dynamics, shape))
+        shape = layers[-1].out_shape
+    return Network(dynamics, layers)
+
+
+def _add(
+    nodes: dict[str, Any],
+    edges: list[tuple[str, str]],
+    layer: Layer,
+    dynamics: Dynamics,
+    clock: Schedule,
+    before: str,
+) -> str:
+    """Add one layer after the node ``before``; returns the node of its spikes."""
+    import nir
+
+    name, shape = layer.name, _shape(layer)
+    decay = dynamics.decay(clock.dt_ms).astype(float)
+    gain = dynamics.gain(clock.charge_ms).astype(float)
+    resistance = gain / (1 - decay)
+    theta = _spread(layer, layer.threshold)
+    gate = layer.forward_gate.cpu().numpy()
+
+    def node(role: str, value: Any, *sources: str) -> str:
+        nodes[f"{name}_{role}"] = value
+        edges.extend((source, f"{name}_{role}") for source in sources)
+        return f"{name}_{role}"
+
+    if not layer.is_conv and len(layer.in_shape) == 3 and layer.in_shape[1:] != (1, 1):
+        flat = nir.Flatten({"input": np.array(layer.in_shape)}, start_dim=0, end_dim=-1)
+        before = node("flatten", flat, before)
+    blended = _blended(dynamics)
+    ends, membranes = [], []
+    for index in range(dynamics.compartments):
+        part = COMPARTMENTS[index]
+        current = node(f"{part}_synapses", _synapses(layer, index), before)
+        full = {
+            "tau": np.full(shape, dynamics.tau_ms[index] / 1000),
+            "r": np.full(shape, resistance[index]),
+            "v_leak": np.zeros(shape),
+        }
+        if dynamics.reset == "zero":
+            spiking = nir.LIF(**full, v_threshold=below(theta[index]), v_reset=np.zeros(shape))
+            ends.append(node(part, spiking, current))
+            continue
+        membrane = node(part, nir.LI(**full), current)
+        membranes.append(membrane)
+        if blended:
+            share = gate if index == 0 else 1 - gate
+            ends.append(node(f"{part}_share", nir.Scale(_positions(layer, share)), membrane))
+            continue
+        spikes = node(f"{part}_spikes", nir.Threshold(below(theta[index])), membrane)
+        _reset(node, part, theta[index], decay[index] / gain[index], spikes, membrane, edges)
+        ends.append(spikes)
+    level = below(theta[0]) if blended else np.full(shape, 0.5)
+    spikes = node("spikes", nir.Threshold(level), *ends)
+    if blended:
+        for index, membrane in enumerate(membranes):
+            factor = decay[index] / gain[index]
+            _reset(node, COMPARTMENTS[index], theta[0], factor, spikes, membrane, edges)
+    return spikes
+
+
+def _reset(
+    node: Any,
+    part: str,
+    theta: np.ndarray,
+    factor: float,
+    spikes: str,
+    membrane: str,
+    edges: list[tuple[str, str]],
+) -> None:
+    """A spike takes theta off the membrane: as a current that arrives with the next step."""
+    import nir
+
+    edges.append((node(f"{part}_reset", nir.Scale(-theta * factor), spikes), membrane))
+
+
+def _layer(nodes: dict[str, Any], name: str, dynamics: Dynamics, in_shape: tuple) -> Layer:
+    parts = COMPARTMENTS[: dynamics.compartments]
+    synapses = [nodes[f"{name}_{part}_synapses"] for part in parts]
+    weight = torch.stack([torch.from_numpy(np.asarray(node.weight)) for node in synapses])
+    conv = hasattr(synapses[0], "stride")
+    if dynamics.reset == "zero":
+        levels = [nodes[f"{name}_{part}"].v_threshold for part in parts]
+    elif _blended(dynamics):
+        levels = [nodes[f"{name}_spikes"].threshold]
+    else:
+        levels = [nodes[f"{name}_{part}_spikes"].threshold for part in parts]
+    shape = levels[0].shape if conv else (*levels[0].shape, 1, 1)
+    theta = np.stack([above(level).reshape(shape[0], -1)[:, 0] for level in levels])
+    gate = torch.full((shape[0],), 0.5)
+    if _blended(dynamics):
+        share = nodes[f"{name}_first_share"].scale.reshape(shape[0], -1)[:, 0]
+        gate = torch.from_numpy(share.astype(np.float32))
+    stride = int(synapses[0].stride[0]) if conv else 0
+    return Layer(
+        name, stride, in_shape, tuple(map(int, shape)), weight, torch.from_numpy(theta), gate
+    )
+
+
+def _synapses(layer: Layer, index: int) -> Any:
+    import nir
+
+    weight = layer.forward_weight[index].cpu().numpy()
+    if not layer.is_conv:
+        return nir.Linear(weight)
+    bias = np.zeros(len(weight), np.float32)
+    return nir.Conv2d(layer.in_shape[1:], weight, layer.stride, 1, 1, 1, bias)
+
+
+def below(threshold: np.ndarray) -> np.ndarray:
+    """The next smaller float32: v > below(theta) exactly when v >= theta, for float32 v."""
+    return np.nextafter(threshold.astype(np.float32), np.float32(-np.inf))
+
+
+def above(level: np.ndarray) -> np.ndarray:
+    """The inverse of :func:`below`."""
+    return np.nextafter(level.astype(np.float32), np.float32(np.inf))
+
+
+def _spread(layer: Layer, values: Tensor) -> np.ndarray:
+    """Values per channel [K, out] at every neuron."""
+    return np.stack([_positions(layer, row) for row in values.cpu().numpy()])
+
+
+def _positions(layer: Layer, row: np.ndarray) -> np.ndarray:
+    shape = _shape(layer)
+    return np.broadcast_to(row.reshape(-1, *[1] * (len(shape) - 1)), shape).copy()
+
+
+def _shape(layer: Layer) -> tuple[int, ...]:
+    return layer.out_shape if layer.is_conv else layer.out_shape[:1]
+
+
+def _blended(dynamics: Dynamics) -> bool:
+    return dynamics.output == "blend" and dynamics.compartments == 2
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
