@@ -31,8 +31,13 @@ def claims(run: str = "") -> list[Claim]:
 
 
 def table_caption(name: str) -> str:
-    """What the table ``name`` (without suffix) shows; empty for an unknown one."""
-    return _read()["tables"].get(name, "")
+    """What the table ``name`` (without suffix) shows; empty for an unknown one.
+
+    ``table_main_small`` is a ``table_main``.
+    """
+    captions = _read()["tables"]
+    found = max((known for known in captions if name.startswith(known)), default="", key=len)
+    return captions.get(found, "")
 
 
 def markdown() -> str:
