@@ -18,6 +18,7 @@ from torch import Tensor
 from ltgate.data.tasks import Schedule
 from ltgate.errors import NotFinite, UserError
 from ltgate.network import Network
+from ltgate.neurons import COMPILED
 
 # name -> module, imported when used, or the backend itself. ``auto`` takes the first that can:
 # event on CPUs, gpu on CUDA devices. ``OUTPUTS`` of a backend are the neurons that it knows, if it
@@ -114,7 +115,7 @@ def choose(backend: str, device: str, output: str = "or") -> Any:
         if module.available(device) and output in getattr(module, "OUTPUTS", (output,)):
             return module
     names = ", ".join(BACKENDS)
+    what = "" if output in COMPILED else f" neurons {output!r}"
     raise UserError(
-        f"backend: {backend!r} cannot run neurons {output!r} on {device!r}; "
-        f"known here: auto, {names}"
+        f"backend: {backend!r} cannot run{what} on {device!r}; known here: auto, {names}"
     )
