@@ -87,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     listing = actions.add_parser("list", help="list notebooks, parameter files and runs")
     listing.set_defaults(action=_list)
 
+    allowed = actions.add_parser("parameters", help="tell every parameter and what it allows")
+    allowed.set_defaults(
+        action=lambda _: print("\n".join(f"{name}: {text}" for name, text in Params.help().items()))
+    )
+
     report = actions.add_parser(
         "report", help="make one HTML page of a run: claims, figures, tables, commands, time, disk"
     )
@@ -118,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         "expected", help="copy a run's measured time and disk space into params/expected.csv"
     )
     measured.add_argument("name", help="the run's name")
-    measured.set_defaults(action=lambda options: print(expected.record(options.name)))
+    measured.set_defaults(action=_expected)
     return parser
 
 
@@ -166,6 +171,13 @@ def _report(options: argparse.Namespace) -> None:
     from ltgate.runner.report import report  # it loads pandas and matplotlib
 
     print(report(options.name, options.out))
+
+
+def _expected(options: argparse.Namespace) -> None:
+    from ltgate.runner import claims
+
+    print(expected.record(options.name))
+    claims.refresh()
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -1,5 +1,7 @@
 """environment.yml and pyproject.toml name the same packages and versions for Python 3.10."""
 
+import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -114,6 +116,17 @@ def test_newer_python_differs_only_in_what_lava_needs(pyproject: str, python: st
     assert changed == {"lava-nc", "networkx", "numpy"}
 
 
-def test_citation_names_the_version() -> None:
+def test_the_version_is_the_same_everywhere() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["version"] == ltgate.__version__
+    archive = json.loads((ROOT / ".zenodo.json").read_text())
+    assert citation["version"] == archive["version"] == ltgate.__version__
+    assert f"## {ltgate.__version__} " in (ROOT / "CHANGELOG.md").read_text()
+    assert citation["license"] == archive["license"] == "MIT"
+    assert citation["title"] == archive["title"]
+
+
+def test_binder_finds_the_environment_and_runs_what_follows() -> None:
+    """repo2docker reads the root's files only where there is no folder of its own."""
+    assert not any((ROOT / folder).exists() for folder in ("binder", ".binder"))
+    script = ROOT / "postBuild"
+    assert os.access(script, os.X_OK) and script.read_text().startswith("#!")

@@ -101,6 +101,18 @@ def _fill(stream: BinaryIO, target: memoryview, path: Path, declared: str) -> No
         filled += count
 
 
+def save(folder: str | Path, **pools: tuple[np.ndarray, np.ndarray]) -> None:
+    """Write ``train=(images, labels)`` and ``test=(images, labels)`` under MNIST's file names.
+
+    Images uint8 [N, 28, 28], labels uint8 [N]: what ``source: idx:FOLDER`` reads.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for pool, arrays in pools.items():
+        stem = {"train": "train", "test": "t10k"}[pool]
+        for kind, data in zip(("images-idx3", "labels-idx1"), arrays, strict=True):
+            write(Path(folder) / f"{stem}-{kind}-ubyte", data)
+
+
 def write(path: str | Path, data: np.ndarray) -> None:
     """Write a uint8 array as an IDX file, compressed when ``path`` ends in ``.gz``.
 

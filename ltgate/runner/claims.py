@@ -7,8 +7,11 @@ from typing import Any
 import yaml
 
 from ltgate import paths
+from ltgate.files import atomic
 from ltgate.runner import expected
 from ltgate.runner.plan import duration
+
+START, END = "<!-- claims -->\n", "<!-- end -->"  # of the table in ARTIFACT.md
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,17 @@ def markdown() -> str:
         cells = [claim.id, claim.claim, claim.source, claim.holds, f"`{claim.command}`"]
         lines.append("| " + " | ".join([*cells, time, disk, files]) + " |")
     return "\n".join(lines) + "\n"
+
+
+def refresh() -> None:
+    """Write the table of claims into ARTIFACT.md anew, where there is one."""
+    file = paths.params().parent / "ARTIFACT.md"
+    if not file.exists():
+        return
+    text = file.read_text(encoding="utf-8")
+    start, end = text.index(START) + len(START), text.index(END)
+    with atomic(file) as temporary:
+        temporary.write_text(text[:start] + markdown() + text[end:], encoding="utf-8")
 
 
 def _only(command: str) -> str:
