@@ -29,6 +29,11 @@ def effective_tau(tau_ms: float) -> float:
     return -1 / math.log1p(-decay(tau_ms) / DECAY_ONE)
 
 
+def largest_weight(bits: int) -> float:
+    """The largest weight below 2 that ``bits`` bits can give."""
+    return (2 ** (bits - 1) - 1) * 2.0 ** (2 - bits)
+
+
 def weight_exponent(weight: Tensor, bits: int) -> int:
     """The largest k <= 10 for which every round(w 2^k) fits into ``bits`` bits with its sign."""
     largest = float(weight.abs().max())

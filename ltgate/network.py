@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ltgate import fixed_point
 from ltgate.neurons import Dynamics
 
 GRID = 2.0**-10
@@ -36,6 +37,8 @@ class Layer:
         weight: Full-precision weights, float32 [C, out, in, 3, 3] or [C, out, in].
         threshold: float32 [C, out] (``or``) or [1, out] (``blend``); shared over positions.
         gate: gamma, float32 [out], 1 = fast only.
+        bits: Bits of a forward weight on Loihi 2; 0: the grid alone. Whatever learns moves
+            ``weight`` (straight through the rounding).
     """
 
     name: str
@@ -45,6 +48,7 @@ class Layer:
     weight: Tensor
     threshold: Tensor
     gate: Tensor
+    bits: int = 0
 
     @property
     def is_conv(self) -> bool:
@@ -59,6 +63,9 @@ class Layer:
     @property
     def forward_weight(self) -> Tensor:
         """The weights on the 2^-10 grid, |w| < 2, that the forward pass uses."""
+        if self.bits:
+            largest = fixed_point.largest_weight(self.bits)
+            return fixed_point.round_weights(self.weight.clamp(-largest, largest), self.bits)
         return to_grid(self.weight)
 
     @property

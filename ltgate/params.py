@@ -319,6 +319,12 @@ class Params(Strict):
         description="pixels sent to the chip: every frame, or changes of a current held there",
         json_schema_extra=_COMPUTE,
     )
+    chip_spread: int = Field(
+        1,
+        ge=1,
+        description="how many times the cores it needs a convolution is spread over",
+        json_schema_extra=_COMPUTE,
+    )
 
     # compute
     device: Device = Field("auto", description="where to compute", json_schema_extra=_COMPUTE)
@@ -450,11 +456,6 @@ class Params(Strict):
             raise ValueError(
                 f"threshold_lowest = {self.threshold_lowest:g}: must be below threshold_highest = "
                 f"{self.threshold_highest:g}"
-            )
-        if self.chip_aware and self.filters == "always":
-            raise ValueError(
-                "chip_aware = True: filters = 'always' keeps full-precision weights; allowed with "
-                "'random' and 'first'"
             )
         if self.projector == "full" and self.readout in ("delta", "delta_current"):
             raise ValueError(

@@ -1,7 +1,5 @@
 """From float to integers: errors, headroom, agreement; deployment of a trained network."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -119,6 +117,18 @@ def test_chip_aware_training_leaves_nothing_to_round(deployed: deploy.Deployment
     np.testing.assert_allclose(table["tau_ms"], table["tau_chip_ms"])
 
 
+def test_gradients_train_through_the_chips_weights(small: Params) -> None:
+    """Straight through: the copy that learns is finer than what the chip holds and runs."""
+    learner = deploy.trained(deploy.trial(small, method="hlop"))
+    for layer in learner._used.layers:
+        rounded = fixed_point.round_weights(layer.forward_weight, small.chip_bits)
+        assert torch.equal(rounded, layer.forward_weight)
+        assert not torch.equal(layer.weight, layer.forward_weight)
+    table = deploy.compare(small, method="hlop")
+    means = table.groupby(["trained", "runs_as"])["accuracy"].mean()
+    assert means["chip-aware", "float"] - means["chip-aware", "integers"] <= 0.05
+
+
 def test_deployed_accuracy_is_near_the_float_ones(small: Params) -> None:
     table = deploy.compare(small)
     assert len(table) == 8
@@ -204,17 +214,21 @@ def test_the_chips_learning_rule_in_lava_is_the_one_written(deployed: deploy.Dep
     assert learning.check(deployed, samples=2) < 1e-3
 
 
-def test_the_chips_learning_rule_learns() -> None:
-    """Two classes with inputs of their own, and others that both share."""
+@pytest.mark.parametrize("rounded", [False, True])
+@pytest.mark.parametrize("activity", [0.1, 0.01])
+def test_the_chips_learning_rule_learns(activity: float, rounded: bool) -> None:
+    """Two classes with inputs of their own, and others that both share; many spikes, and few."""
     random = np.random.default_rng(0)
     labels = random.integers(0, 2, 24)
-    rates = np.full((2, 60), 0.1)
-    rates[0, :20] = rates[1, 20:40] = 0.3
+    rates = np.full((2, 60), activity)
+    rates[0, :20] = rates[1, 20:40] = 3 * activity
     spikes = random.random((24, 50, 60)) < rates[labels][:, None]
-    shown = learning.Shown(spikes.reshape(-1, 60).astype(np.uint8), labels, 50, 2, 0.5)
-    shown = replace(shown, threshold=learning.threshold([shown]))
-    weight = np.zeros((2, 2, 60))
-    assert learning.answer(shown, weight).sum() == 0
+    shown = learning.Shown(np.packbits(spikes, axis=2), 60, labels, [0, 1], 3, 0.5)
+    weight = np.zeros((2, 3, 60))
+    generator = random if rounded else None
     for _ in range(3):
-        weight = learning.learn(shown, weight)
-    assert (learning.answer(shown, weight).argmax(1) == labels).mean() > 0.8
+        weight = learning.learn(shown, weight, generator)
+    counts = learning.answer(shown, weight)
+    assert (counts.argmax(1) == labels).mean() > 0.8
+    assert (weight[:, 2] == 0).all()  # no lesson was about it
+    assert not rounded or (weight / learning.LSB == np.rint(weight / learning.LSB)).all()

@@ -262,11 +262,6 @@ def test_a_missing_value_of_a_task_is_named() -> None:
             "threshold_lowest = 2: must be below threshold_highest = 1",
         ),
         (
-            {"chip_aware": True, "filters": "always"},
-            "chip_aware = True: filters = 'always' keeps full-precision weights; allowed with "
-            "'random' and 'first'",
-        ),
-        (
             {"readout": "delta"},
             "projector = 'full': is the matrix of readout 'rls'; with readout = 'delta' allowed "
             "are none, rank1, rankk",

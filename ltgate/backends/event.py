@@ -147,8 +147,11 @@ class _Plan:
         )
 
     def _integers(self, each: Callable) -> np.ndarray:
-        weights = [layer.weight.detach().cpu().flatten(2).contiguous().numpy()
-                   for layer in self.network.layers]  # fmt: skip
+        weights = [
+            (layer.forward_weight if layer.bits else layer.weight)  # pack rounds to the grid
+            .detach().cpu().flatten(2).contiguous().numpy()
+            for layer in self.network.layers
+        ]  # fmt: skip
         parts = self.parts(range(len(weights)))
 
         def fill(item: tuple[int, int]) -> int:

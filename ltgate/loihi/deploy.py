@@ -5,7 +5,7 @@ The network is trained under the ``pulse`` presentation (one chip has one clock)
 """
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -27,10 +27,10 @@ METHOD = "lt_gate"
 CALIBRATION_IMAGES = 8  # of each task
 
 
-def trial(params: Params, aware: bool = True, seed: int | None = None) -> Trial:
+def trial(params: Params, aware: bool = True, method: str = METHOD) -> Trial:
     """The trial whose network is deployed; ``aware``: trained with the chip's numbers."""
-    seed = params.seeds[0] if seed is None else seed
-    return Trial(params.with_(presentation="pulse", chip_aware=aware), METHOD, seed)
+    changed = params.with_(presentation="pulse", chip_aware=aware)
+    return Trial(changed, method, params.seeds[0])
 
 
 def trained(of: Trial) -> SpikingLearner:
@@ -147,6 +147,22 @@ def evaluate(
     return made
 
 
+def recoded(deployed: Deployment, position: int, done: Activity, coding: str) -> Activity:
+    """The same activity with the input sent in another way: only the first layer's counts change.
+
+    ``done``: of :func:`evaluate` for the task at ``position``.
+    """
+    of = deployed.trial
+    drive = schedule(of.tasks[position], of.params.presentation).drive
+    before, after = (messages_per_pixel(drive, c) for c in (of.params.chip_input, coding))
+    first = deployed.net.names[0]
+    return replace(
+        done,
+        messages=done.messages // before * after,
+        synops={**done.synops, first: done.synops[first] // before * after},
+    )
+
+
 def messages_per_pixel(drive: np.ndarray, coding: str) -> int:
     """Graded messages that a lit pixel sends in one sample.
 
@@ -158,7 +174,9 @@ def messages_per_pixel(drive: np.ndarray, coding: str) -> int:
     return int((np.diff(drive, prepend=0) != 0).sum())
 
 
-def compare(params: Params, done: list[Activity] | None = None) -> pd.DataFrame:
+def compare(
+    params: Params, done: list[Activity] | None = None, method: str = METHOD
+) -> pd.DataFrame:
     """Test accuracy of float and integer networks, trained with and without the chip's numbers.
 
     ``done``: what :func:`evaluate` gave for the chip-aware one on the test split, if it is there.
@@ -167,7 +185,7 @@ def compare(params: Params, done: list[Activity] | None = None) -> pd.DataFrame:
     """
     rows = []
     for aware in (False, True):
-        deployed = deploy(trial(params, aware))
+        deployed = deploy(trial(params, aware, method))
         name = "chip-aware" if aware else "full precision"
         every = [label for task in deployed.trial.tasks for label in task.classes]
         for position, task in enumerate(deployed.trial.tasks):

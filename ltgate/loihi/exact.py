@@ -77,18 +77,33 @@ def timing(deployed: Deployment, position: int, samples: int, batch: int = 10) -
     return {**vars(timed), "samples": len(images)}
 
 
-def build_per_layer(deployed: Deployment) -> float:
-    """Share by which building in Lava takes longer for each further layer (a fitted line)."""
+def batch_speedups(deployed: Deployment, repeats: int, samples: int = 10) -> list[float]:
+    """Seconds per sample one after the other over those side by side, in turns, ``repeats`` times.
+
+    Both have the same ``samples`` of the first task.
+    """
+    found = []
+    for _ in range(repeats):
+        together, alone = (timing(deployed, 0, samples, batch) for batch in (samples, 1))
+        found.append(alone["run_seconds"] / together["run_seconds"])
+    return found
+
+
+def build_per_layer(deployed: Deployment, repeats: int) -> list[float]:
+    """Seconds that building in Lava takes longer for each further layer, ``repeats`` times.
+
+    A line fitted over the depths of this network, each built once in every turn.
+    """
     from ltgate.loihi.lava_backend import run as lava
 
-    of = deployed.trial
-    image = of.open(0, "validation").images[:1]
-    seconds = []
-    for depth in range(1, len(deployed.net.layers) + 1):
-        part = replace(deployed.net, layers=deployed.net.layers[:depth])
-        tries = [lava.Timed() for _ in range(2)]
-        for timed in tries:
+    image = deployed.trial.open(0, "validation").images[:1]
+    depths = np.arange(1, len(deployed.net.layers) + 1)
+    slopes = []
+    for _ in range(repeats):
+        seconds = []
+        for depth in depths:
+            part, timed = replace(deployed.net, layers=deployed.net.layers[:depth]), lava.Timed()
             lava.forward(part, image, np.ones(2, int), counted=tuple(part.names[-1:]), timed=timed)
-        seconds.append(min(timed.build_seconds for timed in tries))
-    slope, start = np.polyfit(np.arange(1, len(seconds) + 1), seconds, 1)
-    return float(slope / (start + slope))
+            seconds.append(timed.build_seconds)
+        slopes.append(float(np.polyfit(depths, seconds, 1)[0]))
+    return slopes

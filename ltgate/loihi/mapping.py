@@ -125,16 +125,21 @@ class Mapping:
 
 def shapes(net: QuantNetwork) -> list[Shape]:
     """The integer network as the rules see it, its input population first."""
-    channels, height, width = net.layers[0].in_shape
+    return layer_shapes(net.layers, net.compartments, net.weight_bits)
+
+
+def layer_shapes(layers: list, compartments: int, bits: int) -> list[Shape]:
+    """Layers, of an integer or a float network, as the rules see them; the input first."""
+    channels, height, width = layers[0].in_shape
     found = [Shape("input", width, height, channels, 1, bits=0)]
-    for layer in net.layers:
+    for layer in layers:
         channels, height, width = layer.out_shape
         before = layer.in_shape
         inputs = before[0] if layer.is_conv else before[0] * before[1] * before[2]
-        words = max(STATE_WORDS, net.compartments)
+        words = max(STATE_WORDS, compartments)
         found.append(
             Shape(layer.name, width, height, channels, inputs, KERNEL * layer.is_conv,
-                  net.compartments, words, net.weight_bits)
+                  compartments, words, bits)
         )  # fmt: skip
     return found
 

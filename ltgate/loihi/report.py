@@ -1,5 +1,6 @@
 """Frames for the figures, and ``table_loihi``: every number with its kind and source."""
 
+import os
 import time
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -7,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ltgate.loihi import deploy, exact, lava_backend, mapping
+from ltgate.loihi import deploy, exact, lava_backend, learning, mapping
 from ltgate.loihi.deploy import Activity, Deployment
 from ltgate.loihi.estimate import Estimate, estimate
 from ltgate.loihi.mapping import Mapping
@@ -27,6 +28,7 @@ class Sizes(NamedTuple):
         lava, twin: Samples that are timed.
         rates, bits, images: Points of the search, and training images of each task there.
         learned: Samples of each task that the chip's rule learns.
+        repeats: Of what is timed against something else; the table has median and range.
     """
 
     compared: int
@@ -36,10 +38,11 @@ class Sizes(NamedTuple):
     bits: tuple[int, ...]
     images: int
     learned: int
+    repeats: int
 
 
-SMOKE = Sizes(2, 4, 40, (0.05,), (4, 8), 60, 8)
-FULL = Sizes(20, 100, 1000, (0.01, 0.02, 0.05), (4, 8), 1000, 100)
+SMOKE = Sizes(2, 4, 40, (0.05,), (4, 8), 60, 16, 1)
+FULL = Sizes(20, 100, 1000, (0.01, 0.02, 0.05), (4, 8), 500, 600, 3)
 
 
 def sizes(params: Params) -> Sizes:
@@ -65,12 +68,23 @@ def measure(deployed: Deployment) -> Measured:
     return Measured(deployed, done, placed, [estimate(deployed.net, d, placed) for d in done])
 
 
-def place(deployed: Deployment, spread: int = 1) -> Mapping:
-    """The network and its readout on cores."""
+def place(deployed: Deployment, spread: int = 0) -> Mapping:
+    """The network and its readout on cores; ``spread`` 0: as the parameter ``chip_spread`` says."""
     views = deployed.readout.views
     sizes = {part.view: len(part.weight) for part in views}
     read = mapping.readout_shapes(sizes, views[0].weight.shape[1])
+    spread = spread or deployed.trial.params.chip_spread
     return mapping.place(mapping.shapes(deployed.net) + read, spread=spread)
+
+
+def place_published(deployed: Deployment) -> Mapping:
+    """All layers, with the dense ones that no readout here sees, and a readout on the last one."""
+    network, bits = deployed.learner.network, deployed.net.weight_bits
+    layers = mapping.layer_shapes(network.layers, network.dynamics.compartments, bits)
+    last = network.layers[-1]
+    return mapping.place(
+        layers + mapping.readout_shapes({last.name: last.neurons}, deployed.learner.classes)
+    )
 
 
 def cores(placed: Mapping) -> pd.DataFrame:
@@ -134,26 +148,32 @@ def twin_rows(deployed: Deployment, samples: int) -> list[dict]:
     ]  # fmt: skip
 
 
-def lava_rows(deployed: Deployment, samples: int, compared: exact.Compared | None) -> list[dict]:
+def lava_rows(
+    deployed: Deployment, samples: int, compared: exact.Compared | None, repeats: int
+) -> list[dict]:
     """Build, run and memory of Lava, and its agreement with the twin."""
     if not lava_backend.available():
         return []
     found = exact.timing(deployed, 0, samples)
     where = f"{LAVA}, {found['samples']} samples of the first task, {_threads()}"
+    layers = exact.build_per_layer(deployed, repeats)
+    built = found["build_seconds"]
     rows = [
         _row("lava_build_seconds", found["build_seconds"], "s", "measured", where),
         _row("lava_peak_bytes", found["peak_bytes"], "B", "measured",
-             where + "; private memory of all processes at the end of the run"),
+             where + "; all processes at the end of the run, with this one"),
         _row("lava_seconds_per_sample", found["run_seconds"] / found["samples"], "s",
              "measured", where),
         _row("lava_seconds_per_100", 100 * found["run_seconds"] / found["samples"], "s",
              "measured", where),
-        _row("lava_batch_speedup", _batch_speedup(deployed, found), "1", "measured",
-             f"{LAVA}, ten samples side by side against one after the other"),
-        _row("setup_seconds", deploy.deploy(deployed.trial).seconds + found["build_seconds"],
-             "s", "measured", "quantising (compiled code loaded) and building in Lava"),
-        _row("lava_build_share_per_layer", exact.build_per_layer(deployed), "1", "measured",
-             "line fitted over the depths of this network"),
+        _median("lava_batch_speedup", exact.batch_speedups(deployed, repeats), "1",
+                f"{LAVA}, ten samples side by side against one after the other"),
+        _row("setup_seconds", deploy.deploy(deployed.trial).seconds + built,
+             "s", "measured", f"quantising (compiled code loaded) and building in Lava, {_load()}"),
+        _median("lava_build_seconds_per_layer", layers, "s",
+                f"{LAVA}, line fitted over the depths of this network"),
+        _median("lava_build_share_per_layer", [seconds / built for seconds in layers], "1",
+                "lava_build_seconds_per_layer over lava_build_seconds"),
     ]  # fmt: skip
     if compared is not None:
         for task, part in compared.table.groupby("task", sort=False):
@@ -165,12 +185,19 @@ def lava_rows(deployed: Deployment, samples: int, compared: exact.Compared | Non
     return rows
 
 
-def _batch_speedup(deployed: Deployment, together: dict[str, float]) -> float:
-    """Time per sample of one after the other, over that of ten side by side."""
-    alone = exact.timing(deployed, 0, 2, batch=1)
-    return (alone["run_seconds"] / alone["samples"]) / (
-        together["run_seconds"] / together["samples"]
-    )
+def learning_rows(learned: learning.Compared) -> list[dict]:
+    """Accuracy of the chip's and the library's rule when all is learned, and their weights."""
+    last = learned.curves[learned.curves["samples"] == learned.curves["samples"].max()]
+    rows = [
+        _row(f"learned_accuracy_{_name(row.rule)}_{row.task}", row.accuracy, "1", "exact",
+             f"validation images, after {row.samples} samples of all tasks in their order")
+        for row in last.itertuples()
+    ]  # fmt: skip
+    return [
+        *rows,
+        _row("learned_weights_cosine", learned.cosine, "1", "exact",
+             "chip rule's weights with those of the library's delta rule, mean over classes"),
+    ]  # fmt: skip
 
 
 def search_rows(found: pd.DataFrame, chosen: dict[str, object]) -> list[dict]:
@@ -195,6 +222,11 @@ def table(measured: Measured, accuracies: pd.DataFrame, more: list[dict]) -> pd.
         rows.append(
             _row(name, row.accuracy, "1", "exact", f"{row.images} test images, pulse, {kind}")
         )
+    of = measured.deployed.trial
+    rows.append(
+        _row("train_images", of.train_images, "1", "exact",
+             f"of all tasks; this network, seed {of.seed}")
+    )  # fmt: skip
     images = accuracies.groupby("task")["images"].first().sum()
     means = accuracies.groupby(["trained", "runs_as"])["accuracy"].mean()
     for trained in accuracies["trained"].unique():
@@ -219,6 +251,7 @@ def table(measured: Measured, accuracies: pd.DataFrame, more: list[dict]) -> pd.
         _row("core_share_spread", spread.share, "1", "estimate",
              f"{rule}; every convolution on twice the cores", spread.bare / spread.available,
              spread.share),
+        *_published(measured.deployed, rule),
         _row("weight_bits", measured.deployed.net.weight_bits, "bit", "exact", "this deployment"),
     ]  # fmt: skip
     for done, found in zip(measured.done, measured.estimates, strict=True):
@@ -268,11 +301,34 @@ def _row(metric, value, unit, kind, source, low=None, high=None) -> dict:
     }  # fmt: skip
 
 
+def _median(metric: str, values: list[float], unit: str, source: str) -> dict:
+    source = f"{source}; median and range of {len(values)}, {_load()}"
+    return _row(metric, np.median(values), unit, "measured", source, min(values), max(values))
+
+
+def _published(deployed: Deployment, rule: str) -> list[dict]:
+    try:
+        placed = place_published(deployed)
+    except mapping.DoesNotFit:
+        return []
+    source = f"{rule}; with the dense layers, which no readout here sees"
+    return [
+        _row("cores_with_dense", placed.cores, "1", "estimate", source, placed.bare, placed.cores),
+        _row("core_share_with_dense", placed.share, "1", "estimate", source,
+             placed.bare / placed.available, placed.share),
+    ]  # fmt: skip
+
+
 def _name(words: str) -> str:
-    return words.replace(" ", "_").replace("-", "_")
+    return words.replace(":", "").replace(",", "").replace(" ", "_").replace("-", "_")
 
 
 def _threads() -> str:
     import torch
 
-    return f"{torch.get_num_threads()} threads"
+    return f"{torch.get_num_threads()} threads, {_load()}"
+
+
+def _load() -> str:
+    """How busy the machine is, with this process: what is timed there depends on it."""
+    return f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"

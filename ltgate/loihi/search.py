@@ -1,10 +1,8 @@
 """Energy-aware deployment: which firing rate, weight bits and input coding, at what energy?
 
 Every point is trained under the chip's numbers and judged on validation images only. The point
-that is chosen becomes parameters: ``target_rate``, ``chip_bits``, ``chip_input``.
+that is chosen becomes parameters: ``target_rate``, ``chip_bits``, ``chip_input``, ``chip_spread``.
 """
-
-from dataclasses import replace
 
 import pandas as pd
 
@@ -27,21 +25,23 @@ def search(
 ) -> pd.DataFrame:
     """Train, deploy and judge every combination, on at most ``images`` images of each task.
 
-    Columns: ``target_rate``, ``chip_bits``, ``chip_input``, ``spread`` (how far a convolution is
-    spread over cores); ``accuracy``, mean over tasks; ``joules``, mean dynamic energy by counts
-    (estimate); ``seconds``, mean lower end of the latency (estimate); ``cores`` with margin;
-    ``front``, whether no other point is as good and cheaper, or better and as cheap.
+    Columns: ``target_rate``, ``chip_bits``, ``chip_input``, ``chip_spread``; ``accuracy``, mean
+    over tasks; ``joules``, mean dynamic energy by counts (estimate); ``seconds``, mean lower end of
+    the latency (estimate); ``cores`` with margin; ``front``, whether no other point is as good and
+    cheaper, or better and as cheap.
     """
     rows = []
     points = [(rate, bit) for rate in rates for bit in bits]
     for rate, bit in track(points, label="energy-aware search"):
         number = min(images, params.train_images or images)
-        own = params.with_(target_rate=rate, chip_bits=bit, train_images=number)
+        judged = min(images, params.validation_images or images)
+        own = params.with_(
+            target_rate=rate, chip_bits=bit, train_images=number, validation_images=judged
+        )
         deployed = deploy.deploy(deploy.trial(own))
+        ran = [deploy.evaluate(deployed, i, "validation") for i in range(len(own.tasks))]
         for coding in INPUTS:
-            of = deployed.trial
-            coded = replace(of, params=of.params.with_(chip_input=coding))
-            done = _done(replace(deployed, trial=coded), images)
+            done = [deploy.recoded(deployed, i, a, coding) for i, a in enumerate(ran)]
             for spread in SPREADS:
                 try:
                     placed = report.place(deployed, spread)
@@ -51,7 +51,7 @@ def search(
                 rows.append(
                     {
                         "target_rate": rate, "chip_bits": bit, "chip_input": coding,
-                        "spread": spread,
+                        "chip_spread": spread,
                         "accuracy": sum(d.accuracy for d in done) / len(done),
                         "joules": sum(float(e.layers["energy"].sum()) for e in found) / len(done),
                         "seconds": sum(e.latency.low for e in found) / len(done),
@@ -69,11 +69,6 @@ def search(
     return table
 
 
-def _done(deployed: deploy.Deployment, limit: int) -> list[deploy.Activity]:
-    positions = range(len(deployed.trial.tasks))
-    return [deploy.evaluate(deployed, i, "validation", limit) for i in positions]
-
-
 def choose(table: pd.DataFrame, points_lost: float = 0.5) -> dict[str, object]:
     """Parameters of the cheapest point that loses at most ``points_lost`` of the best accuracy."""
     good = table[table["accuracy"] >= table["accuracy"].max() - points_lost / 100]
@@ -82,4 +77,5 @@ def choose(table: pd.DataFrame, points_lost: float = 0.5) -> dict[str, object]:
         "target_rate": float(best["target_rate"]),
         "chip_bits": int(best["chip_bits"]),
         "chip_input": str(best["chip_input"]),
+        "chip_spread": int(best["chip_spread"]),
     }

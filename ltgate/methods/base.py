@@ -118,6 +118,9 @@ class SpikingLearner:
                 layer.weight = p.weight_scale * competitive.balance(layer.weight)
         self.network.to(self.device)
         layers = self.network.layers
+        if p.chip_aware:
+            for layer in layers:
+                layer.bits = p.chip_bits
         self.gates = {layer.name: VarianceGate.create(layer.out_shape[0]) for layer in layers}
         compartments = self.network.dynamics.compartments
         self.vectors = {
@@ -251,8 +254,6 @@ class SpikingLearner:
                 layer.weight = competitive.learn(
                     layer, inputs, p.eta_filters, p.filter_passes, self.generator
                 ).to(layer.weight)
-            if p.chip_aware:
-                layer.weight = fixed_point.round_weights(layer.weight, p.chip_bits)
             activity = self._calibrate(layer, images)
             if p.gate != "fixed" and self.network.dynamics.compartments == 2:
                 self._observe_gate(layer, activity, rate=1.0)

@@ -21,7 +21,7 @@ class Timed:
     Attributes:
         build_seconds: Making the processes, compiling them and starting their models.
         run_seconds: All steps.
-        peak_bytes: Memory of all processes together, not shared, when the run ends.
+        peak_bytes: Memory of all processes together, shared pages counted once, when the run ends.
     """
 
     build_seconds: float = 0.0
@@ -182,7 +182,7 @@ def _stock(layer, weight, number, in_shape):
 
 
 def _memory() -> int:
-    """Bytes that this process and its children hold for themselves now."""
+    """Bytes that this process and its children hold now; what they share counts once (Linux)."""
     try:
         import psutil
     except ImportError:
@@ -191,7 +191,8 @@ def _memory() -> int:
     total = 0
     for process in (own, *own.children(recursive=True)):
         try:
-            total += process.memory_full_info().uss
+            held = process.memory_full_info()
+            total += getattr(held, "pss", held.uss)
         except psutil.Error:
             continue
     return total
