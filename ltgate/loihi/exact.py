@@ -77,7 +77,7 @@ def timing(deployed: Deployment, position: int, samples: int, batch: int = 10) -
     return {**vars(timed), "samples": len(images)}
 
 
-def batch_speedups(deployed: Deployment, repeats: int, samples: int = 10) -> list[float]:
+def batch_speedups(deployed: Deployment, repeats: int, samples: int) -> list[float]:
     """Seconds per sample one after the other over those side by side, in turns, ``repeats`` times.
 
     Both have the same ``samples`` of the first task.
