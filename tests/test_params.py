@@ -137,6 +137,7 @@ OUT_OF_RANGE = {
     "checkpoint_every": [0],
     "curve_points": [0, 10_001],
     "chip_bits": [1, 9],
+    "chip_spread": [0],
 }
 CHOICES = {
     name: typing.get_args(field.annotation)
@@ -472,7 +473,7 @@ def changed(name: str) -> Any:
 COMPUTE = {
     "name", "seeds", "methods", "control", "data_folder", "workers", "prefetch", "device",
     "backend", "threads", "chunk_images", "keep_checkpoints", "checkpoint_every", "bench",
-    "robustness_trained", "robustness_rates", "keep_features", "chip_input",
+    "robustness_trained", "robustness_rates", "keep_features", "chip_input", "chip_spread",
     "grid", "cluster", "grid_workers", "trials_per_gpu",
 }  # fmt: skip
 
