@@ -13,7 +13,10 @@ with ACC the mean accuracy over the tasks after the last one, argmax over all cl
 Every pair of a learner and a test writes its own result rows, so a killed run goes on from there.
 """
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -94,11 +97,12 @@ def run(params: Params) -> None:
 
 
 def by_seed(params: Params) -> pd.DataFrame:
-    """Accuracy, share kept and spikes per sample of every test."""
+    """Accuracy, share kept and spikes per sample of the tests of every learner that took them all.
+
+    All: those from a quarter to four times its training rate.
+    """
     folder, lines, reference = paths.run(params.name), [], float("nan")
-    for condition in conditions(params):
-        if not results.exists(folder, condition.key):
-            raise UserError(f"{folder}: no results of {condition.key}; run the tests first")
+    for condition in _taken(conditions(params), folder):
         rows = results.load(folder, condition.key)
         accuracy, spikes = (
             results.choose(rows, metric=condition.metric(name))["value"].mean()
@@ -109,6 +113,8 @@ def by_seed(params: Params) -> pd.DataFrame:
             reference = accuracy
         key = (trial.method, condition.trained_hz, *tested)
         lines.append((*key, trial.seed, accuracy, accuracy / reference, spikes))
+    if not lines:
+        raise UserError(f"{folder}: no results of configuration {params.hash}; run the tests first")
     return pd.DataFrame(lines, columns=[*SETTING, "seed", "accuracy", "kept", "spikes"])
 
 
@@ -124,15 +130,17 @@ def table(params: Params) -> pd.DataFrame:
 def table_kept(params: Params) -> pd.DataFrame:
     """``table_kept``: the least share kept between a quarter and four times the training rate.
 
-    The least over rates and presentations, per training rate and over all of them; mean over seeds
-    and 95 % t interval. ``more``: by how much the first method keeps more than this one, paired
-    over seeds, its interval and its p value (t test, Holm-corrected, see :mod:`ltgate.statistics`).
+    The least over rates and presentations, per training rate and, for a method trained at each of
+    them, over all; mean over seeds and 95 % t interval. ``more``: by how much the first method
+    keeps more than this one, paired over seeds, its interval and its p value (t test,
+    Holm-corrected, see :mod:`ltgate.statistics`).
     """
     rows = by_seed(params)
-    ratio = rows["tested_hz"] / rows["trained_hz"]
-    rows = rows[(ratio >= 1 / 4) & (ratio <= 4)]
+    rows = rows[_near(rows["tested_hz"] / rows["trained_hz"])]
     least = rows.groupby(["trained_hz", "method", "seed"], sort=False)["kept"].min().reset_index()
-    overall = least.groupby(["method", "seed"], sort=False)["kept"].min().reset_index()
+    every = least.groupby(["method", "seed"])["kept"].transform("size")
+    overall = least[every == least["trained_hz"].nunique()]
+    overall = overall.groupby(["method", "seed"], sort=False)["kept"].min().reset_index()
     rate = least["trained_hz"].map("{:g}".format)
     least = pd.concat([least.assign(trained_hz=rate), overall.assign(trained_hz="all")])
     values = least.rename(columns={"trained_hz": "metric", "kept": "value"})
@@ -147,6 +155,19 @@ def table_kept(params: Params) -> pd.DataFrame:
             more = [test[name] for name in ("difference", "ci_low", "ci_high", "p_corrected")]
         lines.append((method, rate, *metrics.mean_interval(seeds["kept"]), *more, len(seeds)))
     return pd.DataFrame(lines, columns=COLUMNS_KEPT)
+
+
+def _near(ratio: pd.Series | float) -> pd.Series | bool:
+    """Whether a test's rate is a quarter to four times the training rate."""
+    return (ratio >= 1 / 4) & (ratio <= 4)
+
+
+def _taken(wanted: list[Condition], folder: Path) -> Iterator[Condition]:
+    """The conditions that have rows, of learners that have them for all rates near their own."""
+    for _, group in itertools.groupby(wanted, key=lambda condition: condition.trial.key):
+        tests = [(test, results.exists(folder, test.key)) for test in group]
+        if all(done or not _near(test.tested_hz / test.trained_hz) for test, done in tests):
+            yield from (test for test, done in tests if done)
 
 
 def _learn(trial: Trial) -> None:

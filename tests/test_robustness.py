@@ -172,3 +172,19 @@ def test_a_killed_run_repeats_only_what_is_missing(monkeypatch):
     assert file.read_bytes() == content
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     assert robustness.table(PARAMS).equals(before)
+
+
+def test_a_learner_counts_once_it_took_all_tests_near_its_rate(monkeypatch):
+    """A run that is not over gives the tables of what there is; too little gives one line."""
+    keys = [condition.key for condition in robustness.conditions(PARAMS)]
+    missing = next(key for key in keys if key.endswith("-at-25Hz-pulse"))
+    exists = results.exists
+    monkeypatch.setattr(
+        results, "exists", lambda folder, key: key != missing and exists(folder, key)
+    )
+    found = robustness.by_seed(PARAMS)
+    assert set(found.loc[found["trained_hz"] == 50, "seed"]) == {1}
+    assert set(found.loc[found["trained_hz"] == 100, "seed"]) == {0, 1}
+    monkeypatch.setattr(results, "exists", lambda folder, key: False)
+    with pytest.raises(UserError, match="run the tests first"):
+        robustness.table(PARAMS)
