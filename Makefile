@@ -2,7 +2,7 @@
 python := .venv/bin/python
 ready := .venv/.ready
 .DEFAULT_GOAL := help
-.PHONY: help setup quick test mnist lint clean
+.PHONY: help setup quick test soak mnist lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,10 @@ test: $(ready) ## unit tests, then the committed notebooks against their outputs
 	$(python) -m pytest
 	LTGATE_PROGRESS=off $(python) -m pytest --nbval --nbval-current-env \
 	    --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks/*.ipynb
+	$(python) tests/soak audit --no-record
+
+soak: $(ready) ## what takes long: kills, full disks, fuzzing, ...; the table of tests/README.md
+	$(python) tests/soak
 
 lint: $(ready) ## check style and format
 	$(python) -m ruff check

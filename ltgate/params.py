@@ -37,16 +37,18 @@ _PATTERNS = {
 }
 
 MOST_FRAMES = 1_000_000  # of a sample, and its most milliseconds
-LARGEST_FILE = 1 << 20  # bytes of a parameter file
+LARGEST_FILE = 1 << 16  # bytes of a parameter file
 
 # Parameters that change how a result is computed, or which results, but never a result's value.
 _COMPUTE = {"compute": True}
 
 
 def _without_repeats(values: list[Any]) -> list[Any]:
+    seen = set()
     for value in values:
-        if values.count(value) > 1:
+        if value in seen:
             raise ValueError(f"{value!r} is given twice")
+        seen.add(value)
     return values
 
 

@@ -20,7 +20,10 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="times as many trials")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="part of a case, by a piece of its name")
+    parser.add_argument("--no-record", action="store_true", help="leave tests/README.md as it is")
     options = parser.parse_args()
+    record = import_module("soak.record")
+    record.RECORDING = not options.no_record
     for name in options.cases or CASES:
         if name not in CASES:
             parser.error(f"no case {name!r}; there are {', '.join(CASES)}")
