@@ -81,6 +81,7 @@ def test_compression_is_seen_from_the_content(tmp_path):
         (header(3) + bytes(2), "truncated"),
         (header(3) + bytes(4), "too long"),
         (header(2**32 - 1, 28, 28) + bytes(9), "too large"),
+        (header(2**32 - 1, 2**32 - 1, 0), "too large"),  # no element, and yet no array
         (gzip.compress(header(3) + bytes(2)), "truncated"),
         (gzip.compress(header(3) + bytes(4)), "too long"),
         (gzip.compress(header(3) + bytes(3)) + b"more", "gzip"),

@@ -77,8 +77,8 @@ def _parse(stream: BinaryIO, path: Path, most: int) -> tuple[np.ndarray, str]:
     shape = tuple(int(n) for n in np.frombuffer(sizes, ">u4"))
     total = len(header) + math.prod(shape)
     declared = f"shape {shape} takes {total} bytes"
-    if total > MAX_BYTES:
-        raise UserError(f"{path} is too large: {declared}; allowed are {MAX_BYTES}")
+    if math.prod(max(n, 1) for n in shape) > MAX_BYTES:  # NumPy refuses it even with a 0 in it
+        raise UserError(f"{path} is too large: shape {shape}; allowed are {MAX_BYTES} bytes")
     if total > most:
         raise UserError(f"{path} is truncated: {declared}, the file holds at most {most}")
     data = np.empty(shape, np.uint8)

@@ -6,6 +6,7 @@ that a kill costs milliseconds. A stage says how to check a file under a final n
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +65,16 @@ def prepare(stage: str, home: Path) -> None:
         shutil.copytree(finished, home / "runs", dirs_exist_ok=True)
 
 
+def prepare_apart(stage: str, home: Path) -> None:
+    """:func:`prepare` in a process of its own, whose output and environment are left alone."""
+    program = (
+        "from pathlib import Path; from soak import stages; "
+        f"stages.prepare({stage!r}, Path({str(home)!r}))"
+    )
+    environment = {**os.environ, "LTGATE_HOME": str(home), "PYTHONPATH": f"{TESTS}:{TESTS.parent}"}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+
+
 def images(folder: Path, number: int) -> None:
     """IDX files, compressed, of random images."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,6 +96,14 @@ def _download(home: Path, mirror: str) -> None:
 
 def _build(home: Path, _: str) -> None:
     params = Params(source=f"idx:{home / 'images'}")
+    _open(params)
+
+
+def _digits(_: Path, __: str) -> None:
+    _open(Params())
+
+
+def _open(params: Params) -> None:
     for task in (FAST, SLOW):
         open_task(params, task, "train", 0)
 
@@ -133,6 +152,7 @@ def _notebooks(home: Path, numbers: str) -> None:
 STAGES: dict[str, Callable[[Path, str], None]] = {
     "download": _download,
     "HDF5 build": _build,
+    "HDF5 digits": _digits,
     "training": _train,
     "checkpoint": _save,
     "grid": _grid,
