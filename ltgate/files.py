@@ -17,7 +17,7 @@ from typing import Any
 
 from ltgate.errors import UserError
 
-TEMPORARY = ".tmp-"  # begins the name of a file that is being written
+TEMPORARY = ".tmp"  # begins the name of a file that is being written, by us or safetensors
 _FORGOTTEN = 24 * 3600  # seconds after which such a file is a killed writer's
 
 # What a disk or a folder can refuse, by the system's numbers.
@@ -42,7 +42,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     with _refusals(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _forget(path.parent)
-        handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f"{TEMPORARY}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:

@@ -162,7 +162,7 @@ def _run_notebook(step: Step, output: Path) -> None:
     from nbclient.exceptions import DeadKernelError
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = output.with_name(files.TEMPORARY + output.name)
+    unfinished = output.with_name(f"{files.TEMPORARY}-{output.name}")
     output.unlink(missing_ok=True)  # what an earlier run left is not this run's
     # Names the notebook does not declare are passed on purpose (`plan`): no warning for them.
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
