@@ -38,6 +38,7 @@ _PATTERNS = {
 
 MOST_FRAMES = 1_000_000  # of a sample, and its most milliseconds
 LARGEST_FILE = 1 << 16  # bytes of a parameter file
+DEEPEST = 20  # lists and mappings inside each other in it
 
 # Parameters that change how a result is computed, or which results, but never a result's value.
 _COMPUTE = {"compute": True}
@@ -580,8 +581,6 @@ def parse(text: str) -> Any:
         problem = getattr(error, "problem", None) or "characters that YAML does not allow"
     except (ValueError, TypeError, OverflowError) as error:  # a date or a number that is none
         line, problem = "", str(error).split("\n")[0][:200]
-    except RecursionError:
-        line, problem = "", "nested too deeply"
     raise ValueError(f"{line} not valid YAML: {problem}")
 
 
@@ -617,11 +616,19 @@ class _Plain(yaml.SafeLoader):
     Through aliases a file of a few lines can stand for more values than any memory holds.
     """
 
+    depth = 0
+
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.events.AliasEvent):
             mark = self.peek_event().start_mark
             raise yaml.composer.ComposerError(None, None, "aliases are not allowed", mark)
-        return super().compose_node(parent, index)
+        self.depth += 1
+        if self.depth > DEEPEST:
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "nested too deeply", mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()

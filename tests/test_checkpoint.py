@@ -214,3 +214,24 @@ def test_of_equal_age_the_later_name_stays(tmp_path):
 def test_an_empty_folder_is_fine(tmp_path):
     checkpoint.keep(tmp_path, "last-*", 2)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_changed_value_does_not_go_unseen(path):
+    checkpoint.save(path, TENSORS, PLAIN)
+    sound = path.read_bytes()
+    for at in range(len(sound) - sum(t.nbytes for t in TENSORS.values()), len(sound)):
+        path.write_bytes(sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :])
+        with pytest.raises(UserError, match="cannot be read"):
+            checkpoint.load(path)
+
+
+def test_a_checkpoint_of_another_network_is_named_in_one_line(path):
+    checkpoint.save(path, TENSORS, PLAIN)
+
+    def take(tensors, plain):
+        raise KeyError("network.conv1.weight")
+
+    with pytest.raises(UserError) as caught:
+        checkpoint.restore(path, take)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert checkpoint.restore(path, lambda tensors, plain: len(tensors)) == len(TENSORS)

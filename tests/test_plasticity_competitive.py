@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ltgate.errors import UserError
 from ltgate.network import create
 from ltgate.neurons import Dynamics
 from ltgate.plasticity.competitive import BLANK, balance, learn
@@ -189,3 +190,10 @@ def test_inputs_of_any_scale_give_the_same_filters():
     inputs = counts(np.random.default_rng(0), layer, 6)
     one, other = (learn(layer, x, 1.0, 3, np.random.default_rng(1)) for x in (inputs, 64 * inputs))
     torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+def test_blank_inputs_are_told_with_what_to_change():
+    layer = layers(0)[0]
+    blank = torch.zeros(4, *layer.in_shape)
+    with pytest.raises(UserError, match=r"^conv1: nothing to learn filters from.*threshold_lowest"):
+        learn(layer, blank, 1.0, 2, np.random.default_rng(0))

@@ -252,3 +252,26 @@ def test_an_unfinished_sequence_has_no_headline(rows):
     half = matrix_rows([[0.99]], method="replay")
     table = results.summarise(pd.DataFrame(rows + half))
     assert "replay" not in set(table["method"])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff\xfe\x00", b"a,b\n1,2\n", b"\0" * 50, b'"' * 9, b"config\n\n\n"],
+    ids=repr,
+)
+def test_a_damaged_file_is_named_in_one_line(tmp_path, content):
+    path = tmp_path / "results" / "bad.csv"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        results.load(tmp_path, "bad")
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_line_with_too_many_values_is_no_row(tmp_path):
+    line = "abc,joint,0,fast>slow,yes,60,test,class,0,fast,accuracy,0.5"
+    path = tmp_path / "results" / "long.csv"
+    path.parent.mkdir()
+    path.write_text(f"{','.join(results.COLUMNS)}\n{line},0.7\n")
+    with pytest.raises(UserError, match=r"long\.csv: no sound result rows"):
+        results.load(tmp_path, "long")

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from ltgate import checkpoint, methods, results, train
+from ltgate import checkpoint, memory, methods, results, train
 from ltgate.data import idx, open_task, sources
-from ltgate.errors import UserError
+from ltgate.errors import NotFinite, UserError
 from ltgate.methods.base import Method, SpikingLearner
 from ltgate.params import Params, TaskSpec
 from ltgate.train import Trial
@@ -687,3 +688,50 @@ def test_nothing_but_the_final_evaluation_opens_a_test_file(tmp_path, monkeypatc
     own = [name for name in found["evaluate"] if name.endswith("-test.h5")]
     assert len(own) == 2
     assert set(sources.FILES["test"]) <= set(found["evaluate"])
+
+
+# numbers and memory
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("method", ["lt_gate_published", "hlop", "sequential"])
+def test_a_number_that_is_none_stops_the_run_with_layer_and_step(method, value, monkeypatch):
+    """From the fourth batch on: of the second layer, or of the readout where no layer learns."""
+    trial = Trial(PARAMS.with_(methods=[method], readout_rate=1.0), method, 0)
+    learn, number = type(trial.learner()).learn, iter(range(1, 99))
+
+    def spoiled(self, images, batch):
+        if next(number) == 4:
+            if method == "sequential":
+                self.readout.weight[0, 0] = value
+            else:
+                self.network.layers[1].weight[0, 0] = value
+        learn(self, images, batch)
+
+    monkeypatch.setattr(type(trial.learner()), "learn", spoiled)
+    where = "readout" if method == "sequential" else "conv2"
+    told = rf"^{method}, seed 0: fast, batch 4 of {BATCHES}: {where}.*NaN or infinity.*lower"
+    with pytest.raises(NotFinite, match=told):
+        train.train(trial)
+
+
+def test_a_trial_that_would_not_fit_is_refused_before_it_begins(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 10_000)
+    monkeypatch.setattr(Trial, "learner", lambda self: 1 / 0)
+    with pytest.raises(UserError, match=r"^memory: about .*: lower readout_layers"):
+        train.train(Trial(PARAMS.with_(readout_layers=["conv1"]), "lt_gate", 0))
+
+
+def test_a_held_trial_is_waited_for(home, capsys):
+    """What another process has finished meanwhile is not done again."""
+    trial = Trial(PARAMS, "lt_gate", 0)
+    outcome = []
+    with trial.hold():
+        thread = threading.Thread(target=lambda: outcome.append(train.run_trial(trial)))
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive() and "waiting for process" in capsys.readouterr().err
+        rows = [train.row(trial, "test", "class", 0, "all", "task_told", 1.0)]
+        results.write(home / "runs" / "tiny", trial.key, rows)
+    thread.join(30)
+    assert outcome == [None] and not trial.folder.exists()

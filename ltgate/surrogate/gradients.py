@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ltgate import backends
 from ltgate.data.tasks import Schedule
 from ltgate.errors import UserError
 from ltgate.network import Network
@@ -85,8 +86,10 @@ def loss_and_gradients(
         dtype: float32, which gives the spikes of the backends, or float64, to check gradients.
 
     Raises:
+        NotFinite: A weight, threshold or gate is NaN or infinite.
         UserError: The engine is unknown or cannot run there, or the head uses no spike count.
     """
+    backends.check(network)
     device = network.layers[0].weight.device
     images, labels = torch.as_tensor(images), torch.as_tensor(labels).to(device)
     module = _choose(engine, device.type)

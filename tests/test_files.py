@@ -1,0 +1,114 @@
+"""Files: whole or absent on every disk, locks that name their holder, broken JSON is none."""
+
+import errno
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ltgate import checkpoint, files
+from ltgate.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT])
+def test_what_a_disk_refuses_is_told_in_one_line(tmp_path, code):
+    path = tmp_path / "table.csv"
+    path.write_text("earlier")
+    with pytest.raises(UserError) as caught, files.atomic(path) as temporary:
+        temporary.write_text("half")
+        raise OSError(code, os.strerror(code))
+    told = f"{path}: cannot be written ({os.strerror(code)}); nothing there has changed"
+    assert str(caught.value) == told
+    assert path.read_text() == "earlier" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path, monkeypatch):
+    def refuse(**_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    with pytest.raises(UserError, match="Read-only"), files.atomic(tmp_path / "a"):
+        pass
+
+
+WRITERS = {
+    "checkpoint": lambda path: checkpoint.save(path, {"a": torch.zeros(100_000)}, {}),
+    "table": lambda path: pd.DataFrame({"a": range(50_000)}).to_csv(path),
+    "HDF5": lambda path: (
+        h5py.File(path, "w").create_dataset("a", data=np.zeros(100_000)).file.close()
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_stops_every_writer_in_one_line(tmp_path, name):
+    """A limit on the size of files stands for the disk, in a process of its own."""
+    path = tmp_path / "file"
+    path.write_text("earlier")
+    program = f"""
+import resource, signal, sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+from test_files import WRITERS, files
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    if {name!r} == "checkpoint":
+        WRITERS[{name!r}]({str(path)!r})
+    else:
+        with files.atomic({str(path)!r}) as temporary:
+            WRITERS[{name!r}](temporary)
+except files.UserError as error:
+    print(error)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == f"{path}: cannot be written (File too large); nothing there has changed\n"
+    assert path.read_text() == "earlier" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_writer_left_goes_after_a_day(tmp_path):
+    old, new = tmp_path / ".tmp-old.csv", tmp_path / ".tmp-new.csv"
+    for path in (old, new):
+        path.write_text("half")
+    os.utime(old, times=(time.time() - 90_000,) * 2)
+    with files.atomic(tmp_path / "a.csv") as temporary:
+        temporary.write_text("whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".tmp-new.csv", "a.csv"]
+
+
+def test_who_waits_is_told_for_whom(tmp_path, capsys):
+    path = tmp_path / "some.lock"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", f"from ltgate.files import lock, time\nwith lock({str(path)!r}):"
+         "\n print(flush=True); time.sleep(0.5)"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    holder.stdout.readline()
+    with pytest.raises(BlockingIOError), files.lock(path, wait=False):
+        pass
+    with files.lock(path):
+        assert f"process {os.getpid()} on " in files.holder(path)
+    assert f"{path}: waiting for process {holder.pid} on " in capsys.readouterr().err
+    holder.communicate()
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"\xff", b"[" * 100_000, b"3"])
+def test_json_that_is_no_mapping_counts_as_none(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    assert files.read_json(tmp_path / "a.json") == {}

@@ -1,0 +1,71 @@
+"""Memory: estimates beside what is there, and what is said when it is too little."""
+
+import numpy as np
+import pytest
+
+from ltgate import memory
+from ltgate.errors import UserError
+from ltgate.methods import create
+from ltgate.methods.base import SpikingLearner
+from ltgate.params import Params
+
+SMALL = Params(channels=[4, 8, 8], hidden=[16], device="cpu")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"hidden": []}, {"strides": [2, 1, 2], "compartments": "fast"}, {"hidden": [7, 5]}],
+)
+def test_shapes_and_weights_are_those_of_the_network(changes):
+    params = SMALL.with_(**changes, readout_layers=["conv3"])
+    network = SpikingLearner(params, np.random.default_rng(0)).network
+    assert memory.shapes(params) == {layer.name: layer.out_shape for layer in network.layers}
+    weights = sum(layer.weight.nbytes for layer in network.layers)
+    part = next(p for p in memory.parts(params, [1], 20) if p.name == "weights")
+    assert part.size == 3 * weights
+
+
+@pytest.mark.parametrize("method", ["lt_gate", "lt_gate_local"])
+def test_the_readout_needs_at_least_its_state(method):
+    learner = create(method, SMALL, np.random.default_rng(0))
+    state = sum(x.nbytes for name, x in learner.state()[0].items() if name.startswith("readout"))
+    part = next(p for p in memory.parts(learner.params, [1], 20) if "readout" in p.name)
+    assert state <= part.size < 8 * state
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"channels": [64, 128, 512], "readout_layers": ["conv1"]}, "lower readout_layers"),
+        ({"hidden": [10**7]}, "weights takes .* lower channels or hidden"),
+        ({"readout_layers": ["conv3"], "chunk_images": 10**9}, "forward pass .* chunk_images"),
+        (
+            {"filters": "always", "projector": "none", "readout": "delta", "batch_size": 10**9},
+            "forward pass .* lower batch_size",
+        ),
+        ({"readout": "prototypes", "prototypes": 10**8}, "readout prototypes .* or prototypes"),
+    ],
+)
+def test_what_does_not_fit_is_told_with_what_to_lower(changes, told, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 8 * 10**9)
+    memory.check(SMALL, [1000, 200], 200)
+    with pytest.raises(
+        UserError, match=rf"^memory: about .* GB are needed, 8.0 GB are free; .*{told}"
+    ):
+        memory.check(SMALL.with_(**changes), [1000, 200], 200)
+
+
+def test_the_number_simulated_at_once_follows_the_free_memory(monkeypatch):
+    for free, least, most in ((10**12, 256, 256), (10**7, 2, 255), (1, 1, 1)):
+        monkeypatch.setattr(memory, "available", lambda free=free: free)
+        assert least <= memory.at_once(SMALL) <= most
+    assert memory.at_once(SMALL.with_(chunk_images=7)) == 7
+
+
+def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):
+    (tmp_path / "memory.max").write_text("3000\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    monkeypatch.setattr(memory, "_GROUP", tmp_path)
+    assert memory.available() == 2000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.available() > 2000
