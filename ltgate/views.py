@@ -1,5 +1,7 @@
 """Tidy frames for the figures and tables, from tasks, learners and result rows."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import torch
@@ -9,7 +11,8 @@ from ltgate.backends import portable
 from ltgate.data.store import open_task
 from ltgate.data.tasks import schedule
 from ltgate.methods.base import SpikingLearner
-from ltgate.params import Params
+from ltgate.neurons import Dynamics
+from ltgate.params import Params, TaskSpec
 from ltgate.train import Trial
 
 COMPARTMENTS = {"dual": ("fast", "slow"), "fast": ("fast",), "slow": ("slow",)}
@@ -52,13 +55,19 @@ def splits(params: Params) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def membranes(learner: SpikingLearner, trial: Trial) -> pd.DataFrame:
+def membranes(
+    learner: SpikingLearner,
+    trial: Trial,
+    tasks: Sequence[TaskSpec] | None = None,
+    dynamics: Dynamics | None = None,
+) -> pd.DataFrame:
     """Both compartments of one first-layer neuron, shown one image at every task's frame rate.
 
     The image is the first task's first training image. The neuron is the median one, by its weaker
-    compartment's current, of those whose compartments are both driven.
+    compartment's current, of those whose compartments are both driven. Other ``tasks`` than the
+    trial's and other ``dynamics`` than the network's may be tried on it.
     """
-    layer, dynamics = learner.network.layers[0], learner.network.dynamics
+    layer, dynamics = learner.network.layers[0], dynamics or learner.network.dynamics
     pixels = torch.from_numpy(trial.open(0, "train").images[:1]).float()[:, None] / 256
     currents = portable.currents(layer, pixels.to(layer.weight.device)).cpu()[0]
     weaker = currents.amin(0)
@@ -66,7 +75,7 @@ def membranes(learner: SpikingLearner, trial: Trial) -> pd.DataFrame:
     channel, row, column = chosen.nonzero()[0].tolist()
     threshold = layer.threshold[:, channel].cpu()
     frames = []
-    for task in trial.tasks:
+    for task in tasks or trial.tasks:
         steps = schedule(task, trial.params.presentation)
         trace = neurons.scan(
             torch.from_numpy(steps.drive)[:, None] * currents[:, channel, row, column],

@@ -1,6 +1,7 @@
 """The notebooks as files: parameters, order of cells, size, kernel. nbval runs them."""
 
 import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,23 @@ def test_by_itself_it_trains_what_the_other_notebooks_train(path: Path) -> None:
 
 @each_notebook
 def test_papermill_sees_every_parameter(path: Path) -> None:
-    assert set(papermill.inspect_notebook(str(path))) == set(defaults(path))
+    told = papermill.inspect_notebook(str(path))
+    assert set(told) == set(defaults(path))
+    for name, parameter in told.items():
+        assert parameter["help"] and parameter["inferred_type_name"] != "None", name
+
+
+@each_notebook
+def test_its_headings_are_a_table_of_contents(path: Path) -> None:
+    """One title, then sections; the last says what was written and what to open next."""
+    cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown"]
+    text = "\n".join(cell.source for cell in cells)
+    levels = [len(marks) for marks in re.findall(r"^(#+) ", text, re.MULTILINE)]
+    assert levels[0] == 1 and set(levels[1:]) == {2} and len(levels) > 2
+    last = nbformat.read(path, as_version=4).cells[-1].source
+    assert last.startswith("## What was written") and "**Written:** `figures/<name>/" in last
+    for link in re.findall(r"\]\(([^)]+\.ipynb)\)", text):
+        assert (paths.notebooks() / link).is_file(), link
 
 
 @each_notebook
