@@ -7,7 +7,16 @@ import torch
 from ltgate import backends, fixed_point
 from ltgate.data.tasks import schedule
 from ltgate.errors import UserError
-from ltgate.loihi import deploy, hardware, lava_backend, learning, quantise, readout, twin
+from ltgate.loihi import (
+    deploy,
+    hardware,
+    lava_backend,
+    learning,
+    netx,
+    quantise,
+    readout,
+    twin,
+)
 from ltgate.loihi.quantise import Samples
 from ltgate.network import create
 from ltgate.neurons import Dynamics
@@ -232,3 +241,19 @@ def test_the_chips_learning_rule_learns(activity: float, rounded: bool) -> None:
     assert (counts.argmax(1) == labels).mean() > 0.8
     assert (weight[:, 2] == 0).all()  # no lesson was about it
     assert not rounded or (weight / learning.LSB == np.rint(weight / learning.LSB)).all()
+
+
+def test_netx_file_holds_the_whole_network(deployed: deploy.Deployment, tmp_path) -> None:
+    import h5py
+
+    with h5py.File(netx.write(deployed.net, tmp_path / "network.net")) as file:
+        layers = [file["layer"][str(i)] for i in range(len(file["layer"]))]
+        assert [layer["type"][()].decode() for layer in layers] == ["input", *["conv"] * 3]
+        for group, layer in zip(layers[1:], deployed.net.layers, strict=True):
+            both = layer.weight.reshape(-1, *layer.weight.shape[2:])
+            np.testing.assert_array_equal(group["weight"], both)
+            theta = group["neuron/vThMant"][()].astype(int) << group["neuron/vThShift"][()][:, None]
+            np.testing.assert_array_equal(theta, layer.threshold)
+            np.testing.assert_array_equal(group["neuron/vDecay"], deployed.net.decay)
+            assert tuple(group["shape"]) == layer.out_shape
+            assert tuple(group["stride"]) == (layer.stride, layer.stride)
