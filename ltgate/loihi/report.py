@@ -132,19 +132,19 @@ def ranges(measured: Measured) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["quantity", "task", "low", "high"])
 
 
-def twin_rows(deployed: Deployment, samples: int) -> list[dict]:
+def twin_rows(deployed: Deployment, samples: int, repeats: int) -> list[dict]:
     """Wall time of ``samples`` validation samples of the first task on the twin."""
     deploy.evaluate(deployed, 0, "validation", limit=2)  # compiled and loaded
     start = time.perf_counter()
     done = deploy.evaluate(deployed, 0, "validation", limit=samples)
     seconds = time.perf_counter() - start
-    again = deploy.deploy(deployed.trial).seconds
+    quantising = [deploy.deploy(deployed.trial).seconds for _ in range(repeats)]
     return [
         _row("twin_seconds_per_sample", seconds / done.samples, "s", "measured",
              f"{TWIN}, {done.samples} samples of the {done.task} task, {_threads()}"),
         _row("twin_seconds_per_1000", 1000 * seconds / done.samples, "s", "measured",
              f"{TWIN}, from {done.samples} samples, {_threads()}"),
-        _row("quantise_seconds", again, "s", "measured", "this machine, compiled code loaded"),
+        _median("quantise_seconds", quantising, "s", "this machine, compiled code loaded"),
     ]  # fmt: skip
 
 
@@ -200,17 +200,27 @@ def learning_rows(learned: learning.Compared) -> list[dict]:
     ]  # fmt: skip
 
 
-def search_rows(found: pd.DataFrame, chosen: dict[str, object]) -> list[dict]:
-    """What the energy-aware choice saves against the most accurate point, and loses."""
-    best = found.sort_values(["accuracy", "joules"], ascending=[False, True]).iloc[0]
-    rows = found[(found[list(chosen)] == pd.Series(chosen)).all(axis=1)]
-    point = rows.loc[rows["joules"].idxmin()]
-    source = "energy-aware search on validation images, dynamic energy by counts"
+def search_rows(found: pd.DataFrame, chosen: dict[str, object], params: Params) -> list[dict]:
+    """What the energy-aware choice saves against the parameters as they are, and loses.
+
+    Against the most accurate point if the search did not try them.
+    """
+    point = _point(found, chosen)
+    base = _point(found, {name: getattr(params, name) for name in chosen})
+    if base is None:
+        base = found.sort_values(["accuracy", "joules"], ascending=[False, True]).iloc[0]
+    against = ", ".join(f"{name} {base[name]}" for name in chosen)
+    source = f"search on validation images, dynamic energy by counts, against {against}"
     return [
-        _row("search_energy_saved", 1 - point["joules"] / best["joules"], "1", "estimate", source),
-        _row("search_accuracy_lost", 100 * (best["accuracy"] - point["accuracy"]), "points",
+        _row("search_energy_saved", 1 - point["joules"] / base["joules"], "1", "estimate", source),
+        _row("search_accuracy_lost", 100 * (base["accuracy"] - point["accuracy"]), "points",
              "exact", source),
     ]  # fmt: skip
+
+
+def _point(found: pd.DataFrame, values: dict[str, object]) -> pd.Series | None:
+    rows = found[(found[list(values)] == pd.Series(values)).all(axis=1)]
+    return rows.iloc[0] if len(rows) else None
 
 
 def table(measured: Measured, accuracies: pd.DataFrame, more: list[dict]) -> pd.DataFrame:
@@ -288,8 +298,16 @@ def table(measured: Measured, accuracies: pd.DataFrame, more: list[dict]) -> pd.
 
 def printed(table: pd.DataFrame) -> pd.DataFrame:
     """``table_loihi`` with its numbers as text of six digits: they range from 1e-12 to 1e12."""
-    numbers = {name: table[name].map("{:.6g}".format) for name in ("value", "low", "high")}
-    return table.assign(**numbers)
+    return _as_text(table, ("value", "low", "high"))
+
+
+def searched(found: pd.DataFrame) -> pd.DataFrame:
+    """``table_loihi_search``: what :func:`ltgate.loihi.search.search` gave, energies as text."""
+    return _as_text(found, ("joules", "seconds"))
+
+
+def _as_text(table: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
+    return table.assign(**{name: table[name].map("{:.6g}".format) for name in columns})
 
 
 def _row(metric, value, unit, kind, source, low=None, high=None) -> dict:

@@ -98,7 +98,7 @@ def _statements(table: pd.DataFrame) -> dict[str, Measured]:
         "tips.loihi.energy": Measured(
             100 * saved,
             "% of dynamic energy (estimate) that the search over firing rate, weight bits and "
-            "input coding saves within half a point of the best accuracy",
+            "input coding saves against the default parameters, within half a point of accuracy",
             holds(saved > 0),
         ),
         "limits.loihi.cores": Measured(
