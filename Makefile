@@ -2,7 +2,7 @@
 python := .venv/bin/python
 ready := .venv/.ready
 .DEFAULT_GOAL := help
-.PHONY: help setup quick test soak mnist lint clean
+.PHONY: help setup quick test soak mnist browser lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ test: $(ready) ## unit tests, then the committed notebooks against their outputs
 
 soak: $(ready) ## what takes long: kills, full disks, fuzzing, ...; the table of tests/README.md
 	$(python) tests/soak
+
+browser: $(ready) ## drive every notebook in JupyterLab (wants any Chromium)
+	$(python) -m pip install --quiet --editable '.[test,browser]'
+	LTGATE_BROWSER=all $(python) -m pytest tests/test_jupyterlab.py
 
 lint: $(ready) ## check style and format
 	$(python) -m ruff check

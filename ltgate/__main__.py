@@ -4,6 +4,7 @@ Exit status: 0 done, 1 a notebook failed, 2 the request is wrong (nothing was ru
 """
 
 import argparse
+import os
 import sys
 from typing import Any
 
@@ -30,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
             "error: out of memory; lower batch_size, chunk_images or train_images", file=sys.stderr
         )
         return 2
+    except BrokenPipeError:  # whoever read the output has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        return 0
     except KeyboardInterrupt:
         print("error: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
@@ -40,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ltgate",
         description="Run, report and compare the experiments. COMMAND --help tells the options.",
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=14, width=100),
     )
     actions = parser.add_subparsers(required=True, metavar="command")
 
@@ -197,13 +202,15 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    for notebook in plan.select():
-        print(f"{notebook.stem:<20}  {plan.title(notebook)}")
+    lines = {notebook.stem: plan.title(notebook) for notebook in plan.select()}
     for file in sorted(paths.params().rglob("*.yaml")):
         first = file.read_text(encoding="utf-8").split("\n", 1)[0]
-        print(f"{file.relative_to(paths.params().parent)!s:<20}  {first.lstrip('# ')}")
+        lines[str(file.relative_to(paths.params().parent))] = first.lstrip("# ")
     for folder in sorted(path for path in (paths.root() / "runs").glob("*") if path.is_dir()):
-        print(f"runs/{folder.name:<15}  {_status(folder.name)}")
+        lines[f"runs/{folder.name}"] = _status(folder.name)
+    width = max(map(len, lines))
+    for name, text in lines.items():
+        print(f"{name:<{width}}  {text}")
 
 
 def _status(name: str) -> str:

@@ -39,7 +39,14 @@ def membranes(learner: SpikingLearner, trial: Trial):
 
     def slider(label: str, value: float, low: float, high: float) -> FloatLogSlider:
         return FloatLogSlider(
-            value, min=low, max=high, step=0.05, description=label, continuous_update=False
+            value,
+            min=low,
+            max=high,
+            step=0.05,
+            description=label,
+            continuous_update=False,
+            readout_format=".1f",
+            style={"description_width": "initial"},
         )
 
     names = views.COMPARTMENTS[trial.params.compartments]

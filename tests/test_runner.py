@@ -470,8 +470,8 @@ def test_list_tells_notebooks_and_parameter_files(three: World, capsys) -> None:
     (three.folder / "params/grid.yaml").write_text("# A grid\nname: grid\n")
     assert __main__.main(["list"]) == 0
     said = capsys.readouterr().out
-    assert "01_first              Title of 01_first\n" in said
-    assert "params/grid.yaml      A grid\n" in said
+    assert "01_first           Title of 01_first\n" in said
+    assert "params/grid.yaml   A grid\n" in said
 
 
 def test_clean_deletes_the_run_and_keeps_its_figures(three: World, capsys) -> None:
