@@ -1,7 +1,5 @@
 """Disturb grids at random moments; every trial must end up done once, with the same bytes.
 
-    python tests/soak_grid.py --rounds 3
-
 An undisturbed grid runs in one process first. Then, in each round and on folders of their own:
 a worker of a local cluster is killed with SIGKILL, later the whole run, and the grid is started
 again; two processes start the same grid at the same time; a scheduler and two workers are started
@@ -9,7 +7,6 @@ by hand on the loopback address and the grid is pointed at them. Result files ar
 byte with the undisturbed ones, and the records must show one finished attempt for each trial.
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -22,12 +19,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from small_grid import small_grid
 
-from small_grid import small_grid  # noqa: E402
+from soak.record import Failed, case
 
-TRIALS = 12
+ROOT = Path(__file__).resolve().parents[2]
+TRIALS, ROUNDS = 12, 3
 
 
 def start(home: Path, *settings: str) -> subprocess.Popen:
@@ -107,9 +104,12 @@ def kills(home: Path, moments: random.Random) -> str:
     run.wait()
     left = len(rows(home))
     if start(home, *local).wait() != 0:
-        sys.exit("the grid that was started again failed")
+        raise Failed("the grid that was started again failed")
     lost = sum("error" in a and a["error"] != "" for trial in attempts(home) for a in trial)
-    return f"worker killed after {first}+, run killed at {left} of {TRIALS}; {lost} attempts lost"
+    return (
+        f"last time: worker killed after {first}+ results, run killed at {left} of {TRIALS}; "
+        f"{lost} attempts lost"
+    )
 
 
 def together(home: Path, moments: random.Random) -> str:
@@ -118,9 +118,9 @@ def together(home: Path, moments: random.Random) -> str:
     time.sleep(moments.uniform(0, 1.0))
     runs.append(start(home, "cluster=none"))
     if any(run.wait() for run in runs):
-        sys.exit("one of two processes failed")
+        raise Failed("one of two processes failed")
     shares = [attempt["process"] for trial in attempts(home) for attempt in trial]
-    return f"trials per process: {[shares.count(run.pid) for run in runs]}"
+    return f"last time trials per process: {[shares.count(run.pid) for run in runs]}"
 
 
 def by_hand(home: Path, moments: random.Random) -> str:
@@ -139,47 +139,87 @@ def by_hand(home: Path, moments: random.Random) -> str:
     ]
     try:
         if start(home, f"cluster={address}").wait() != 0:
-            sys.exit(f"the grid at {address} failed")
+            raise Failed(f"the grid at {address} failed")
     finally:
         for process in reversed(started):
             process.terminate()
             process.wait()
     shares = [attempt["process"] for trial in attempts(home) for attempt in trial]
-    return f"{address}, trials per worker: {sorted(shares.count(p) for p in set(shares))}"
+    return f"last time {address}, trials per worker: {sorted(shares.count(p) for p in set(shares))}"
 
 
-def main() -> None:
-    """The undisturbed grid, then the rounds."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    moments = random.Random(options.seed)
+def many(home: Path) -> str:
+    """10,000 configurations, all finished: seconds and megabytes to list, hash and skip them."""
+    values = [float(number) for number in range(1, 101)]
+    axes = {"eta": values, "tau_slow_ms": [5.0 + value for value in values]}
+    program = f"""
+import sys, time, tracemalloc
+from pathlib import Path
+from small_grid import small_grid
+from ltgate import grid, paths
+from ltgate.grid.work import folder
+def finished(side):
+    made = small_grid(Path({str(home)!r}), axes={{k: v[:side] for k, v in {axes!r}.items()}})
+    (folder("small") / "results").mkdir(parents=True, exist_ok=True)
+    for job in made.jobs():
+        (folder("small") / "results" / (job.key + ".csv")).touch()
+    return made
+made = finished(100)
+began = time.process_time()
+assert grid.run(made)["skipped"] == 10_000
+print("SECONDS", time.process_time() - began)
+for side in (50, 100):
+    tracemalloc.start()
+    grid.run(finished(side))
+    print("PEAK", tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+"""
+    environment = {**os.environ, "LTGATE_HOME": str(home), "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    told = [float(line.split()[1]) for line in done.stdout.splitlines() if line[:1] in "SP"]
+    seconds, half, whole = told
+    if seconds >= 5:
+        raise Failed(f"{seconds:.1f} s")
+    return (
+        f"{seconds:.1f} s of processor time; at most {whole / 1e6:.1f} MB, {half / 1e6:.1f} MB for "
+        "2,500"
+    )
+
+
+def run(scale: float = 1.0, seed: int = 0, only: str = "") -> None:
+    """The undisturbed grid, then the rounds, then a large grid."""
+    moments, command = random.Random(seed), "python tests/soak grids"
+    rounds = max(1, round(ROUNDS * scale))
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder)
         small_grid(top, "soak", seeds=[0, 1, 2], params={"epochs": 8}, retries=3)
-        began = time.monotonic()
-        if start(top / "whole", "cluster=none").wait() != 0:
-            sys.exit("the undisturbed grid failed")
+        if only != "10,000" and start(top / "whole", "cluster=none").wait() != 0:
+            raise Failed("the undisturbed grid failed")
         whole = rows(top / "whole")
-        print(f"undisturbed: {len(whole)} trials ({time.monotonic() - began:.0f} s)", flush=True)
-        assert len(whole) == TRIALS
-        for number in range(options.rounds):
-            for disturb in (kills, together, by_hand):
-                home = top / f"{disturb.__name__}-{number}"
-                began = time.monotonic()
-                told = disturb(home, moments)
-                same = rows(home) == whole
-                once = [sum(a.get("error") == "" for a in trial) for trial in attempts(home)]
-                took = f"{time.monotonic() - began:.0f} s"
-                print(
-                    f"{disturb.__name__}: same rows: {same}, each done once: "
-                    f"{once == [1] * TRIALS}; {told} ({took})",
-                    flush=True,
-                )
-                if not same or once != [1] * TRIALS:
-                    sys.exit(1)
+        for disturb, name in DISTURBANCES.items():
+            if only not in name:
+                continue
+            with case(f"grid: {name}", command) as row:
+                told = []
+                for number in range(rounds):
+                    home = top / f"{disturb.__name__}-{number}"
+                    told.append(disturb(home, moments))
+                    once = [sum(a.get("error") == "" for a in trial) for trial in attempts(home)]
+                    if rows(home) != whole or once != [1] * TRIALS:
+                        raise Failed(f"other rows, or a trial not done once: {told[-1]}")
+                row["tried"] = f"{rounds} grids of {TRIALS} trials"
+                row["outcome"] = f"same bytes, each trial finished once; {told[-1]}"
+        if only not in "10,000":
+            return
+        with case("grid: 10,000 finished configurations", command) as row:
+            (top / "many").mkdir()
+            row["tried"], row["outcome"] = "1", many(top / "many")
 
 
-if __name__ == "__main__":
-    main()
+DISTURBANCES = {
+    kills: "a worker killed, then the whole run",
+    together: "two processes on one folder",
+    by_hand: "scheduler and two workers started by hand",
+}
