@@ -27,7 +27,7 @@ def trained(method: str, home: str, batches: int) -> list[int]:
     os.environ |= {"LTGATE_HOME": home, "LTGATE_PROGRESS": "off"}
     torch.set_num_threads(1)
     params = Params(
-        channels=[4, 8, 8], hidden=[16], train_images=64, validation_images=16, hebbian_images=16,
+        channels=[4, 8, 8], hidden=[16], train_images=0, validation_images=16, hebbian_images=16,
         batch_size=8, threads=1, device="cpu", workers=2 if method == "lt_gate" else 0,
     )  # fmt: skip
     trial = Trial(params, method, 0)
@@ -58,7 +58,7 @@ def run(scale: float = 1.0, seed: int = 0, only: str = "") -> None:
     """Every kind of learner."""
     batches = max(2 * EVERY, round(BATCHES * scale))
     context = multiprocessing.get_context("spawn")
-    for method in ("lt_gate", "lt_gate_published", "hlop"):
+    for method in ("lt_gate", "lt_gate_published"):
         if only not in method:
             continue
         with case(f"memory: {method}", COMMAND) as row, tempfile.TemporaryDirectory() as folder:
