@@ -25,7 +25,8 @@ NAMES = [name for pool in sources.FILES.values() for name in pool]
 def home(tmp_path, monkeypatch):
     """Keep downloads and relative folders in a fresh root."""
     monkeypatch.setenv("LTGATE_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("LTGATE_DATA", raising=False)
+    for name in ("LTGATE_DATA", "LTGATE_DATA_CACHE"):
+        monkeypatch.delenv(name, raising=False)
     return tmp_path / "home"
 
 

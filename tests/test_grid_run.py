@@ -320,15 +320,15 @@ def test_ctrl_c_leaves_a_grid_that_goes_on(home):
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300  # a busy machine
     while not rows() and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
     assert errors.strip() == "error: interrupted; the same command goes on from here"
     with pytest.raises(ProcessLookupError):  # no worker is left after a moment
-        for _ in range(100):
+        for _ in range(300):
             os.killpg(process.pid, 0)
             time.sleep(0.1)
     first = rows()
