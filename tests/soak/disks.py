@@ -24,7 +24,7 @@ from soak.kills import _files
 from soak.record import Failed, case
 
 ROOM = (64, 512, 2048, 8192, 65536, 262144)  # KiB
-STAGES = ("HDF5 build", "training:lt_gate", "training:lt_gate_published", "checkpoint", "figures")
+STAGES = ("HDF5 digits", "training:lt_gate", "training:lt_gate_published", "checkpoint", "figures")
 
 
 @contextlib.contextmanager
