@@ -131,11 +131,11 @@ def full(stage: str, top: Path) -> tuple[int, int, str]:
 def read_only(top: Path) -> list[str]:
     """Lines of stages in a folder that cannot be written to."""
     lines = []
-    for stage in ("HDF5 build", "training:lt_gate", "checkpoint"):
+    for stage in ("HDF5 digits", "training:lt_gate", "checkpoint"):
         with disk(top / "fixed", 1024, read_only=True) as mounted:
             if not mounted:
                 raise Failed("a read-only disk cannot be mounted here")
-            error = attempt(stage.replace("HDF5 build", "HDF5 digits"), top / "fixed")
+            error = attempt(stage, top / "fixed")
         if "Read-only file system" not in error:
             raise Failed(f"{stage}: {error or 'no error'}")
         lines.append(error)
