@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ltgate.errors import UserError
+from ltgate.errors import UserError, one_line
 from ltgate.files import atomic
 
 Result = TypeVar("Result")
@@ -36,12 +36,14 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata()
         plain = json.loads(metadata["ltgate"])
-        if metadata.get("crc32", _checksum(tensors)) != _checksum(tensors):
+        if "crc32" in metadata and metadata["crc32"] != _checksum(tensors):
             raise ValueError("its tensors do not fit their checksum")
     except (
         SafetensorError, OSError, KeyError, TypeError, ValueError, OverflowError, RecursionError
     ) as error:  # fmt: skip
-        raise UserError(f"checkpoint {path} cannot be read ({_line(error)}); delete it") from error
+        raise UserError(
+            f"checkpoint {path} cannot be read ({one_line(error)}); delete it"
+        ) from error
     return tensors, plain
 
 
@@ -56,7 +58,7 @@ def restore(
         KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError
     ) as error:  # fmt: skip
         raise UserError(
-            f"checkpoint {path} does not fit these parameters ({_line(error)}); delete it"
+            f"checkpoint {path} does not fit these parameters ({one_line(error)}); delete it"
         ) from error
 
 
@@ -73,7 +75,3 @@ def _checksum(tensors: dict[str, Tensor]) -> str:
     for name in sorted(tensors):
         found = zlib.crc32(memoryview(tensors[name].flatten().view(torch.uint8).numpy()), found)
     return f"{found:08x}"
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".split("\n")[0][:200]

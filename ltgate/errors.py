@@ -10,3 +10,8 @@ class UserError(ValueError):
 
 class NotFinite(UserError):
     """NaN or infinity where numbers belong; the message names the layer and what to change."""
+
+
+def one_line(error: BaseException, most: int = 200) -> str:
+    """Kind and first line of an error, at most ``most`` characters, for a message or a record."""
+    return f"{type(error).__name__}: {error}".split("\n")[0][:most].strip()

@@ -18,11 +18,10 @@ from ltgate.data.store import TaskImages
 from ltgate.data.tasks import schedule
 from ltgate.errors import UserError
 from ltgate.files import atomic, lock
-from ltgate.memory import MOST_AT_ONCE
 from ltgate.network import Network
 from ltgate.progress import tell, track
 
-LARGE_BATCH = MOST_AT_ONCE
+LARGE_BATCH = 256  # images of a frozen network simulated at once: more bring no speed
 SATURATED = 0.9  # spikes per neuron and step
 _FORMAT = 1  # part of every file's name: raise it when counts change their meaning
 
@@ -118,7 +117,7 @@ def _run(
 ) -> Features:
     steps = schedule(images.task, presentation)
     counts = {
-        view: np.empty((number, size(network, view)), _smallest(len(steps), split(view)[1]))
+        view: np.empty((number, size(network, view)), smallest(len(steps), split(view)[1]))
         for view in views
     }
     spikes = dict.fromkeys(network.names, 0)
@@ -159,7 +158,7 @@ def _report(images: TaskImages, rates: dict[str, float]) -> None:
             )
 
 
-def _smallest(steps: int, side: int) -> type:
+def smallest(steps: int, side: int) -> type:
     """The smallest unsigned type that holds the spikes of a patch."""
     return np.min_scalar_type(steps * side * side).type
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from ltgate import network
 from ltgate.errors import UserError
+from ltgate.features import LARGE_BATCH, smallest, split
 from ltgate.network import KERNEL
 from ltgate.params import Params
 
-MOST_AT_ONCE = 256  # images of a frozen network: more bring no speed
 _GROUP = Path("/sys/fs/cgroup")  # limits of a container or a cluster's job (Linux)
 _SHARE = 0.25  # of the free memory that a forward pass may take when it chooses its size itself
 
@@ -31,11 +32,7 @@ class Part:
 
 def shapes(params: Params) -> dict[str, tuple[int, int, int]]:
     """(channels, height, width) of every layer."""
-    found, side = {}, 28
-    for number, (out, stride) in enumerate(zip(params.channels, params.strides, strict=True), 1):
-        side = (side + 2 - KERNEL) // stride + 1
-        found[f"conv{number}"] = (out, side, side)
-    return found | {f"dense{i}": (out, 1, 1) for i, out in enumerate(params.hidden, 1)}
+    return network.shapes(params.channels, params.strides, params.hidden)
 
 
 def parts(params: Params, images: Sequence[int], steps: int) -> list[Part]:
@@ -55,11 +52,10 @@ def parts(params: Params, images: Sequence[int], steps: int) -> list[Part]:
         weights, before = weights + compartments * shape[0] * inputs, shape
     values = bytes_ = 0
     for view in p.readout_layers:
-        name, _, side = view.partition("/")
+        name, side = split(view)
         name = f"dense{len(p.hidden)}" if name == "dense" else name
-        square = int(side or 1) ** 2
-        values += sizes[name] // square
-        bytes_ += sizes[name] // square * np.min_scalar_type(steps * square).itemsize
+        values += sizes[name] // side**2
+        bytes_ += sizes[name] // side**2 * np.dtype(smallest(steps, side)).itemsize
     n, classes = values + 1, 1 + max(label for task in p.tasks for label in task.classes)
     readout = {
         "rls": 8 * n * (2 * n + 1024) + n * n,  # matrix, factor, waiting rows; a mask
@@ -95,7 +91,7 @@ def per_image(params: Params) -> int:
 def at_once(params: Params) -> int:
     """Images simulated at once by a frozen network: as told, or as many as fit, up to 256."""
     return params.chunk_images or int(
-        np.clip(_SHARE * available() // per_image(params), 1, MOST_AT_ONCE)
+        np.clip(_SHARE * available() // per_image(params), 1, LARGE_BATCH)
     )
 
 

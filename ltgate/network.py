@@ -177,15 +177,25 @@ def create(
         thetas = torch.full((dynamics.thresholds, out), threshold)
         return Layer(name, stride, in_shape, out_shape, weight, thetas, torch.full((out,), gate))
 
-    layers, shape = [], image_shape
-    for index, (out, stride) in enumerate(zip(channels, strides, strict=True), 1):
-        size = [(extent + 2 - KERNEL) // stride + 1 for extent in shape[1:]]
-        after = (out, size[0], size[1])
-        weight = draw(compartments, out, shape[0], KERNEL, KERNEL)
-        layers.append(layer(f"conv{index}", stride, shape, after, weight))
-        shape = after
-    for index, out in enumerate(hidden, 1):
-        weight = draw(compartments, out, int(np.prod(shape)))
-        layers.append(layer(f"dense{index}", 0, shape, (out, 1, 1), weight))
-        shape = (out, 1, 1)
+    layers, before = [], image_shape
+    after = shapes(channels, strides, hidden, image_shape)
+    for (name, shape), stride in zip(after.items(), [*strides, *[0] * len(hidden)], strict=True):
+        fan_in = (before[0], KERNEL, KERNEL) if stride else (int(np.prod(before)),)
+        weight = draw(compartments, shape[0], *fan_in)
+        layers.append(layer(name, stride, before, shape, weight))
+        before = shape
     return Network(dynamics, layers)
+
+
+def shapes(
+    channels: list[int],
+    strides: list[int],
+    hidden: list[int],
+    image_shape: tuple[int, int, int] = (1, 28, 28),
+) -> dict[str, tuple[int, int, int]]:
+    """(channels, height, width) of every layer's neurons: conv1, ..., dense1, ..."""
+    found, size = {}, image_shape[1:]
+    for index, (out, stride) in enumerate(zip(channels, strides, strict=True), 1):
+        size = [(extent + 2 - KERNEL) // stride + 1 for extent in size]
+        found[f"conv{index}"] = (out, size[0], size[1])
+    return found | {f"dense{index}": (out, 1, 1) for index, out in enumerate(hidden, 1)}

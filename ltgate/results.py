@@ -33,7 +33,7 @@ import numpy as np
 import pandas as pd
 
 from ltgate import metrics
-from ltgate.errors import UserError
+from ltgate.errors import UserError, one_line
 from ltgate.files import atomic
 
 if TYPE_CHECKING:
@@ -318,8 +318,7 @@ def _read(path: Path) -> pd.DataFrame:
                 index_col=False,
             )
     except (OSError, ValueError, OverflowError, pd.errors.ParserWarning) as error:
-        reason = f"{type(error).__name__}: {error}".strip().split("\n")[0][:200]
-        raise UserError(f"{path}: no sound result rows ({reason}); delete it") from error
+        raise UserError(f"{path}: no sound result rows ({one_line(error)}); delete it") from error
     if list(frame) != list(COLUMNS):
         raise UserError(
             f"{path}: columns are {', '.join(frame)}; allowed are exactly {', '.join(COLUMNS)}"

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from ltgate import checkpoint, paths, results, train
-from ltgate.errors import UserError
+from ltgate.errors import UserError, one_line
 from ltgate.files import atomic, lock, read_json
 from ltgate.params import Params
 from ltgate.runner.jupyter import environment
@@ -108,7 +108,7 @@ def _attempt(task: Task, path: Path) -> str:
     try:
         _run(task, where)
     except Exception as error:  # whatever a trial raises, the others go on
-        attempt["error"] = f"{type(error).__name__}: {error}".split("\n")[0][:300]
+        attempt["error"] = one_line(error, 300)
         hopeless = isinstance(error, UserError) or len(recent) + 1 >= task.attempts
     else:
         attempt["error"] = hopeless = ""
@@ -153,7 +153,7 @@ def note(task: Task, error: BaseException) -> None:
         path = folder(task.base.name) / "trials" / f"{task.key}.json"
     with lock(path.with_suffix(".lock")):
         attempts = read(path).get("attempts", [])
-        text = f"{type(error).__name__}: {error}".split("\n")[0][:300]
+        text = one_line(error, 300)
         if attempts and "seconds" not in attempts[-1]:
             attempts[-1] |= {"seconds": None, "error": text}
         elif not attempts or attempts[-1]["started"] < task.since:
