@@ -14,4 +14,4 @@ class NotFinite(UserError):
 
 def one_line(error: BaseException, most: int = 200) -> str:
     """Kind and first line of an error, at most ``most`` characters, for a message or a record."""
-    return f"{type(error).__name__}: {error}".split("\n")[0][:most].strip()
+    return f"{type(error).__name__}: {error}".split("\n")[0][:most]
