@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import torch
 
 from ltgate import network
 from ltgate.errors import UserError
@@ -95,14 +96,38 @@ def at_once(params: Params) -> int:
     )
 
 
+def batch_size(params: Params) -> int:
+    """The largest power of two, up to 256, of images that fit into a batch on this machine.
+
+    It follows from the memory that the machine (its GPU, where that is used) has, not from what is
+    free at the moment: the same number every time.
+    """
+    most = installed()
+    if params.device != "cpu" and torch.cuda.is_available():
+        most = min(most, torch.cuda.get_device_properties(0).total_memory)
+    fitting = np.clip(_SHARE * most // per_image(params), 1, LARGE_BATCH)
+    return 1 << (int(fitting).bit_length() - 1)
+
+
+def installed() -> int:
+    """Bytes of memory that this machine has, or a container or a job of it is given."""
+    total = psutil.virtual_memory().total
+    return min(total, _limit("max") or total)
+
+
 def available() -> int:
     """Bytes that this process may still take; a container's or a job's limit counts."""
     free = psutil.virtual_memory().available
+    most = _limit("max")
+    return min(free, most - _limit("current")) if most else free
+
+
+def _limit(which: str) -> int:
+    """``max`` or ``current`` memory (bytes) of this process's group; 0: it has no limit."""
     try:
-        most, used = (int((_GROUP / f"memory.{x}").read_text()) for x in ("max", "current"))
-    except (OSError, ValueError):  # no limit
-        return free
-    return min(free, most - used)
+        return int((_GROUP / f"memory.{which}").read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def check(params: Params, images: Sequence[int], steps: int) -> None:

@@ -197,7 +197,12 @@ class Params(Strict):
 
     # learning
     epochs: int = Field(1, ge=1, description="passes over each task")
-    batch_size: int = Field(32, ge=1, description="images per batch")
+    batch_size: int = Field(
+        32,
+        ge=0,
+        description="images per batch; 0 = as many as fit on this machine, up to 256: that number "
+        "then counts as given",
+    )
     filters: Literal["random", "first", "always"] = Field(
         "first", description="filters stay random, learn before the first task's pass, or always"
     )
@@ -484,6 +489,15 @@ class Params(Strict):
             raise ValueError(
                 f"readout_layers = {_shown(self.readout_layers)}: a layer is named twice"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _automatic_batch_size(self) -> "Params":
+        """A result depends on the size of batches: the hash and every record must tell it."""
+        if self.batch_size == 0:
+            from ltgate.memory import batch_size  # here, because it loads PyTorch
+
+            self.__dict__["batch_size"] = batch_size(self)  # the model is frozen
         return self
 
     @classmethod

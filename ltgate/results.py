@@ -1,7 +1,8 @@
 """Tidy result rows on disk, and what is computed from them.
 
 One row is one number. A run writes one CSV file a key (``<run folder>/results/<key>.csv``),
-whole or not at all; ``load`` joins them. Columns:
+whole or not at all; ``load`` joins them. Beside it, ``<key>.json`` says what it takes to get the
+rows again: version, commit, parameters, seed, libraries, machine. Columns:
 
 ============ ===== =================================================================================
 config       text  hash of the parameters (``Params.hash``); a control or another sequence of the
@@ -23,18 +24,19 @@ value        float fractions 0-1, counts, bytes
 ============ ===== =================================================================================
 """
 
+import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from ltgate import metrics
 from ltgate.errors import UserError, one_line
-from ltgate.files import atomic
+from ltgate.files import atomic, read_json
 
 if TYPE_CHECKING:
     from ltgate.params import Params
@@ -78,11 +80,14 @@ PAPER = {("lt_gate", "acc"): 0.51, ("hlop", "acc"): 0.46, ("lt_gate", "forgettin
 _GROUP = ["method", "scenario", "sequence", "cue", "train_images"]
 
 
-def write(folder: str | Path, key: str, rows: Sequence[dict]) -> Path:
+def write(
+    folder: str | Path, key: str, rows: Sequence[dict], record: Mapping[str, Any] | None = None
+) -> Path:
     """Write ``rows`` (each with exactly the columns above) as ``folder/results/<key>.csv``.
 
-    ``folder`` is the run's folder. An earlier file of the same key is replaced; a kill leaves the
-    old file or the new one. Returns the path.
+    ``folder`` is the run's folder; ``record`` says where the rows come from (``ltgate.origin``) and
+    lies beside them as ``<key>.json``. An earlier file of the same key is replaced; a kill leaves
+    the old file or the new one. Returns the path.
     """
     path = _path(folder, key)
     if not rows:
@@ -99,6 +104,9 @@ def write(folder: str | Path, key: str, rows: Sequence[dict]) -> Path:
             raise UserError(
                 f"row of {key!r}: {name} holds {frame[name].iloc[0]!r}; allowed are whole numbers"
             )
+    if record is not None:
+        with atomic(path.with_name(f"{key}.json")) as temporary:
+            temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
     with atomic(path) as temporary:
         frame.to_csv(temporary, index=False, lineterminator="\n")
     return path
@@ -118,6 +126,11 @@ def load(folder: str | Path, key: str = "") -> pd.DataFrame:
     )
     empty = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
     return pd.concat([_read(path) for path in files], ignore_index=True) if files else empty
+
+
+def record(folder: str | Path, key: str) -> dict[str, Any]:
+    """Where the rows of ``key`` come from; empty where that was not written."""
+    return read_json(_path(folder, key).with_name(f"{key}.json"))
 
 
 def exists(folder: str | Path, key: str) -> bool:

@@ -93,7 +93,9 @@ def run(params: Params) -> None:
         folder = paths.run(params.name)
         if not results.exists(folder, condition.key):
             _learn(condition.trial)
-            results.write(folder, condition.key, _rows(condition))
+            tested = {"tested_hz": condition.tested_hz, "presentation": condition.presentation}
+            record = condition.trial.origin(**tested)
+            results.write(folder, condition.key, _rows(condition), record)
 
 
 def by_seed(params: Params) -> pd.DataFrame:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import ltgate
-from ltgate import checkpoint, memory, methods, metrics, paths, results
+from ltgate import checkpoint, memory, methods, metrics, origin, paths, results
 from ltgate.data.store import Batch, TaskImages, batches, open_task
 from ltgate.data.tasks import schedule
 from ltgate.errors import NotFinite
@@ -95,6 +95,11 @@ class Trial:
             "version": ltgate.__version__,
         }
 
+    def origin(self, **more: Any) -> dict[str, Any]:
+        """All that it takes to get the trial's rows again."""
+        named = {"method": self.method, "seed": self.seed, "cue": self.cue}
+        return origin.describe(self.params, **named, **more)
+
     def restore(self, file: str) -> Method:
         """The learner that answers as it did when the snapshot ``file`` was written."""
         learner = self.learner()
@@ -142,7 +147,7 @@ def run_trial(trial: Trial) -> None:
         if results.exists(folder, trial.key):  # another process has done it meanwhile
             return
         curves = _train(trial, None)
-        results.write(folder, trial.key, curves + evaluate(trial))
+        results.write(folder, trial.key, curves + evaluate(trial), trial.origin())
         checkpoint.keep(trial.folder, "last-*.safetensors", 0)
 
 
@@ -202,6 +207,22 @@ def _train(trial: Trial, positions: int | None) -> list[dict]:
         checkpoint.save(snapshot, tensors, {**plain, "state_bytes": size, "about": about})
         at = {"position": position + 1, "done": 0, "before": before + total}
         _save(trial, learner, rows, at)
+    return rows
+
+
+def measure(trial: Trial, split: str) -> list[dict]:
+    """All rows of a trial of a search, measured on ``split``.
+
+    Nothing of it stays on disk but where a run has the trial too: its notebooks need the snapshots.
+    """
+    with trial.hold():
+        known = results.exists(paths.run(trial.params.name), trial.key)
+        rows = _finished(trial, None) if known else _train(trial, None)
+        rows += evaluate(trial, split)
+        if not known:
+            checkpoint.keep(trial.folder, "*.safetensors", 0)
+            if trial.folder.exists():
+                trial.folder.rmdir()
     return rows
 
 

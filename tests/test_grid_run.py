@@ -18,8 +18,8 @@ import pytest
 import torch
 from small_grid import small_grid
 
+from ltgate import files, paths, results, train
 from ltgate import grid as package
-from ltgate import paths, results, train
 from ltgate.__main__ import main
 from ltgate.data.store import is_test_file
 from ltgate.errors import UserError
@@ -75,14 +75,14 @@ def one_by_one(grid: Grid) -> dict[str, bytes]:
 
 def broken(monkeypatch, fails: dict[float, list[Exception]]) -> None:
     """Trials of a ridge raise these errors, one after the other, before they work."""
-    whole = train.train
+    whole = train.measure
 
-    def sometimes(trial, positions=None):
+    def sometimes(trial, split):
         if waiting := fails.get(trial.params.ridge):
             raise waiting.pop(0)
-        return whole(trial, positions)
+        return whole(trial, split)
 
-    monkeypatch.setattr(train, "train", sometimes)
+    monkeypatch.setattr(train, "measure", sometimes)
 
 
 def test_the_rows_are_those_of_the_trials_one_by_one(home):
@@ -201,21 +201,21 @@ def test_a_killed_process_counts_as_a_failed_attempt(home, monkeypatch):
     def die(*_):
         raise Killed
 
-    monkeypatch.setattr(train, "train", die)
+    monkeypatch.setattr(train, "measure", die)
     for _ in range(2):
         with pytest.raises(Killed):
             work.work(task)
-        assert "error" not in work.read(path)["attempts"][-1]
+        assert "error" not in files.read_json(path)["attempts"][-1]
     assert work.work(task) == work.FAILED  # a third is not allowed
-    errors = [attempt["error"] for attempt in work.read(path)["attempts"]]
+    errors = [attempt["error"] for attempt in files.read_json(path)["attempts"]]
     assert errors == ["its process was killed"] * 2
 
 
 def test_threads_are_capped_and_given_back(home, monkeypatch):
     before, seen = torch.get_num_threads(), []
-    whole = train.train
+    whole = train.measure
     monkeypatch.setattr(
-        train, "train", lambda *a: (seen.append(torch.get_num_threads()), whole(*a))[1]
+        train, "measure", lambda *a: (seen.append(torch.get_num_threads()), whole(*a))[1]
     )
     package.run(small_grid(home, axes={"ridge": [0.1]}, params={"threads": 0}))
     assert seen == [1] and torch.get_num_threads() == before

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ltgate import backends, fixed_point
+from ltgate import backends, fixed_point, neurons
 from ltgate.data.tasks import schedule
 from ltgate.errors import UserError
 from ltgate.loihi import (
@@ -113,7 +113,10 @@ def test_fewer_bits_cost_more() -> None:
     assert errors == sorted(errors)
 
 
-def test_what_one_chip_cannot_do_is_refused() -> None:
+def test_what_one_chip_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(neurons.OUTPUTS, "mine", neurons.OUTPUTS["or"])
+    with pytest.raises(UserError, match=r"output='mine': the integer neurons .* know or . blend"):
+        quantise.quantise(network(output="mine"), samples())
     with pytest.raises(UserError, match="current='normalised'"):
         quantise.quantise(network(current="normalised"), samples())
     with pytest.raises(UserError, match="presentation='frame'"):

@@ -69,3 +69,23 @@ def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):
     assert memory.available() == 2000
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.available() > 2000
+
+
+def test_an_automatic_batch_size_is_a_number_that_the_memory_allows(monkeypatch):
+    image = memory.per_image(SMALL)
+    for total, expected in ((10**15, 256), (4 * 100 * image, 64), (1, 1)):
+        monkeypatch.setattr(memory, "installed", lambda total=total: total)
+        params = SMALL.with_(batch_size=0)
+        assert params.batch_size == expected
+        assert params.hash == SMALL.with_(batch_size=expected).hash
+        assert Params(**params.model_dump()) == params
+
+
+def test_a_containers_limit_counts(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "_GROUP", tmp_path)
+    without = memory.installed()
+    for name, size in (("max", 1000), ("current", 400)):
+        (tmp_path / f"memory.{name}").write_text(f"{size}\n")
+    assert (memory.installed(), memory.available()) == (1000, 600)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.installed() == without

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ltgate import __main__, figures, paths
+from ltgate import __main__, figures, origin, paths
 from ltgate.params import Params
 from ltgate.runner import claims, compare, expected, page, provenance, report
 
@@ -26,7 +26,7 @@ def make_run(name: str, acc: float, **changes) -> None:
         (folder / f"{figure}.png").write_bytes(PIXEL + figure.encode() + str(acc).encode())
     outputs = [f"figures/{name}/table_main.csv", f"figures/{name}/r_heatmap.png"]
     entry = {"status": "done", "seconds": 61.0, "megabytes": 2.5, "outputs": outputs}
-    record = provenance.describe(Params(name=name, **changes))
+    record = origin.describe(Params(name=name, **changes))
     provenance.write({**record, "file": "mine.yaml", "notebooks": {"03_train_slow": entry}})
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ltgate import files, metrics, results
+from ltgate import files, metrics, results, train
 from ltgate.errors import UserError
+from ltgate.params import Params
 
 HASH = "123e45678901"  # must never be read as a number
 
@@ -54,6 +55,20 @@ def test_exists_and_replace(tmp_path):
     results.write(tmp_path, "a", [row(value=0.75)])
     assert results.exists(tmp_path, "a")
     assert list(results.load(tmp_path)["value"]) == [0.75]
+
+
+def test_rows_say_where_they_come_from(tmp_path):
+    trial = train.Trial(Params(name="mine", eta=0.25), "joint", 3, cue=False)
+    results.write(tmp_path, "a", [row()], trial.origin(measure="validation"))
+    results.write(tmp_path, "b", [row()])
+    record = results.record(tmp_path, "a")
+    assert Params(**record["parameters"]) == trial.params and record["hash"] == trial.params.hash
+    told = [record[name] for name in ("method", "seed", "cue", "measure")]
+    assert told == ["joint", 3, False, "validation"]
+    assert record["version"] and record["commit"] and record["libraries"]["torch"]
+    assert record["machine"]["cores"] >= 1
+    assert results.record(tmp_path, "b") == {}
+    assert len(results.load(tmp_path)) == 2
 
 
 def test_nothing_written_is_no_rows_but_all_columns(tmp_path):

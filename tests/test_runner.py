@@ -15,7 +15,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from ltgate import __main__, paths
+from ltgate import __main__, origin, paths
 from ltgate.params import Params
 from ltgate.runner import execute, expected, plan, provenance
 
@@ -423,7 +423,7 @@ def test_the_commit_is_unknown_outside_a_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(paths, "checkout", lambda: tmp_path)
-    assert provenance.commit() == "unknown"
+    assert origin.commit() == "unknown"
 
 
 def test_expectations_come_from_the_last_run_else_from_the_table(three: World, capsys) -> None:

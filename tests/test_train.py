@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from ltgate import checkpoint, memory, methods, results, train
+from ltgate import checkpoint, files, memory, methods, paths, results, train
 from ltgate.data import idx, open_task, sources
 from ltgate.errors import NotFinite, UserError
 from ltgate.methods.base import Method, SpikingLearner
@@ -260,6 +260,27 @@ def test_the_class_scenario_chooses_among_all_classes_of_the_sequence(means, mon
         # wrong while classes of the sequence are unseen, but where the task is given
         lost = row["scenario"] == "class" and row["step"] < 2
         assert (row["value"] == 0) == lost
+
+
+def test_a_search_holds_its_trial_until_it_is_measured_and_leaves_nothing(means, monkeypatch):
+    """A run of the same trial at the same time must not lose its snapshots to the search."""
+    trial, plain = Trial(means, "means", 0), train.evaluate
+    lock_file = paths.run(means.name) / "locks" / f"{trial.key}.lock"
+
+    def held(*arguments):
+        with pytest.raises(BlockingIOError), files.lock(lock_file, wait=False):
+            pass
+        return plain(*arguments)
+
+    monkeypatch.setattr(train, "evaluate", held)
+    rows = train.measure(trial, "validation")
+    assert {row["split"] for row in rows} == {"train", "validation"}
+    assert not trial.folder.exists()
+    monkeypatch.setattr(train, "evaluate", plain)
+    train.run_trial(trial)
+    kept = sorted(trial.folder.iterdir())
+    assert train.measure(trial, "validation") == rows
+    assert sorted(trial.folder.iterdir()) == kept != []
 
 
 def test_rows_of_one_trial(means):

@@ -11,9 +11,9 @@ import pandas as pd
 
 from ltgate import metrics, paths, results
 from ltgate.errors import UserError
-from ltgate.files import atomic
+from ltgate.files import atomic, read_json
 from ltgate.grid.spec import Configuration, Grid
-from ltgate.grid.work import folder, read
+from ltgate.grid.work import folder
 from ltgate.params import Params
 from ltgate.runner import plan
 
@@ -39,7 +39,7 @@ def points(
     where, code = folder(grid.name), plan.learning_code()
     for configuration in grid.configurations() if configurations is None else configurations:
         for job in grid.jobs(iter([configuration])):
-            record = read(where / "trials" / f"{job.key}.json")
+            record = read_json(where / "trials" / f"{job.key}.json")
             attempts = record.get("attempts", [])
             spent = [
                 attempt["seconds"] for attempt in attempts if attempt.get("seconds") is not None

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from ltgate import checkpoint, paths, results, train
+from ltgate import paths, results, train
 from ltgate.errors import UserError, one_line
 from ltgate.files import atomic, lock, read_json
 from ltgate.params import Params
@@ -88,7 +88,7 @@ def _attempt(task: Task, path: Path) -> str:
     where = folder(task.base.name)
     if results.exists(where, task.key):
         return DONE
-    record = read(path)
+    record = read_json(path)
     attempts = record.get("attempts", [])
     for attempt in attempts:
         if "seconds" not in attempt:
@@ -127,14 +127,10 @@ def _run(task: Task, where: Path) -> None:
     try:
         params = task.base.with_(**task.overrides, device=_device(task.base.device))
         trial = Trial(params, task.method, task.seed, task.cue)
-        rows = train.train(trial)
-        results.write(where, task.key, rows + train.evaluate(trial, task.measure))
+        rows = train.measure(trial, task.measure)
+        results.write(where, task.key, rows, trial.origin(measure=task.measure))
     finally:
         torch.set_num_threads(threads)
-    if not results.exists(paths.run(params.name), trial.key):  # else a notebook needs them
-        checkpoint.keep(trial.folder, "*.safetensors", 0)
-        if trial.folder.exists():
-            trial.folder.rmdir()
 
 
 def _device(wanted: str) -> str:
@@ -152,18 +148,13 @@ def note(task: Task, error: BaseException) -> None:
     with environment(LTGATE_HOME=task.home):
         path = folder(task.base.name) / "trials" / f"{task.key}.json"
     with lock(path.with_suffix(".lock")):
-        attempts = read(path).get("attempts", [])
+        attempts = read_json(path).get("attempts", [])
         text = one_line(error, 300)
         if attempts and "seconds" not in attempts[-1]:
             attempts[-1] |= {"seconds": None, "error": text}
         elif not attempts or attempts[-1]["started"] < task.since:
             attempts.append({"started": time.time(), "seconds": None, "error": text})
         _write(path, task, attempts)
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A trial's record; empty when there is none."""
-    return read_json(path)
 
 
 def _write(path: Path, task: Task, attempts: list[dict[str, Any]]) -> None:

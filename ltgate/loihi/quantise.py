@@ -45,7 +45,7 @@ def quantise(network: Network, samples: Sequence[Samples], bits: int = 8) -> Qua
     """The network in integers.
 
     Raises `UserError` for what one chip with one clock cannot do: ``normalised`` current (its gain
-    would change with the frame rate), or another presentation than ``pulse``.
+    would change with the frame rate), a neuron of your own, or another presentation than ``pulse``.
     """
     _deployable(network, samples)
     compartments = network.dynamics.compartments
@@ -67,6 +67,11 @@ def _deployable(network: Network, samples: Sequence[Samples]) -> None:
         raise UserError(
             f"current={network.dynamics.current!r}: on the chip its gain would change with the "
             "frame rate; train with current='raw'"
+        )
+    if network.dynamics.output not in ("or", "blend"):
+        raise UserError(
+            f"output={network.dynamics.output!r}: the integer neurons (ltgate/loihi/twin, "
+            "ltgate/loihi/lava_backend) know or | blend"
         )
     for steps in (s.steps for s in samples):
         if steps.name != "pulse":

@@ -5,11 +5,10 @@ import shutil
 import sysconfig
 from pathlib import Path
 
-from ltgate import paths
+from ltgate import origin, paths
 from ltgate.perf import memory, training
 from ltgate.perf.bench import Bench
 from ltgate.perf.guide import Measured, measures
-from ltgate.runner import provenance
 
 _CORES = 4  # the guide's minimum
 
@@ -17,7 +16,7 @@ _CORES = 4  # the guide's minimum
 @measures
 def hardware(bench: Bench) -> dict[str, Measured]:
     """Requirements: refuted where this machine has less and every row was measured all the same."""
-    machine = provenance.machine()
+    machine = origin.machine()
     missing = machine["gpu"] == "none"
     fewer = machine["cores"] < _CORES
     untested = "not measured here"

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ltgate import files, paths
+from ltgate import files, origin, paths
 from ltgate.errors import UserError
 from ltgate.params import Params, parse
 from ltgate.runner import provenance
@@ -109,7 +109,7 @@ def _execute(path: str, params: Params, steps: list[Step]) -> None:
         print(f"the learning code has changed: older results now lie in {folder / 'previous'}")
     record = {
         **earlier,
-        **provenance.describe(params),
+        **origin.describe(params),
         "file": path,
         "learning_code": learning_code(),
         "notebooks": earlier.get("notebooks", {}),

@@ -25,7 +25,8 @@ FORCED = "forced"
 
 # Files and folders of the library that run, show and record, and cannot change a result.
 PRESENTATION = {
-    "__main__.py", "exchange.py", "explore.py", "figures", "grid", "perf", "progress.py", "runner",
+    "__main__.py", "exchange.py", "explore.py", "figures", "grid", "origin.py", "perf",
+    "progress.py", "runner",
 }  # fmt: skip
 
 

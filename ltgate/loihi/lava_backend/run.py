@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 
 from ltgate.errors import UserError
@@ -183,10 +184,6 @@ def _stock(layer, weight, number, in_shape):
 
 def _memory() -> int:
     """Bytes that this process and its children hold now; what they share counts once (Linux)."""
-    try:
-        import psutil
-    except ImportError:
-        return 0
     own = psutil.Process()
     total = 0
     for process in (own, *own.children(recursive=True)):
