@@ -210,6 +210,7 @@ lava_needed = pytest.mark.skipif(
 @lava_needed
 @pytest.mark.filterwarnings("ignore")
 def test_a_python_model_is_no_hardware_run() -> None:
+    lava_backend.require()  # it lets Lava choose how processes start, whoever did before
     from lava.magma.core.run_configs import Loihi2SimCfg
 
     from ltgate.loihi.lava_backend.processes.frames import FrameSource
