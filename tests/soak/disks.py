@@ -146,9 +146,9 @@ def run(scale: float = 1.0, seed: int = 0, only: str = "") -> None:
     """All stages on small disks, then on a read-only one."""
     command = "python tests/soak disks"
     for stage in STAGES:
-        if only not in stage:
-            continue
         name = f"full disk: {stage.replace(':', ' ')}"
+        if only not in name:
+            continue
         with case(name, command) as row, tempfile.TemporaryDirectory() as folder:
             attempts, failures, how = full(stage, Path(folder))
             row["tried"] = f"{attempts} sizes ({how})"
