@@ -1,6 +1,7 @@
 """Lava against the twin, spike by spike; sessions that end. Skipped where Lava is not installed."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -137,6 +138,22 @@ def test_an_interrupt_ends_it(nothing_left, monkeypatch) -> None:
     monkeypatch.setattr(session.Session, "run", run_then_interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(net, images, drive)
+
+
+@lava_needed
+def test_an_interrupt_while_processes_start_is_not_lost() -> None:
+    """Python swallows what is raised in the hooks of a fork: the soak saw runs go on."""
+    from ltgate.loihi.lava_backend import session
+
+    steps = []
+    with pytest.raises(KeyboardInterrupt):
+        with session._interrupts_wait():
+            signal.raise_signal(signal.SIGINT)
+            steps.append("the block ends first")
+        steps.append("not reached")
+    assert steps == ["the block ends first"]
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)  # as before the block
 
 
 @lava_needed

@@ -10,7 +10,7 @@ sys.path[:0] = [
     str(Path(__file__).resolve().parents[2]),
 ]
 
-CASES = ("kills", "disks", "inputs", "together", "memory", "repeat", "grids", "audit")
+CASES = ("kills", "disks", "inputs", "together", "memory", "repeat", "grids", "lava", "audit")
 
 
 def main() -> None:

@@ -11,8 +11,10 @@ import os
 import queue
 import signal
 import sys
+import threading
 import time
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from lava.magma.core.process.message_interface_enum import ActorType
@@ -70,7 +72,7 @@ class Session:
     def _start(self, executable: Any) -> None:
         runtime = self.runtime = Runtime(executable, ActorType.MultiProcessing)
         executable.assign_runtime_to_all_processes(runtime)
-        with _children_die_with_parent():
+        with _interrupts_wait(), _children_die_with_parent():
             runtime._build_watchdog_manager()
             runtime._build_message_infrastructure()
             runtime._build_channels()
@@ -152,12 +154,28 @@ class Session:
             runtime._watchdog_manager.stop()
 
 
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Hold an interrupt back until the block ends: Python loses those that come while it forks."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no interrupt comes here
+        return
+    came = []
+    before = signal.signal(signal.SIGINT, lambda *told: came.append(told))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+    if came:
+        signal.raise_signal(signal.SIGINT)
+
+
 _linked = False
 _inside = False
 
 
 @contextlib.contextmanager
-def _children_die_with_parent():
+def _children_die_with_parent() -> Iterator[None]:
     """Processes forked in the block end with this one, and leave interrupts to it."""
     global _linked, _inside
     if not _linked and hasattr(os, "register_at_fork"):
