@@ -127,7 +127,8 @@ def headline(table: pd.DataFrame, scenario: str = "class") -> pd.DataFrame:
 
     ACC and forgetting in percent and points, mean with the half width of the 95 % interval over
     seeds, with the timescale cue and without it (control); how often the task is told right; spikes
-    of all layers per image (with the cue); megabytes of learner state.
+    of all layers per image (with the cue); seeds (of the control, where it has others); megabytes of
+    learner state.
     """
     chosen = table[table["scenario"] == scenario]
 
@@ -153,6 +154,11 @@ def headline(table: pd.DataFrame, scenario: str = "class") -> pd.DataFrame:
         found = row(method, "yes", "spikes_per_sample")
         return "" if found is None else f"{found['mean']:,.0f}"
 
+    def seeds(method: str) -> str:
+        cue, control = (row(method, cue, "acc") for cue in ("yes", "no"))
+        cue, control = (0 if found is None else int(found["seeds"]) for found in (cue, control))
+        return f"{cue}" + (f" ({control})" if control not in (0, cue) else "")
+
     lines = []
     for method in chosen["method"].unique():
         rows = chosen[chosen["method"] == method]
@@ -166,7 +172,7 @@ def headline(table: pd.DataFrame, scenario: str = "class") -> pd.DataFrame:
                 "control: forgetting, points": percent(method, "no", "forgetting"),
                 "task told, % (control)": told(method),
                 "spikes": spikes(method),
-                "seeds": 0 if (acc := row(method, "yes", "acc")) is None else int(acc["seeds"]),
+                "seeds": seeds(method),
                 "state, MB": f"{state:.1f}",
             }
         )
