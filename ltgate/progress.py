@@ -2,21 +2,26 @@
 
 import os
 import sys
+import time
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from operator import length_hint
 from typing import TypeVar
 
 from tqdm import tqdm
 
 Item = TypeVar("Item")
 
+INTERVAL_S = 0.5  # between two updates of a notebook's bars; shorter loops show none
+
 
 def track(items: Iterable[Item], total: int | None = None, label: str = "") -> Iterator[Item]:
     """Iterate over ``items`` showing a bar with the rate and the time left.
 
     Text bars only, on standard error in a terminal and nothing when the output is a file. In a
-    notebook the bar lives in one display that is updated in place and cleared at the end, so a
-    saved notebook never keeps a bar that is stuck.
+    notebook the bars of a cell, with those inside them, live in one output that is updated in
+    place; the last of the outermost stays, at 100 %, with the time that it took.
     """
     if os.environ.get("LTGATE_PROGRESS") == "off":  # nbval would compare the bar
         yield from items
@@ -39,20 +44,67 @@ def _in_notebook() -> bool:
     return instance is not None and hasattr(instance, "kernel")
 
 
+@dataclass(eq=False)
+class _Bar:
+    label: str
+    total: int | None
+    done: int = 0
+    drawn: bool = False
+    begin: float = field(default_factory=time.monotonic)
+
+    def __str__(self) -> str:
+        elapsed = time.monotonic() - self.begin
+        return tqdm.format_meter(self.done, self.total, elapsed, prefix=self.label)
+
+
+class _Display:
+    """The bars that are open in a notebook, the outermost first: one output for each cell."""
+
+    def __init__(self) -> None:
+        self.bars: list[_Bar] = []
+        self.cell = None  # whose output the handle is
+        self.handle = None
+        self.shown = 0.0
+
+    def open(self, bar: _Bar) -> None:
+        cell = sys.modules["IPython"].get_ipython().execution_count
+        if cell != self.cell:
+            self.bars, self.cell, self.handle, self.shown = [], cell, None, bar.begin
+        self.bars.append(bar)
+
+    def draw(self) -> None:
+        from IPython.display import display
+
+        text = {"text/plain": "\n".join(map(str, self.bars))}
+        if self.handle is None:
+            self.handle = display(text, raw=True, display_id=True)
+        else:
+            self.handle.update(text, raw=True)
+        self.shown = time.monotonic()
+        for bar in self.bars:
+            bar.drawn = True
+
+    def step(self, bar: _Bar) -> None:
+        bar.done += 1
+        if time.monotonic() - self.shown > INTERVAL_S:
+            self.draw()
+
+    def close(self, bar: _Bar) -> None:
+        if self.bars == [bar] and bar.drawn:
+            self.draw()
+        if bar in self.bars:
+            self.bars.remove(bar)
+
+
+_display = _Display()
+
+
 def _notebook_bar(items: Iterable[Item], total: int | None, label: str) -> Iterator[Item]:
-    import io
-    import time
-
-    from IPython.display import clear_output
-
-    bar = tqdm(items, total=total, desc=label, file=io.StringIO(), mininterval=0.5)
-    shown = time.monotonic()
-    drawn = False
-    for item in bar:
-        yield item
-        if time.monotonic() - shown > 0.5:
-            clear_output(wait=True)
-            print(str(bar))
-            drawn, shown = True, time.monotonic()
-    if drawn:
-        clear_output(wait=False)
+    bar = _Bar(label, length_hint(items) or None if total is None else total)
+    _display.open(bar)
+    try:
+        for item in items:
+            yield item
+            _display.step(bar)
+    finally:
+        _display.close(bar)
