@@ -511,3 +511,13 @@ def test_table_is_saved_as_csv_and_markdown(tmp_path):
 def test_metadata_holds_no_time(tmp_path):
     save.save_figure(figures.grid_heatmap(grid_heatmap()), tmp_path, "a")
     assert b"CreationDate" not in (tmp_path / "a.pdf").read_bytes()
+
+
+def test_a_table_in_a_notebook_is_whole_and_has_no_colours_of_its_own():
+    long = pd.DataFrame({"a_name": ["a long source " * 10 + "<end>"] * 100, "value": 1.0})
+    shown = figures.show(long)[["a_name", "value"]]
+    page = shown._repr_html_()
+    assert page.count("<tr>") == 101 and page.count("&lt;end&gt;") == 100
+    assert "a_<wbr>name" in page and "color" not in page
+    assert '<td style="text-align: right">1.000</td>' in page
+    assert len(repr(shown).splitlines()) == 101

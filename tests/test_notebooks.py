@@ -132,3 +132,10 @@ def test_it_is_committed_with_its_outputs_and_no_error(path: Path) -> None:
     assert any("image/png" in output.get("data", {}) for output in outputs)
     for output in outputs:
         assert output.get("name") != "stderr", output.get("text")
+
+
+@each_notebook
+def test_its_opening_says_how_long_a_cell_takes(path: Path) -> None:
+    """tests/test_jupyterlab.py compares it with what JupyterLab records."""
+    opening = nbformat.read(path, as_version=4).cells[0].source
+    assert re.search(r"\*\*Time:\*\* up to \d+ s a cell", opening)

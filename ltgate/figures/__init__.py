@@ -20,8 +20,9 @@ from ltgate.figures.loihi import (
 from ltgate.figures.neurons import membrane_traces, spike_rates_and_gates
 from ltgate.figures.registry import FIGURES
 from ltgate.figures.robustness import robustness
-from ltgate.figures.save import save_figure, save_table, show
+from ltgate.figures.save import save_figure, save_table
 from ltgate.figures.scaling import scaling
+from ltgate.figures.tables import show
 
 __all__ = [
     "FIGURES",

@@ -29,7 +29,7 @@ def tasks_and_frames(frame: pd.DataFrame) -> Figure:
             axis.set_title(str(sample["label"]))
         time_ms, drive = map(np.asarray, samples.iloc[0][["time_ms", "drive"]])
         steps = drive > 0
-        row[5].vlines(time_ms[steps], 0, drive[steps], color=colour, linewidth=0.8)
+        row[5].vlines(time_ms[steps], 0, drive[steps], color=colour, linewidth=0.8, snap=False)
         row[5].set(title=f"{task}: {steps.sum()} steps with input", ylabel="drive")
         row[5].set(xlim=(-0.02 * last_ms, 1.08 * last_ms), ylim=(0, 1.1 * max(1, drive.max())))
     axes[-1, 5].set_xlabel("time from the start of the sample (ms)")

@@ -44,6 +44,7 @@ def grid_heatmap(frame: pd.DataFrame, x: str = "tau_ratio", y: str = "eta") -> F
         xticklabels=[_label(value) for value in grid.columns],
         yticklabels=[_label(value) for value in grid.index],
     )
+    style.legible(axis)
     best_y, best_x = grid.stack().idxmax()
     corner = (grid.columns.get_loc(best_x), grid.index.get_loc(best_y))
     axis.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=style.VERMILION, linewidth=2.5))

@@ -76,6 +76,7 @@ def r_heatmap(frame: pd.DataFrame) -> Figure:
             cbar=False,
             yticklabels=[f"after {tasks[step]}" for step in R.index],
         )
+        style.legible(axis)
         axis.set(title=style.method(name)[0], xlabel="", ylabel="")
         axis.tick_params(length=0)
     fig.supxlabel("task tested", fontsize="medium")

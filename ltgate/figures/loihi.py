@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import LogFormatter
 
 from ltgate.figures import style
 from ltgate.figures.registry import figure
@@ -158,12 +159,16 @@ def loihi_front(frame: pd.DataFrame) -> Figure:
             markerfacecolor=face,
         )  # fmt: skip
         if row.front:
-            text = f" {row.target_rate:g}"
-            axis.annotate(text, (1e6 * row.joules, 100 * row.accuracy), fontsize=8)
+            place = (1e6 * row.joules, 100 * row.accuracy)
+            above = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
+            axis.annotate(f"{row.target_rate:g}", place, fontsize=8, **above)
     front = frame[frame["front"]].sort_values("joules")
     axis.plot(1e6 * front["joules"], 100 * front["accuracy"], color=style.GREY, zorder=0)
     axis.set(xscale="log", xlabel="dynamic energy per sample (µJ, estimate by counts)")
     axis.set_ylabel("validation accuracy (%)")
+    axis.xaxis.set_major_formatter(LogFormatter())  # 700, not 7 x 10^2
+    axis.xaxis.set_minor_formatter(LogFormatter())
+    axis.margins(y=0.1)
     handles = [
         Patch(color=style.SERIES[n % len(style.SERIES)], label=f"{b}-bit weights")
         for n, b in enumerate(bits)

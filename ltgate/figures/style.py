@@ -3,9 +3,11 @@
 import io
 import zlib
 
+import matplotlib.axes
 import matplotlib.figure
 import matplotlib.style
 import numpy as np
+from seaborn.utils import relative_luminance
 
 # Okabe & Ito 2008, the eight colours (yellow darkened a little: it carries lines here).
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -60,6 +62,16 @@ class Figure(matplotlib.figure.Figure):
         buffer = io.BytesIO()
         self.savefig(buffer, format="png")
         return buffer.getvalue()
+
+
+def legible(axis: matplotlib.axes.Axes) -> None:
+    """Numbers on a seaborn heat map in black or white, whichever differs more from its cell."""
+    cells = axis.collections[0].get_facecolors()
+    columns = round(axis.get_xlim()[1])
+    for text in axis.texts:
+        x, y = text.get_position()
+        light = relative_luminance(cells[int(y) * columns + int(x)])
+        text.set_color("white" if light < 0.18 else "black")
 
 
 def panels(

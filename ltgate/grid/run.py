@@ -43,7 +43,6 @@ def run(
             client = stack.enter_context(clusters.client(grid, len(tasks)))
             if link := clusters.dashboard(client, grid.base):
                 print(f"{len(tasks)} trials; dask's dashboard: {link}", flush=True)
-                label += f" ({link})"
         busy = []
         for task, outcome in _outcomes(client, tasks, label):
             if outcome == BUSY:

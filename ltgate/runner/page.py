@@ -14,7 +14,8 @@ from ltgate.files import atomic
 
 def table(frame: pd.DataFrame) -> str:
     """A table as HTML that a Markdown text may hold."""
-    return frame.to_html(index=False, border=0, justify="left", na_rep="")
+    with pd.option_context("display.max_colwidth", None):
+        return frame.to_html(index=False, border=0, justify="left", na_rep="")
 
 
 def image(path: Path, caption: str = "") -> str:

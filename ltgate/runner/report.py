@@ -117,7 +117,7 @@ def _product(path: Path) -> str:
         return f"**{path.stem}** {caption} {shown}\n\n{page.image(path, caption)}"
     frame = pd.read_csv(path)
     more = f" The first {LONGEST} of {len(frame)} rows." * (len(frame) > LONGEST)
-    body = page.table(figures.show(frame.head(LONGEST)))
+    body = figures.show(frame.head(LONGEST)).html()
     return f"**{path.stem}** {claims.table_caption(path.stem)} {shown}{more}\n\n{body}"
 
 
