@@ -33,22 +33,10 @@ from ltgate.perf import fresh
 ROOT = Path(__file__).resolve().parent.parent
 
 # dask leaves its event loop to the garbage collector
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Images and filters are made once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LTGATE_DATA_CACHE", str(tmp_path_factory.mktemp("data")))
-        yield
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """A fresh folder of runs."""
-    monkeypatch.setenv("LTGATE_HOME", str(tmp_path))
-    return tmp_path
+pytestmark = [
+    pytest.mark.usefixtures("cache", "home"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
+]
 
 
 def rows(name="small") -> dict[str, bytes]:

@@ -18,22 +18,10 @@ from ltgate.metrics import mean_interval
 from ltgate.params import Params
 from ltgate.runner import execute
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Images and filters are made once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LTGATE_DATA_CACHE", str(tmp_path_factory.mktemp("data")))
-        yield
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """A fresh folder of runs."""
-    monkeypatch.setenv("LTGATE_HOME", str(tmp_path))
-    return tmp_path
+pytestmark = [
+    pytest.mark.usefixtures("cache", "home"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
+]
 
 
 def pretend(grid, values) -> None:

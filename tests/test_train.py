@@ -47,20 +47,7 @@ PARAMS = Params(
 )
 BATCHES = 6  # of a task: 2 epochs x 24 images / 8
 
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Images, features and filters are made once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LTGATE_DATA_CACHE", str(tmp_path_factory.mktemp("data")))
-        yield
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """A fresh folder of runs."""
-    monkeypatch.setenv("LTGATE_HOME", str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("cache", "home")
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,21 @@
+"""Folders that tests write to in place of the checkout."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Images, features and filters are made once for a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LTGATE_DATA_CACHE", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh folder of runs for a test."""
+    monkeypatch.setenv("LTGATE_HOME", str(tmp_path))
+    return tmp_path
