@@ -178,12 +178,18 @@ def announce(path: str, params: Params, steps: list[Step]) -> None:
 
 
 def _cells(notebook: Path) -> list[dict[str, Any]]:
-    import nbformat
+    """Cells of a notebook of format 4, sources as text; read as JSON: importing nbformat takes 2 s.
 
+    Raises `UserError` for any other file.
+    """
     try:
-        return nbformat.read(notebook, as_version=4).cells
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{notebook}: not a readable notebook ({type(error).__name__})") from None
+        content = json.loads(notebook.read_text(encoding="utf-8"))
+        if content["nbformat"] != 4:
+            raise ValueError
+        return [{**cell, "source": "".join(cell["source"])} for cell in content["cells"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        kind = type(error).__name__
+        raise UserError(f"{notebook}: not a readable notebook of format 4 ({kind})") from None
 
 
 def declared(notebook: Path) -> set[str]:
