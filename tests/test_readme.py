@@ -1,15 +1,16 @@
-"""README.md and ARTIFACT.md: committed numbers, commands that parse, code blocks of their size."""
+"""README.md and ARTIFACT.md: committed numbers, files that exist, code blocks of their size.
+
+Their commands: ``test_commands.py``; their code: ``test_extending.py``.
+"""
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 import yaml
 
-from ltgate import __main__, paths
 from ltgate.params import Params
-from ltgate.runner import claims, plan
+from ltgate.runner import claims
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -20,17 +21,6 @@ PAGES = {
     "params/README.md": (ROOT / "params/README.md").read_text(encoding="utf-8"),
 }
 BLOCKS = dict(re.findall(r"<!-- (figures/\S+\.md) -->\n(.*?)<!-- end -->", README, re.DOTALL))
-PROGRAMS = r"(?:make|(?:LTGATE_\w+=\S+ )?(?:\.venv/bin/)?(?:python -m|jupyter|papermill))\b"
-COMMANDS = sorted(
-    {
-        (page, command)
-        for page, text in PAGES.items()
-        for command in re.findall(rf"`({PROGRAMS}[^`\n]*)`|^({PROGRAMS}.*)$", text, re.MULTILINE)
-        for command in command
-        if command
-    }
-)
-EXAMPLES = {"mine.yaml"}  # files that the text makes up
 
 
 def test_the_headline_is_there() -> None:
@@ -62,53 +52,6 @@ def test_readme_opens_with_two_sentences_and_one_figure() -> None:
     words, figure = opening.split("![", 1)
     assert figure.rstrip().endswith(".png)")
     assert len(re.findall(r"[.!?](?:\s|$)", words)) == 2
-
-
-# ------------------------------------------------------------------------------------ commands
-#
-# How each kind of command in the texts is tried:
-#   make TARGET             the target is in the Makefile; CI runs `make test`
-#   python -m ltgate ...    parsed by the command line itself; its files exist and are valid
-#   python -m papermill ... the notebook and the parameter file exist; the runner's tests run it
-#   python -m pip ...       the extra exists
-#   jupyter lab notebooks   tests/test_jupyterlab.py, in a browser
-
-
-def test_there_are_commands() -> None:
-    assert len(COMMANDS) > 20
-    assert {command.split()[0] for _, command in COMMANDS} >= {"make", "python"}
-
-
-@pytest.mark.parametrize(
-    ("page", "command"), [(page, part) for page, line in COMMANDS for part in line.split(" && ")]
-)
-def test_a_command_is_one(page: str, command: str) -> None:
-    words = [word for word in shlex.split(command, comments=True) if "LTGATE_" not in word]
-    program, *rest = words
-    if program == "make":
-        targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        assert set(rest) <= set(targets)
-    elif program.endswith("jupyter"):
-        assert rest == ["lab", "notebooks"] and (ROOT / "notebooks").is_dir()
-    elif rest[1] == "ltgate":
-        options = __main__._parser().parse_args(rest[2:])
-        assert options.action
-        files = [file for file in getattr(options, "files", []) if file not in EXAMPLES]
-        names = [Params.load(ROOT / file).name for file in files]
-        assert len(set(names)) == len(names), "runs of one name need a command each"
-        if hasattr(options, "only"):
-            plan.select(options.only)
-        if rest[2] == "grid":
-            assert (paths.params() / "grids" / f"{options.file}.yaml").is_file()
-    elif rest[1] == "papermill":
-        for word in rest[2:]:
-            if re.match("(notebooks|params)/", word):
-                assert (ROOT / word).is_file()
-    elif rest[1] == "pip":
-        extra = re.search(r"\[(\w+)\]", command)[1]
-        assert f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text()
-    else:
-        assert rest[1] in ("pytest", "ruff"), command
 
 
 # ------------------------------------------------------------------------------------ code

@@ -337,8 +337,9 @@ def test_a_folder_in_use_is_refused_with_its_holder(three: World, capsys) -> Non
     assert three.run(three.params()) == 0, "free again"
 
 
-def test_a_broken_notebook_is_refused(three: World, capsys) -> None:
-    (three.folder / "notebooks" / "02_second.ipynb").write_text("{")
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"nbformat": 3, "worksheets": []}'])
+def test_a_broken_notebook_is_refused(three: World, capsys, text: str) -> None:
+    (three.folder / "notebooks" / "02_second.ipynb").write_text(text)
     assert three.run(three.params()) == 2
     assert "02_second.ipynb: not a readable notebook" in capsys.readouterr().err
 
