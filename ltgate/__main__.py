@@ -1,6 +1,7 @@
 """The command ``python -m ltgate``; without arguments, or with ``help``, it lists what it can do.
 
-Exit status: 0 done, 1 a notebook failed, 2 the request is wrong (nothing was run), 130 interrupted.
+Exit status: 0 done, 1 a notebook or a trial failed, 2 the request is wrong (nothing was run),
+130 interrupted.
 """
 
 import argparse
@@ -9,7 +10,7 @@ import sys
 from typing import Any
 
 from ltgate import paths
-from ltgate.errors import UserError
+from ltgate.errors import Failed, UserError
 from ltgate.params import Params
 from ltgate.runner import execute, expected, plan, provenance
 
@@ -23,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except execute.NotebookFailed as error:
+    except Failed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except MemoryError:

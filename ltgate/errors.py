@@ -1,4 +1,4 @@
-"""The one error type for mistakes that a user can mend."""
+"""Errors: mistakes that a user can mend, and work that failed."""
 
 
 class UserError(ValueError):
@@ -10,6 +10,10 @@ class UserError(ValueError):
 
 class NotFinite(UserError):
     """NaN or infinity where numbers belong; the message names the layer and what to change."""
+
+
+class Failed(Exception):
+    """A notebook or a trial failed while others may have succeeded; what to show the user."""
 
 
 def one_line(error: BaseException, most: int = 200) -> str:

@@ -127,8 +127,8 @@ def headline(table: pd.DataFrame, scenario: str = "class") -> pd.DataFrame:
 
     ACC and forgetting in percent and points, mean with the half width of the 95 % interval over
     seeds, with the timescale cue and without it (control); how often the task is told right; spikes
-    of all layers per image (with the cue); seeds (of the control, where it has others); megabytes of
-    learner state.
+    of all layers per image (with the cue); seeds (of the control, where it has others); megabytes
+    of learner state.
     """
     chosen = table[table["scenario"] == scenario]
 

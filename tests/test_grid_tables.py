@@ -218,8 +218,10 @@ def test_the_command(home, capsys):
 
 def test_the_command_shows_what_failed(home, capsys):
     small_grid(home, axes={"tau_fast_ms": [5.0, 200.0]})
-    assert main(["grid", str(home / "small.yaml")]) == 0
-    assert "failed: UserError: tau_fast_ms = 200: must be below" in capsys.readouterr().out
+    assert main(["grid", str(home / "small.yaml")]) == 1
+    told = capsys.readouterr()
+    assert "failed: UserError: tau_fast_ms = 200: must be below" in told.out
+    assert told.err.endswith("grid small: trials without a result: 1; the same command tries again\n")
     table = pd.read_csv(paths.figures("small") / "table_grid.csv", keep_default_na=False)
     assert list(table["failed"]) == [0, 1] and "must be below" in table["error"][1]
     file = yaml.safe_load((home / "small.yaml").read_text())
@@ -229,5 +231,5 @@ def test_the_command_shows_what_failed(home, capsys):
     for path in records:
         record = json.loads(path.read_text())
         path.write_text(json.dumps({**record, "code": "of another day"}))
-    assert main(["grid", str(home / "small.yaml")]) == 0
+    assert main(["grid", str(home / "small.yaml")]) == 1
     assert "1 results are of other learning code than today's" in capsys.readouterr().out

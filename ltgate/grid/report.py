@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from ltgate import figures, paths
-from ltgate.errors import UserError
+from ltgate.errors import Failed, UserError
 from ltgate.figures import save_figure, save_table
 from ltgate.grid.halving import search
 from ltgate.grid.spec import Grid
@@ -14,7 +14,10 @@ from ltgate.grid.work import folder
 
 
 def report(grid: Grid) -> Iterator[str]:
-    """Run ``grid``; texts to print. Tables and figures land in ``figures/<name>``."""
+    """Run ``grid``; texts to print. Tables and figures land in ``figures/<name>``.
+
+    Raises `Failed` at the end if a trial has no result.
+    """
     found, last = search(grid)
     save(grid, found, last)
     shown = [*grid.axes, "method", "cue", "acc", "forgetting", "seeds", "failed", "best"]
@@ -30,6 +33,8 @@ def report(grid: Grid) -> Iterator[str]:
     if grid.file.measure == "validation":
         params = best(grid, last)
         yield f"best: {paths.figures(grid.name) / 'best.yaml'} (configuration {params.hash})"
+    if failed := int(found["failed"].sum()):
+        raise Failed(f"grid {grid.name}: trials without a result: {failed}; the same command tries again")
 
 
 def save(grid: Grid, found: pd.DataFrame, last: pd.DataFrame) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ltgate import files, origin, paths
-from ltgate.errors import UserError
+from ltgate.errors import Failed, UserError
 from ltgate.params import Params, parse
 from ltgate.runner import provenance
 from ltgate.runner.jupyter import environment, this_kernel
@@ -37,7 +37,7 @@ from ltgate.runner.plan import (
 from ltgate.runner.provenance import Record
 
 
-class NotebookFailed(Exception):
+class NotebookFailed(Failed):
     """A notebook stopped with an error; the message is what to show the user."""
 
 
