@@ -221,7 +221,7 @@ def test_the_command_shows_what_failed(home, capsys):
     assert main(["grid", str(home / "small.yaml")]) == 1
     told = capsys.readouterr()
     assert "failed: UserError: tau_fast_ms = 200: must be below" in told.out
-    assert told.err.endswith("grid small: trials without a result: 1; the same command tries again\n")
+    assert told.err.endswith("small: 1 trial(s) without a result; the same command goes on\n")
     table = pd.read_csv(paths.figures("small") / "table_grid.csv", keep_default_na=False)
     assert list(table["failed"]) == [0, 1] and "must be below" in table["error"][1]
     file = yaml.safe_load((home / "small.yaml").read_text())

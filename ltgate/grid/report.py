@@ -34,7 +34,7 @@ def report(grid: Grid) -> Iterator[str]:
         params = best(grid, last)
         yield f"best: {paths.figures(grid.name) / 'best.yaml'} (configuration {params.hash})"
     if failed := int(found["failed"].sum()):
-        raise Failed(f"grid {grid.name}: trials without a result: {failed}; the same command tries again")
+        raise Failed(f"{grid.name}: {failed} trial(s) without a result; the same command goes on")
 
 
 def save(grid: Grid, found: pd.DataFrame, last: pd.DataFrame) -> None:
