@@ -39,9 +39,9 @@ SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none", "recordTiming": True},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
-# Every cell has its number, or one has failed, or Jupyter asks something.
+# Every cell has its number, or one has failed or warned, or Jupyter asks something.
 DONE = """() => document.querySelector("dialog.jp-Dialog") ||
-    document.querySelector("[data-mime-type='application/vnd.jupyter.error']") ||
+    document.querySelector("[data-mime-type='application/vnd.jupyter.stderr']") ||
     Array.from(document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputArea-prompt'))
         .every(prompt => /[0-9]/.test(prompt.textContent))"""
 # Texts of the notebook with a contrast to what is behind them below WCAG's 4.5, as [text, ratio].

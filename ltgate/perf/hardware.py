@@ -22,7 +22,9 @@ def hardware(bench: Bench) -> dict[str, Measured]:
     untested = "not measured here"
     ram, disk = _ram_gb(bench), _storage_gb()
     told = "the process with its libraries at its highest, training on fast batches"
-    free = shutil.disk_usage(paths.root()).free / 1e9
+    root = paths.root()  # which the first output makes
+    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    free = shutil.disk_usage(there).free / 1e9
     stored = f"environment and data with cached features on this machine; {free:.0f} GB are free"
     return {
         "hardware.minimum.gpu": Measured(
