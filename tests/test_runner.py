@@ -13,9 +13,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 
 from ltgate import __main__, origin, paths
+from ltgate.data import idx
 from ltgate.params import Params
 from ltgate.runner import execute, expected, plan, provenance
 
@@ -192,17 +194,32 @@ def test_a_checkpoint_may_go(three: World) -> None:
     assert three.names == []
 
 
+def own_images(folder: Path, labels: int, seed: int = 0) -> None:
+    """IDX files of so many classes, as a user brings them."""
+    images = np.random.default_rng(seed).integers(0, 256, (60, 28, 28), np.uint8)
+    pool = (images, (np.arange(60) % labels).astype(np.uint8))
+    idx.save(folder, train=pool, test=pool)
+
+
 def test_changed_image_files_of_the_user_run_again(three: World) -> None:
     images = three.folder / "images"
-    images.mkdir()
-    (images / "train").write_bytes(b"1")
+    own_images(images, 10)
     arguments = (three.params(source=f"idx:{images}"),)
     three.run(*arguments)
     three.run(*arguments)
     assert three.names == []
-    (images / "train").write_bytes(b"22")
+    own_images(images, 10, seed=1)
     three.run(*arguments)
     assert three.names == ["01_first", "02_second", "03_third"]
+
+
+def test_wrong_image_files_of_the_user_are_told_before_any_work(three: World, capsys) -> None:
+    images = three.folder / "images"
+    own_images(images, 7)
+    assert three.run(three.params(source=f"idx:{images}")) == 2
+    told = "error: task 'slow': classes [7, 8, 9] are not among the train images of idx:"
+    assert capsys.readouterr().err.startswith(told)
+    assert three.names == []
 
 
 @pytest.mark.parametrize("file", ["figures/bars.py", "runner/plan.py"])

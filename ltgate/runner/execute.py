@@ -68,10 +68,21 @@ def run(
             locks.enter_context(_hold(paths.run(params.name)))
         plans = {}
         for path, params in experiments.items():
+            _read_own_images(params)
             plans[path] = plan(params, names, force)
             announce(path, params, plans[path])
         for path, params in experiments.items():
             _execute(path, params, plans[path])
+
+
+def _read_own_images(params: Params) -> None:
+    """What is wrong with a user's own images is told before any work; no test file is opened."""
+    if params.source in ("digits", "mnist"):  # known to be right
+        return
+    from ltgate.data import open_task  # here, because it loads PyTorch
+
+    for task in params.tasks:
+        open_task(params, task, "train", params.seeds[0])
 
 
 def clean(name: str) -> Path:
