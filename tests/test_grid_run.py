@@ -259,6 +259,17 @@ def test_a_wrong_option_of_a_cluster():
         clusters.job_cluster(Params(cluster="slurm"), {"qeue": "long"})
 
 
+def test_the_library_of_job_clusters_leaves_interrupts_as_they_are(monkeypatch):
+    """When it is imported, dask-jobqueue makes Ctrl-C a silent exit."""
+    for name in [name for name in sys.modules if name.startswith("dask_jobqueue")]:
+        monkeypatch.delitem(sys.modules, name)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(UserError):
+        clusters.job_cluster(Params(cluster="slurm"), {"qeue": "long"})
+    assert "dask_jobqueue.runner" in sys.modules
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_number_of_workers(monkeypatch):
     assert clusters.size(Params(grid_workers=3)) == 3
     assert clusters.size(Params(device="cpu")) == len(os.sched_getaffinity(0))

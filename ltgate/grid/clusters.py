@@ -9,6 +9,7 @@ configuration (``~/.config/dask/jobqueue.yaml``). An address: whatever workers t
 import contextlib
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -98,8 +99,10 @@ def job_cluster(params: Params, options: dict[str, Any]) -> SpecCluster:
 
     With a GPU a job has one worker process for each trial that shares it.
     """
+    interrupt = signal.getsignal(signal.SIGINT)
     import dask_jobqueue  # here: it reads the cluster's configuration
 
+    signal.signal(signal.SIGINT, interrupt or signal.SIG_DFL)  # its import has Ctrl-C end us mutely
     slots = params.trials_per_gpu if params.device != "cpu" else 1
     told = {"cores": slots, "processes": slots, "memory": "4GB", **options}
     try:
