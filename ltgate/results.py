@@ -24,7 +24,6 @@ value        float fractions 0-1, counts, bytes
 ============ ===== =================================================================================
 """
 
-import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -36,7 +35,7 @@ import pandas as pd
 
 from ltgate import metrics
 from ltgate.errors import UserError, one_line
-from ltgate.files import atomic, read_json
+from ltgate.files import atomic, read_json, write_json
 
 if TYPE_CHECKING:
     from ltgate.params import Params
@@ -105,8 +104,7 @@ def write(
                 f"row of {key!r}: {name} holds {frame[name].iloc[0]!r}; allowed are whole numbers"
             )
     if record is not None:
-        with atomic(path.with_name(f"{key}.json")) as temporary:
-            temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        write_json(path.with_name(f"{key}.json"), record)
     with atomic(path) as temporary:
         frame.to_csv(temporary, index=False, lineterminator="\n")
     return path

@@ -31,6 +31,7 @@ def save_table(frame: pd.DataFrame, folder: str | Path, name: str) -> Table:
     """Write ``folder/name.csv`` (10 digits) and ``folder/name.md`` (rounded); return ``show``."""
     with atomic(Path(folder) / f"{name}.csv") as temporary:
         frame.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+    shown = show(frame)
     with atomic(Path(folder) / f"{name}.md") as temporary:
-        temporary.write_text(show(frame).markdown(), encoding="utf-8", newline="\n")
-    return show(frame)
+        temporary.write_text(shown.markdown(), encoding="utf-8", newline="\n")
+    return shown

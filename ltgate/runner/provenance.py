@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +20,7 @@ def read(name: str) -> Record:
 
 def write(record: Record) -> None:
     """Write ``record`` to the ``run.json`` of the run it names, whole or not at all."""
-    with files.atomic(paths.run(record["name"]) / "run.json") as temporary:
-        temporary.write_text(json.dumps(record, indent=1))
+    files.write_json(paths.run(record["name"]) / "run.json", record)
 
 
 @contextlib.contextmanager
