@@ -2,14 +2,14 @@
 python := .venv/bin/python
 ready := .venv/.ready
 .DEFAULT_GOAL := help
-.PHONY: help setup quick test soak mnist browser lint clean
+.PHONY: help setup quick test soak mnist browser lint lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(ready) ## make the environment in .venv
 
-$(ready): pyproject.toml environment.yml tools/setup.sh
+$(ready): pyproject.toml environment.yml $(wildcard requirements/*.txt) tools/setup.sh
 	@tools/setup.sh
 	@touch $@
 
@@ -29,12 +29,15 @@ soak: $(ready) ## what takes long: kills, full disks, fuzzing, ...; the table of
 	$(python) tests/soak
 
 browser: $(ready) ## drive every notebook in JupyterLab (wants any Chromium)
-	$(python) -m pip install --quiet --editable '.[test,browser]'
+	$(python) -m pip install --quiet --no-deps --require-hashes --requirement requirements/browser.txt
 	LTGATE_BROWSER=all $(python) -m pytest tests/test_jupyterlab.py
 
 lint: $(ready) ## check style and format
 	$(python) -m ruff check
 	$(python) -m ruff format --check
+
+lock: $(ready) ## make requirements/ anew from pyproject.toml; upgrade=1: with the newest versions
+	$(python) tools/lock.py $(if $(upgrade),--upgrade)
 
 clean: ## remove environment, caches, smoke and quick runs (keeps data and longer runs)
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis \

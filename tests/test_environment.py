@@ -1,119 +1,133 @@
-"""environment.yml and pyproject.toml name the same packages and versions for Python 3.10."""
+"""The lock, the environment files and the version agree with pyproject.toml."""
 
+import importlib.metadata
 import json
 import os
 import re
-import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import ltgate
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 ROOT = Path(__file__).resolve().parent.parent
-# conda-forge's name -> PyPI's, where they differ
-PYPI_NAMES = {"pytorch-cpu": "torch", "dask-core": "dask"}
-EDITABLE = "-e .[test]"
-
-
-def pyproject_pins(text: str, python: str) -> dict[str, str]:
-    """Pinned versions by package name, the extra ``test`` included, that ``python`` (3.x) gets."""
-    project = tomllib.loads(text)["project"]
-    pins = {}
-    for line in project["dependencies"] + project["optional-dependencies"]["test"]:
-        requirement = Requirement(line)
-        if requirement.marker is None or requirement.marker.evaluate({"python_version": python}):
-            name = canonicalize_name(requirement.name)
-            assert name not in pins, f"{name} is pinned twice for Python {python}"
-            pins[name] = exact_version(str(requirement.specifier))
-    return pins
-
-
-def conda_pins(text: str) -> dict[str, str]:
-    """Pinned versions by PyPI name; ``python`` and the editable line under their own names."""
-    pins = {}
-    for line in yaml.safe_load(text)["dependencies"]:
-        for entry in line["pip"] if isinstance(line, dict) else [line]:
-            if entry == "pip" or entry.startswith("-e "):
-                pins[entry] = ""
-            elif entry.startswith("python="):
-                pins["python"] = entry.removeprefix("python=")
-            else:
-                name, version = re.fullmatch(r"([\w.-]+)(==.*)", entry).groups()
-                pins[canonicalize_name(PYPI_NAMES.get(name, name))] = exact_version(version)
-    return pins
-
-
-def exact_version(specifier: str) -> str:
-    """The version of ``==version``; anything looser is an error."""
-    match = re.fullmatch(r"==([\w.]+)", specifier)
-    assert match, f"{specifier!r} is not an exact version"
-    return match[1]
-
-
-def differences(pyproject: str, environment: str) -> list[str]:
-    """One line for each package on which the two texts differ for Python 3.10."""
-    wanted = pyproject_pins(pyproject, "3.10") | {"python": "3.10", "pip": "", EDITABLE: ""}
-    found = conda_pins(environment)
-    return [
-        f"{name}: pyproject.toml {wanted.get(name)}, environment.yml {found.get(name)}"
-        for name in sorted(wanted.keys() | found.keys())
-        if wanted.get(name) != found.get(name)
-    ]
+DEFAULT = ("notebooks", "cluster", "loihi", "test")
+PYTHONS = ("3.12", "3.13", "3.14")
 
 
 @pytest.fixture(scope="module")
-def pyproject() -> str:
-    return (ROOT / "pyproject.toml").read_text()
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-@pytest.fixture(scope="module")
-def environment() -> str:
-    return (ROOT / "environment.yml").read_text()
+def locked(*names: str) -> dict[str, Requirement]:
+    """Locked requirements of ``requirements/<name>.txt`` by package name."""
+    text = "".join((ROOT / "requirements" / f"{name}.txt").read_text() for name in names)
+    lines = re.findall(r"^[^\s#-].*?(?= *\\?$)", text, re.MULTILINE)
+    return {canonicalize_name(r.name): r for r in map(Requirement, lines)}
 
 
-def test_environment_agrees_with_pyproject(pyproject: str, environment: str) -> None:
-    assert differences(pyproject, environment) == []
+def wanted(project: dict, *extras: str) -> Iterator[Requirement]:
+    lines = [project["optional-dependencies"][extra] for extra in extras]
+    for line in sum(lines, project["dependencies"]):
+        yield Requirement(line)
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "named"),
-    [
-        ("scipy==1.15.3", "scipy==1.15.2", "scipy"),
-        ("pytorch-cpu==2.14.1", "pytorch-cpu==2.14.0", "torch"),
-        ("  - pyyaml==6.0.3\n", "", "pyyaml"),
-        ("  - pip\n", "  - pip\n  - requests==2.34.2\n", "requests"),
-        ("python=3.10", "python=3.11", "python"),
-        (EDITABLE, "-e .", "-e ., -e .[test]"),
-    ],
-)
-def test_a_difference_is_found(
-    pyproject: str, environment: str, old: str, new: str, named: str
-) -> None:
-    assert environment.count(old) == 1
-    altered = environment.replace(old, new)
-    assert ", ".join(line.split(":")[0] for line in differences(pyproject, altered)) == named
+def differences(needs: list[Requirement], lock: dict[str, Requirement]) -> list[str]:
+    """One line for each package that the lock lacks, or has in a version that is not allowed."""
+    told = []
+    for need in needs:
+        found = lock.get(canonicalize_name(need.name))
+        version = str(found.specifier).removeprefix("==") if found else None
+        if version is None or not need.specifier.contains(version):
+            told.append(f"{need}: locked is {version}")
+    return told
 
 
-def test_a_loose_version_is_refused(pyproject: str, environment: str) -> None:
-    loose = environment.replace("tqdm==", "tqdm==4.*,>=")
-    with pytest.raises(AssertionError, match="not an exact version"):
-        differences(pyproject, loose)
+def test_the_lock_has_what_pyproject_asks_for(project: dict) -> None:
+    assert differences(list(wanted(project, *DEFAULT)), locked("default", "torch")) == []
+    for extra in ("peers", "browser", "fuzz", "gpu"):
+        lock = locked("default", "torch", extra)
+        assert differences(list(wanted(project, extra)), lock) == []
 
 
-@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
-def test_newer_python_differs_only_in_what_lava_needs(pyproject: str, python: str) -> None:
-    oldest, newer = pyproject_pins(pyproject, "3.10"), pyproject_pins(pyproject, python)
-    changed = {name for name in oldest.keys() | newer.keys() if oldest.get(name) != newer.get(name)}
-    assert changed == {"lava-nc", "networkx", "numpy"}
+@pytest.mark.parametrize("line", ["scipy<1", "numpy>=3", "requests-ftp>=1"])
+def test_a_difference_is_found(line: str) -> None:
+    lock = locked("default", "torch")
+    assert differences([Requirement(line)], lock)[0].startswith(line.split("<")[0].split(">")[0])
+
+
+def test_the_lock_is_exact_hashed_and_names_no_address() -> None:
+    for file in (ROOT / "requirements").glob("*.txt"):
+        text = file.read_text()
+        assert "://" not in text and "--index" not in text and "--find-links" not in text
+        entries = re.split(r"\n(?=[^\s])", text.strip())
+        for entry in entries:
+            assert re.match(
+                r"[\w.-]+==[\w.+]+( ; .*)? \\\n( +--hash=sha256:[0-9a-f]{64}( \\\n)?)+$", entry
+            )
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_lock_is_closed(project: dict, python: str) -> None:
+    """Whatever a locked package needs on Linux is locked too (by the metadata installed here)."""
+    lock = locked("default", "torch")
+    machine = {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "sys_platform": "linux",
+        "platform_machine": "x86_64",
+        "extra": "",
+    }
+    left = list(wanted(project, *DEFAULT))
+    seen: set[tuple[str, ...]] = set()
+    while left:
+        need = left.pop()
+        name = canonicalize_name(need.name)
+        assert name in lock, f"{need} is not locked"
+        if (name, *sorted(need.extras)) in seen:
+            continue
+        seen.add((name, *sorted(need.extras)))
+        try:
+            lines = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:  # of another platform or Python
+            continue
+        for inner in map(Requirement, lines):
+            extras = ("", *need.extras)
+            markers = [{**machine, "extra": extra} for extra in extras]
+            if not inner.marker or any(map(inner.marker.evaluate, markers)):
+                left.append(inner)
+    assert len(seen) > 100
+
+
+def test_what_is_installed_is_what_is_locked() -> None:
+    lock = locked("default", "torch")
+    for name in ("numpy", "scipy", "torch", "numba", "pandas", "scikit-learn"):
+        installed = importlib.metadata.version(name).split("+")[0]
+        assert lock[name].specifier.contains(installed), f"{name} {installed}: make setup"
+
+
+def test_conda_brings_the_same_torch_and_an_allowed_python(project: dict) -> None:
+    lines = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    torch = next(line for line in lines if line.startswith("pytorch-cpu")).partition("==")[2]
+    assert str(locked("torch")["torch"].specifier) == f"=={torch}"
+    python = next(line for line in lines if line.startswith("python=")).removeprefix("python=")
+    assert python in PYTHONS
+
+
+def test_the_same_pythons_everywhere(project: dict) -> None:
+    allowed = SpecifierSet(project["requires-python"])
+    assert [f"3.{minor}" for minor in range(8, 20) if allowed.contains(f"3.{minor}")] == [*PYTHONS]
+    classified = [line for line in project["classifiers"] if re.search(r":: 3\.\d", line)]
+    assert [line.rpartition(" ")[2] for line in classified] == [*PYTHONS]
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == [*PYTHONS]
 
 
 def test_the_version_is_the_same_everywhere() -> None:
