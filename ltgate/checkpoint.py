@@ -8,7 +8,7 @@ import json
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,8 +17,6 @@ from torch import Tensor
 
 from ltgate.errors import UserError, one_line
 from ltgate.files import atomic
-
-Result = TypeVar("Result")
 
 
 def save(path: str | Path, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
@@ -47,7 +45,7 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, plain
 
 
-def restore(
+def restore[Result](
     path: str | Path, take: Callable[[dict[str, Tensor], dict[str, Any]], Result]
 ) -> Result:
     """``take(tensors, plain)`` of a checkpoint; one of another network raises one line."""

@@ -7,16 +7,13 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import length_hint
-from typing import TypeVar
 
 from tqdm import tqdm
-
-Item = TypeVar("Item")
 
 INTERVAL_S = 0.5  # between two updates of a notebook's bars; shorter loops show none
 
 
-def track(items: Iterable[Item], total: int | None = None, label: str = "") -> Iterator[Item]:
+def track[Item](items: Iterable[Item], total: int | None = None, label: str = "") -> Iterator[Item]:
     """Iterate over ``items`` showing a bar with the rate and the time left.
 
     Text bars only, on standard error in a terminal and nothing when the output is a file. In a
@@ -99,7 +96,7 @@ class _Display:
 _display = _Display()
 
 
-def _notebook_bar(items: Iterable[Item], total: int | None, label: str) -> Iterator[Item]:
+def _notebook_bar[Item](items: Iterable[Item], total: int | None, label: str) -> Iterator[Item]:
     bar = _Bar(label, length_hint(items) or None if total is None else total)
     _display.open(bar)
     try:

@@ -10,9 +10,6 @@ import pickle
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import forkserver
-from typing import TypeVar
-
-Result = TypeVar("Result")
 
 # Also what a fresh process imports again of the process that starts it.
 _PRELOADED = ["ltgate.perf.warm", "ltgate.perf.sweeps", "ltgate.__main__"]
@@ -24,7 +21,7 @@ def start() -> None:
     forkserver.ensure_running()
 
 
-def call(function: Callable[..., Result], *arguments: object, threads: int = 0) -> Result:
+def call[Result](function: Callable[..., Result], *arguments: object, threads: int = 0) -> Result:
     """``function(*arguments)`` in a process of its own on ``threads`` threads (0 = all).
 
     The function is one of a module's own, so that the process can find it.

@@ -3,11 +3,8 @@
 import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 import torch
-
-Key = TypeVar("Key", bound=Hashable)
 
 
 def wait(device: str = "cpu") -> None:
@@ -25,7 +22,7 @@ def seconds(work: Callable[[], object], device: str = "cpu") -> float:
     return time.perf_counter() - start
 
 
-def interleaved(
+def interleaved[Key: Hashable](
     candidates: dict[Key, Callable[[], object]], repeats: int, device: str = "cpu"
 ) -> dict[Key, float]:
     """Shortest wall time (s) of each candidate over ``repeats`` rounds.
