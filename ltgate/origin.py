@@ -39,7 +39,7 @@ def describe(params: Params, **more: Any) -> dict[str, Any]:
 
 def commit() -> str:
     """The checkout's git commit, ending in ``-dirty`` when files differ; 'unknown' outside git."""
-    return _commit(paths.checkout())
+    return _commit(paths.published())
 
 
 @functools.cache  # as it was when the code was loaded, more or less; results may lie in it

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.fields import FieldInfo
 
 from ltgate.errors import UserError
+from ltgate.paths import parameter_file
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Count = Annotated[int, Field(ge=1)]
@@ -501,18 +502,19 @@ class Params(Strict):
         return self
 
     @classmethod
-    def load(cls, *paths: str | Path, **overrides: Any) -> "Params":
-        """Parameters of the YAML files ``paths`` (later ones win), then of ``overrides``.
+    def load(cls, *files: str | Path, **overrides: Any) -> "Params":
+        """Parameters of the YAML files ``files`` (later ones win), then of ``overrides``.
 
-        Raises `UserError`, one line, for a missing or malformed file and for any wrong parameter.
+        A file is given by its path, or by its bare name in ``params/``. Raises `UserError`, one
+        line, for a missing or malformed file and for any wrong parameter.
         """
         values: dict[str, Any] = {}
-        for path in paths:
-            values.update(read(path))
+        for file in files:
+            values.update(read(parameter_file(file)))
         try:
             return cls(**{**values, **overrides})
         except UserError as error:
-            source = ", ".join(str(path) for path in paths)
+            source = ", ".join(map(str, files))
             raise UserError(f"{source}: {error}" if source else str(error)) from None
 
     def with_(self, **changes: Any) -> "Params":

@@ -1,22 +1,45 @@
 """Where things lie: absolute paths, the same from every working directory.
 
-The root is the checkout that holds this package, or the folder named by the environment variable
-``LTGATE_HOME`` (for an installed package, or to keep outputs elsewhere).
+Outputs lie in the root: the folder named by the environment variable ``LTGATE_HOME``, else the
+checkout that holds this package, else (the package is installed) the working directory.
 """
 
 import os
 from pathlib import Path
 
+from ltgate.errors import UserError
 
-def checkout() -> Path:
-    """Folder that holds this package: the code, the notebooks, the parameter files."""
-    return Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
+RESOURCES = PACKAGE / "resources"  # a wheel's copy of what the checkout has beside the package
+
+
+def installed() -> bool:
+    """Whether this package came out of a wheel, and is not a checkout's."""
+    return RESOURCES.is_dir()
+
+
+def published() -> Path:
+    """Folder of ``notebooks/``, ``params/`` and ``figures/`` as they were published."""
+    return RESOURCES if installed() else PACKAGE.parent
 
 
 def root() -> Path:
-    """Folder of the checkout (or ``LTGATE_HOME``)."""
+    """Folder of all outputs.
+
+    Raises `UserError` where that would be a folder of installed packages.
+    """
     home = os.environ.get("LTGATE_HOME")
-    return Path(home).resolve() if home else checkout()
+    if home:
+        return Path(home).resolve()
+    if not installed():
+        return PACKAGE.parent
+    here = Path.cwd()
+    if here.is_relative_to(PACKAGE.parent):
+        raise UserError(
+            f"{here}: outputs do not go among installed packages; work in a folder of your own, or "
+            "name one in LTGATE_HOME"
+        )
+    return here
 
 
 def data() -> Path:
@@ -30,12 +53,23 @@ def data() -> Path:
 
 def notebooks() -> Path:
     """The numbered notebooks."""
-    return checkout() / "notebooks"
+    return published() / "notebooks"
 
 
 def params() -> Path:
     """The parameter files."""
-    return checkout() / "params"
+    return published() / "params"
+
+
+def parameter_file(name: str | Path, kind: str = "") -> Path:
+    """A parameter file by its path, here or as published, or by its bare name in ``params/``.
+
+    ``kind`` ``grids`` takes the bare name from ``params/grids/``.
+    """
+    path = Path(name)
+    known = params() / kind / f"{path}.yaml"
+    found = (path, published() / path) if path.suffix else (known, path)
+    return next((file for file in found if os.path.exists(file)), path)
 
 
 def run(name: str) -> Path:

@@ -111,7 +111,7 @@ def lab(browser, tmp_path_factory) -> Iterator[tuple[str, str, Path]]:
         "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
         "JUPYTER_TOKEN": token,
-        "PYTHONPATH": str(paths.checkout()),
+        "PYTHONPATH": str(paths.published()),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]

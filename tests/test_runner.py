@@ -440,7 +440,7 @@ def test_the_record_tells_what_was_run_where_and_for_how_long(three: World) -> N
 def test_the_commit_is_unknown_outside_a_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paths, "checkout", lambda: tmp_path)
+    monkeypatch.setattr(paths, "published", lambda: tmp_path)
     assert origin.commit() == "unknown"
 
 

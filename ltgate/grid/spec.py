@@ -160,7 +160,7 @@ class Grid:
         ``path`` may be the bare name of a file in ``params/grids``. ``overrides`` are parameters
         that win over the base and over ``set``. Raises `UserError`, one line, naming the file.
         """
-        path = find(path)
+        path = paths.parameter_file(path, "grids")
         try:
             return cls.create(GridFile(**read(path)), path, base, **overrides)
         except UserError as error:
@@ -237,13 +237,6 @@ class Grid:
             if labels not in drawn:  # few values are soon drawn twice
                 drawn.add(labels)
                 yield choices
-
-
-def find(path: str | Path) -> Path:
-    """A grid file by its path, or by its name in ``params/grids``."""
-    path = Path(path)
-    known = paths.params() / "grids" / f"{path}.yaml"
-    return known if not path.suffix and known.exists() else path
 
 
 def _drawn(name: str, axis: list[Choice] | Range, random: np.random.Generator) -> Choice:

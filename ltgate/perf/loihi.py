@@ -13,7 +13,7 @@ from ltgate.loihi import mapping
 from ltgate.perf.bench import Bench
 from ltgate.perf.guide import Measured, absent, holds, measures
 
-PUBLISHED = Path(__file__).resolve().parents[2] / "figures" / "mnist"
+PUBLISHED = paths.published() / "figures" / "mnist"
 NO_CHIP = "no chip; notebook 05_loihi2 estimates it"
 
 # Rows that are one number of the table: id -> metric, factor to the row's unit.

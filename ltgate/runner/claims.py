@@ -74,5 +74,5 @@ def _only(command: str) -> str:
 
 @functools.cache
 def _read() -> dict[str, Any]:
-    file = paths.checkout() / "figures" / "claims.yaml"
+    file = paths.published() / "figures" / "claims.yaml"
     return yaml.safe_load(file.read_text(encoding="utf-8"))

@@ -10,6 +10,8 @@ from ltgate.runner import provenance
 
 def record(name: str) -> Path:
     """Copy the measured time and disk space of run ``name`` into ``params/expected.csv``."""
+    if paths.installed():
+        raise UserError(f"{_file()}: is a file of the installed package; record from a checkout")
     run = provenance.read(name)
     machine = run.get("machine", {})
     label = f"{machine.get('cpu')}, {machine.get('cores')} cores, GPU {machine.get('gpu')}"

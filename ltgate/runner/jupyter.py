@@ -19,12 +19,13 @@ def this_kernel(params: Params) -> Iterator[None]:
     folder = paths.run(params.name) / ".jupyter"
     command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     command += ["--log-level=CRITICAL"]  # its warnings are about the connection, not the work
+    command += ["--IPKernelApp.ignore_cwd=True"]  # another checkout may be the working directory
     with files.atomic(folder / "kernels" / "python3" / "kernel.json") as temporary:
         spec = {"argv": command, "display_name": "Python 3", "language": "python"}
         temporary.write_text(json.dumps(spec))
     variables = {
         "JUPYTER_PATH": _before(str(folder), "JUPYTER_PATH"),
-        "PYTHONPATH": _before(str(paths.checkout()), "PYTHONPATH"),
+        "PYTHONPATH": _before(str(paths.PACKAGE.parent), "PYTHONPATH"),
         "LTGATE_HOME": str(paths.root()),
         "LTGATE_DATA_CACHE": str(paths.data()),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else every kernel prints a debugger warning
