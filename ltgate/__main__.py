@@ -1,18 +1,18 @@
-"""The command ``python -m ltgate``; without arguments, or with ``help``, it lists what it can do.
+"""The command ``ltgate``, or ``python -m ltgate``; without arguments it lists what it can do.
 
-Exit status: 0 done, 1 a notebook or a trial failed, 2 the request is wrong (nothing was run),
+What a command needs is imported when it runs: most of it takes longer than ``--help`` may. Exit
+status: 0 done, 1 a notebook or a trial failed, 2 the request is wrong (nothing was run),
 130 interrupted.
 """
 
 import argparse
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
-from ltgate import paths
+from ltgate import __version__, paths
 from ltgate.errors import Failed, UserError
-from ltgate.params import Params
-from ltgate.runner import execute, expected, plan, provenance
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,16 +43,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m ltgate",
+        prog=_typed(),
         description="Run, report and compare the experiments. COMMAND --help tells the options.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=14, width=100),
     )
+    parser.add_argument("--version", action="version", version=f"ltgate {__version__}")
     actions = parser.add_subparsers(required=True, metavar="command")
 
     run = actions.add_parser(
         "run", help="run the numbered notebooks, skipping what has not changed"
     )
-    run.add_argument("files", nargs="+", metavar="params.yaml", help="one run per parameter file")
+    run.add_argument(
+        "files", nargs="+", metavar="params.yaml", help="one run per file, or per name in params"
+    )
     run.add_argument("--only", default="", metavar="02,03", help="numbers of the notebooks to run")
     run.add_argument("--force", action="store_true", help="run also what has not changed")
     settings: dict[str, Any] = {
@@ -76,8 +79,9 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = actions.add_parser("bench", help="measure speed and memory; tables in figures/<name>")
     bench.add_argument(
-        "file", nargs="?", metavar="params.yaml", help="default: params/bench.yaml (minutes, MNIST)"
-    )
+        "file", nargs="?", default="bench", metavar="params.yaml",
+        help="default: params/bench.yaml (minutes, MNIST)",
+    )  # fmt: skip
     bench.add_argument("--set", **settings)
     bench.set_defaults(action=_bench)
 
@@ -85,8 +89,9 @@ def _parser() -> argparse.ArgumentParser:
         "robustness", help="train at one frame rate, test at others; table in figures/<name>"
     )
     rates.add_argument(
-        "file", nargs="?", metavar="params.yaml", help="default: params/robustness.yaml"
-    )
+        "file", nargs="?", default="robustness", metavar="params.yaml",
+        help="default: params/robustness.yaml",
+    )  # fmt: skip
     rates.add_argument("--set", **settings)
     rates.set_defaults(action=_robustness)
 
@@ -94,9 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.set_defaults(action=_list)
 
     allowed = actions.add_parser("parameters", help="tell every parameter and what it allows")
-    allowed.set_defaults(
-        action=lambda _: print("\n".join(f"{name}: {text}" for name, text in Params.help().items()))
-    )
+    allowed.set_defaults(action=_parameters)
 
     report = actions.add_parser(
         "report", help="make one HTML page of a run: claims, figures, tables, commands, time, disk"
@@ -123,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
 
     clean = actions.add_parser("clean", help="delete a run's folder (its figures are kept)")
     clean.add_argument("name", help="the run's name")
-    clean.set_defaults(action=lambda options: print(f"deleted {execute.clean(options.name)}"))
+    clean.set_defaults(action=_clean)
 
     measured = actions.add_parser(
         "expected", help="copy a run's measured time and disk space into params/expected.csv"
@@ -133,7 +136,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _typed() -> str:
+    """How this command was called, without its arguments."""
+    name = Path(sys.argv[0]).name
+    return f"{Path(sys.executable).name} -m ltgate" if name == "__main__.py" else name
+
+
 def _run(options: argparse.Namespace) -> None:
+    from ltgate.runner import execute
+
     seeds = [f"seeds=[{options.seeds}]"] if options.seeds else []
     overrides = execute.parse_overrides([*options.set, *seeds])
     execute.run(options.files, options.only, options.force, overrides, options.out)
@@ -142,6 +153,7 @@ def _run(options: argparse.Namespace) -> None:
 def _grid(options: argparse.Namespace) -> None:
     from ltgate.grid.report import report
     from ltgate.grid.spec import Grid
+    from ltgate.runner import execute, provenance
 
     grid = Grid.load(options.file, **execute.parse_overrides(options.set))
     with provenance.timed(grid.base, "grid"):
@@ -150,8 +162,10 @@ def _grid(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    file = options.file or paths.params() / "bench.yaml"
-    params = Params.load(file, **execute.parse_overrides(options.set))
+    from ltgate.params import Params
+    from ltgate.runner import execute, provenance
+
+    params = Params.load(options.file, **execute.parse_overrides(options.set))
     from ltgate.perf import report  # after the check of the parameters: it loads everything
 
     with provenance.timed(params, "bench"):
@@ -160,8 +174,10 @@ def _bench(options: argparse.Namespace) -> None:
 
 
 def _robustness(options: argparse.Namespace) -> None:
-    file = options.file or paths.params() / "robustness.yaml"
-    params = Params.load(file, **execute.parse_overrides(options.set))
+    from ltgate.params import Params
+    from ltgate.runner import execute, provenance
+
+    params = Params.load(options.file, **execute.parse_overrides(options.set))
     from ltgate import figures, robustness  # after the check of the parameters
 
     with provenance.timed(params, "robustness"):
@@ -173,21 +189,28 @@ def _robustness(options: argparse.Namespace) -> None:
     print(kept.to_string(index=False))
 
 
+def _parameters(options: argparse.Namespace) -> None:
+    from ltgate.params import Params
+
+    for name, text in Params.help().items():
+        print(f"{name}: {text}")
+
+
 def _report(options: argparse.Namespace) -> None:
-    from ltgate.runner.report import report  # it loads pandas and matplotlib
+    from ltgate.runner.report import report
 
     print(report(options.name, options.out))
 
 
 def _expected(options: argparse.Namespace) -> None:
-    from ltgate.runner import claims
+    from ltgate.runner import claims, expected
 
     print(expected.record(options.name))
     claims.refresh()
 
 
 def _export(options: argparse.Namespace) -> None:
-    from ltgate import exchange  # it loads PyTorch
+    from ltgate import exchange
 
     print(exchange.export(options.checkpoint, options.file, options.task))
 
@@ -202,7 +225,15 @@ def _compare(options: argparse.Namespace) -> None:
         print("\n".join(comparison.texts()))
 
 
+def _clean(options: argparse.Namespace) -> None:
+    from ltgate.runner import execute
+
+    print(f"deleted {execute.clean(options.name)}")
+
+
 def _list(options: argparse.Namespace) -> None:
+    from ltgate.runner import plan
+
     lines = {notebook.stem: plan.title(notebook) for notebook in plan.select()}
     for file in sorted(paths.params().rglob("*.yaml")):
         first = file.read_text(encoding="utf-8").split("\n", 1)[0]
@@ -212,10 +243,13 @@ def _list(options: argparse.Namespace) -> None:
     width = max(map(len, lines))
     for name, text in lines.items():
         print(f"{name:<{width}}  {text}")
+    print(f"notebooks and params are in {paths.published()}, runs in {paths.root()}")
 
 
 def _status(name: str) -> str:
     """A run in a line: what is done, how long it took, its disk space."""
+    from ltgate.runner import plan, provenance
+
     notebooks = provenance.read(name).get("notebooks", {})
     done = [entry for entry in notebooks.values() if entry.get("status") == "done"]
     size = sum(size for _, size in provenance.snapshot(paths.run(name)).values()) / 1e6

@@ -1,0 +1,74 @@
+"""The command line: its own name, its version, names of parameter files, what it loads."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ltgate
+from ltgate import __main__, paths
+from ltgate.params import Params
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = {"IPython", "dask", "matplotlib", "numba", "numpy", "pandas", "papermill", "torch"}
+
+
+def loaded(code: str) -> set[str]:
+    """Modules in memory after ``code`` has run in a process of its own."""
+    code += "\nimport sys; print('loaded', *sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split("loaded ")[-1].split())
+
+
+@pytest.mark.parametrize(
+    ("code", "more"),
+    [
+        ("import ltgate", {"pydantic", "yaml"}),
+        ("import ltgate.__main__ as m\ntry: m.main(['--help'])\nexcept SystemExit: pass",
+         {"pydantic", "yaml"}),
+        ("import ltgate.__main__ as m\nm.main(['list'])", set()),
+        ("import ltgate.__main__ as m\nm.main(['parameters'])", set()),
+    ],
+)  # fmt: skip
+def test_what_only_tells_loads_nothing_heavy(code: str, more: set[str]) -> None:
+    assert not loaded(code) & (HEAVY | more)
+
+
+@pytest.mark.parametrize("argument", ["--help", "help"])
+@pytest.mark.parametrize(
+    ("called", "told"),
+    [("/usr/bin/ltgate", "ltgate"), ("/x/ltgate/__main__.py", "python3.99 -m ltgate")],
+)
+def test_help_names_the_command_as_it_was_typed(
+    argument: str, called: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr(sys, "argv", [called])
+    monkeypatch.setattr(sys, "executable", "/opt/bin/python3.99")
+    with pytest.raises(SystemExit) as stopped:
+        __main__.main([argument])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: {told} [-h] [--version] command")
+
+
+def test_the_version_is_told(capsys) -> None:
+    with pytest.raises(SystemExit):
+        __main__.main(["--version"])
+    assert capsys.readouterr().out == f"ltgate {ltgate.__version__}\n"
+
+
+def test_a_parameter_file_is_found_by_name_and_by_published_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    published = Params.load(ROOT / "params" / "quick.yaml")
+    assert Params.load("quick") == Params.load("params/quick.yaml") == published
+    assert paths.parameter_file("published", "grids") == ROOT / "params/grids/published.yaml"
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params/quick.yaml").write_text("name: mine")
+    assert Params.load("params/quick.yaml").name == "mine", "what is here wins"
+    assert Params.load("quick") == published
+    assert paths.parameter_file("nowhere") == Path("nowhere")
+    assert paths.parameter_file("nowhere.yaml") == Path("nowhere.yaml")
