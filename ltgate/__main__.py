@@ -6,13 +6,18 @@ status: 0 done, 1 a notebook or a trial failed, 2 the request is wrong (nothing 
 """
 
 import argparse
+import importlib.util
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ltgate import __version__, paths
 from ltgate.errors import Failed, UserError
+
+# Extra of pyproject.toml -> what a command that wants it imports of it
+EXTRAS = {"cluster": ("dask", "distributed"), "notebooks": ("ipykernel", "nbconvert", "papermill")}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(["--help"] if given in ([], ["help"]) else given)
     try:
+        _check_installed(options.extras)
         options.action(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -47,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Run, report and compare the experiments. COMMAND --help tells the options.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=14, width=100),
     )
+    parser.set_defaults(extras=())
     parser.add_argument("--version", action="version", version=f"ltgate {__version__}")
     actions = parser.add_subparsers(required=True, metavar="command")
 
@@ -68,14 +75,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--set", **settings)
     run.add_argument("--seeds", default="", metavar="0,1,2", help="the same as --set seeds=[0,1,2]")
     run.add_argument("--out", default="", metavar="FOLDER", help="where runs/ and figures/ go")
-    run.set_defaults(action=_run)
+    run.set_defaults(action=_run, extras=("cluster", "notebooks"))
 
     grid = actions.add_parser(
         "grid", help="run a grid of configurations; tables, figures, best.yaml in figures/<name>"
     )
     grid.add_argument("file", metavar="grid.yaml", help="or a name in params/grids")
     grid.add_argument("--set", **settings)
-    grid.set_defaults(action=_grid)
+    grid.set_defaults(action=_grid, extras=("cluster",))
 
     bench = actions.add_parser("bench", help="measure speed and memory; tables in figures/<name>")
     bench.add_argument(
@@ -83,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         help="default: params/bench.yaml (minutes, MNIST)",
     )  # fmt: skip
     bench.add_argument("--set", **settings)
-    bench.set_defaults(action=_bench)
+    bench.set_defaults(action=_bench, extras=("cluster",))
 
     rates = actions.add_parser(
         "robustness", help="train at one frame rate, test at others; table in figures/<name>"
@@ -106,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("name", help="the run's name, or a folder's in figures/")
     report.add_argument("--out", default="", metavar="FILE", help="default: runs/NAME/report.html")
-    report.set_defaults(action=_report)
+    report.set_defaults(action=_report, extras=("notebooks",))
 
     compare = actions.add_parser(
         "compare", help="show where two runs differ: parameters, tables, figures"
@@ -114,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("one", help="a run's name, or a folder's in figures/")
     compare.add_argument("other", help="another one's")
     compare.add_argument("--out", default="", metavar="FILE", help="write an HTML page instead")
-    compare.set_defaults(action=_compare)
+    compare.set_defaults(action=_compare, extras=("notebooks",))
 
     export = actions.add_parser(
         "export", help="write a trained network (task<i>.safetensors) as a NIR file"
@@ -140,6 +147,18 @@ def _typed() -> str:
     """How this command was called, without its arguments."""
     name = Path(sys.argv[0]).name
     return f"{Path(sys.executable).name} -m ltgate" if name == "__main__.py" else name
+
+
+def _check_installed(extras: Sequence[str]) -> None:
+    missing = {
+        extra: module
+        for extra in extras
+        for module in EXTRAS[extra]
+        if importlib.util.find_spec(module) is None
+    }
+    if missing:
+        names, wanted = ", ".join(missing.values()), ",".join(missing)
+        raise UserError(f"not installed: {names}; pip install 'ltgate[{wanted}]' brings it")
 
 
 def _run(options: argparse.Namespace) -> None:

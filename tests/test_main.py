@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from ltgate import __main__, paths
 from ltgate.params import Params
 
 ROOT = Path(__file__).resolve().parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 HEAVY = {"IPython", "dask", "matplotlib", "numba", "numpy", "pandas", "papermill", "torch"}
 
 
@@ -57,6 +59,32 @@ def test_the_version_is_told(capsys) -> None:
     with pytest.raises(SystemExit):
         __main__.main(["--version"])
     assert capsys.readouterr().out == f"ltgate {ltgate.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "extra"),
+    [
+        (["run", "smoke"], "papermill", "notebooks"),
+        (["run", "smoke"], "distributed", "cluster"),
+        (["grid", "published"], "dask", "cluster"),
+        (["bench"], "dask", "cluster"),
+        (["report", "smoke"], "nbconvert", "notebooks"),
+        (["compare", "smoke", "quick"], "nbconvert", "notebooks"),
+    ],
+)
+def test_a_missing_extra_is_told_before_any_work(
+    command: list[str], module: str, extra: str, home: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    assert __main__.main(command) == 2
+    told = f"error: not installed: {module}; pip install 'ltgate[{extra}]' brings it\n"
+    assert capsys.readouterr().err == told and not any(home.iterdir())
+
+
+def test_the_extras_are_those_of_the_package() -> None:
+    named = {extra: " ".join(lines) for extra, lines in PYPROJECT["optional-dependencies"].items()}
+    for extra, modules in __main__.EXTRAS.items():
+        assert all(f"{module}>=" in named[extra] for module in modules)
 
 
 def test_a_parameter_file_is_found_by_name_and_by_published_path(
