@@ -77,7 +77,7 @@ def to_nir(network: Network, clock: Schedule) -> Any:
     import nir
 
     dynamics = network.dynamics
-    if dynamics.output not in COMPILED or (dynamics.reset == "zero" and _blended(dynamics)):
+    if dynamics.output not in COMPILED or (dynamics.blended and not dynamics.subtracts):
         raise UserError(
             f"output = {dynamics.output!r} with reset = {dynamics.reset!r}: has no NIR graph"
         )
@@ -140,7 +140,7 @@ def _add(
     if not layer.is_conv and len(layer.in_shape) == 3 and layer.in_shape[1:] != (1, 1):
         flat = nir.Flatten({"input": np.array(layer.in_shape)}, start_dim=0, end_dim=-1)
         before = node("flatten", flat, before)
-    blended = _blended(dynamics)
+    blended = dynamics.blended
     ends, membranes = [], []
     for index in range(dynamics.compartments):
         part = COMPARTMENTS[index]
@@ -150,7 +150,7 @@ def _add(
             "r": np.full(shape, resistance[index]),
             "v_leak": np.zeros(shape),
         }
-        if dynamics.reset == "zero":
+        if not dynamics.subtracts:
             spiking = nir.LIF(**full, v_threshold=below(theta[index]), v_reset=np.zeros(shape))
             ends.append(node(part, spiking, current))
             continue
@@ -192,16 +192,16 @@ def _layer(nodes: dict[str, Any], name: str, dynamics: Dynamics, in_shape: tuple
     synapses = [nodes[f"{name}_{part}_synapses"] for part in parts]
     weight = torch.stack([torch.from_numpy(np.asarray(node.weight)) for node in synapses])
     conv = hasattr(synapses[0], "stride")
-    if dynamics.reset == "zero":
+    if not dynamics.subtracts:
         levels = [nodes[f"{name}_{part}"].v_threshold for part in parts]
-    elif _blended(dynamics):
+    elif dynamics.blended:
         levels = [nodes[f"{name}_spikes"].threshold]
     else:
         levels = [nodes[f"{name}_{part}_spikes"].threshold for part in parts]
     shape = levels[0].shape if conv else (*levels[0].shape, 1, 1)
     theta = np.stack([above(level).reshape(shape[0], -1)[:, 0] for level in levels])
     gate = torch.full((shape[0],), 0.5)
-    if _blended(dynamics):
+    if dynamics.blended:
         share = nodes[f"{name}_first_share"].scale.reshape(shape[0], -1)[:, 0]
         gate = torch.from_numpy(share.astype(np.float32))
     stride = int(synapses[0].stride[0]) if conv else 0
@@ -242,10 +242,6 @@ def _positions(layer: Layer, row: np.ndarray) -> np.ndarray:
 
 def _shape(layer: Layer) -> tuple[int, ...]:
     return layer.out_shape if layer.is_conv else layer.out_shape[:1]
-
-
-def _blended(dynamics: Dynamics) -> bool:
-    return dynamics.output == "blend" and dynamics.compartments == 2
 
 
 def _text(value: Any) -> str:

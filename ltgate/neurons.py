@@ -30,8 +30,26 @@ import torch
 from torch import Tensor
 
 
+class Options:
+    """What the options of a neuron decide; :class:`Dynamics` and the chip's network have them."""
+
+    output: str
+    reset: str
+    compartments: int
+
+    @property
+    def blended(self) -> bool:
+        """Whether one comparison of two blended membranes decides, and resets both."""
+        return self.output == "blend" and self.compartments == 2
+
+    @property
+    def subtracts(self) -> bool:
+        """Whether a spike takes theta off its membrane, rather than setting it to zero."""
+        return self.reset == "subtract"
+
+
 @dataclass(frozen=True)
-class Dynamics:
+class Dynamics(Options):
     """The options of the neuron's equation, the same for every layer.
 
     Attributes:
@@ -54,7 +72,7 @@ class Dynamics:
     @property
     def thresholds(self) -> int:
         """Comparisons with a threshold in one neuron: C for ``or``, 1 for ``blend``."""
-        return 1 if self.output == "blend" else self.compartments
+        return 1 if self.blended else self.compartments
 
     def decay(self, dt_ms: float) -> np.ndarray:
         """a_c = exp(-dt / tau_c) for a step of ``dt_ms``; float32 [C]."""

@@ -22,7 +22,7 @@ def forward(net: QuantNetwork, images: np.ndarray, drive: np.ndarray) -> dict[st
                 kept = np.abs(v[:, k]) * (4096 - int(net.decay[k])) // 4096
                 v[:, k] = np.clip(np.sign(v[:, k]) * kept + charge, -net.limit, net.limit)
             theta = layer.threshold[:, :, None, None]
-            if net.blend:
+            if net.blended:
                 g = layer.gate[:, None, None]
                 spikes = g * v[:, 0] + (128 - g) * v[:, 1] >= 128 * theta[0]
                 reset = np.stack([spikes, spikes], 1)

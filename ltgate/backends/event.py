@@ -142,8 +142,8 @@ class _Plan:
             gain=gain,
             grid_gain=gain * np.float32(GRID),
             drive=np.ascontiguousarray(schedule.drive, np.float32),
-            blend=dynamics.output == "blend" and self.compartments == 2,
-            subtract=dynamics.reset == "subtract",
+            blend=dynamics.blended,
+            subtract=dynamics.subtracts,
         )
 
     def _integers(self, each: Callable) -> np.ndarray:

@@ -192,9 +192,8 @@ class _Stage:
             self.membrane, self.counts, self.crossings, self.weighted, spikes,
             len(drive), response.stride(0), spikes[0].numel(), positions, channels,
             FIRST=self.first, TRACES=options.traces if self.first else 0,
-            COMPARTMENTS=dynamics.compartments,
-            BLEND=dynamics.output == "blend" and dynamics.compartments == 2,
-            SUBTRACT=dynamics.reset == "subtract", ROWS=rows, COLUMNS=columns, STAGES=STAGES,
+            COMPARTMENTS=dynamics.compartments, BLEND=dynamics.blended,
+            SUBTRACT=dynamics.subtracts, ROWS=rows, COLUMNS=columns, STAGES=STAGES,
             enable_fp_fusion=False,
         )  # fmt: skip
         return spikes

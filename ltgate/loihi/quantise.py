@@ -20,6 +20,7 @@ from ltgate.errors import UserError
 from ltgate.loihi import twin
 from ltgate.loihi.quantnet import MANTISSA_BITS, QuantLayer, QuantNetwork
 from ltgate.network import GATE_STEPS, Layer, Network
+from ltgate.neurons import COMPILED
 
 HEADROOM = 1
 _PIXEL_BITS = 8  # a pixel is byte / 256
@@ -58,7 +59,7 @@ def quantise(network: Network, samples: Sequence[Samples], bits: int = 8) -> Qua
         peak = np.maximum(peak, layer.threshold.max(1))
         room = fixed_point.MEMBRANE_LIMIT / 2**HEADROOM / peak
         unit = np.minimum(_WIDE_UNIT + np.floor(np.log2(room)).astype(int), LARGEST_UNIT)
-        units.append(np.full_like(unit, unit.min()) if wide.blend else unit)
+        units.append(np.full_like(unit, unit.min()) if wide.blended else unit)
     return _network(network, bits, units).check()
 
 
@@ -68,7 +69,7 @@ def _deployable(network: Network, samples: Sequence[Samples]) -> None:
             f"current={network.dynamics.current!r}: on the chip its gain would change with the "
             "frame rate; train with current='raw'"
         )
-    if network.dynamics.output not in ("or", "blend"):
+    if network.dynamics.output not in COMPILED:
         raise UserError(
             f"output={network.dynamics.output!r}: the integer neurons (ltgate/loihi/twin, "
             "ltgate/loihi/lava_backend) know or | blend"

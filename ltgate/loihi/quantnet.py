@@ -23,6 +23,7 @@ from ltgate import checkpoint
 from ltgate.errors import UserError
 from ltgate.fixed_point import DECAY_ONE, MEMBRANE_LIMIT
 from ltgate.network import GATE_STEPS, KERNEL
+from ltgate.neurons import Options
 
 MANTISSA_BITS = 17  # of a threshold, as lava.proc.lif has it
 _FIELDS = ("weight", "exponent", "mantissa", "shift", "gate", "unit")
@@ -92,7 +93,7 @@ class QuantLayer:
 
 
 @dataclass
-class QuantNetwork:
+class QuantNetwork(Options):
     """Layers in order and what all of them share.
 
     Attributes:
@@ -117,11 +118,6 @@ class QuantNetwork:
         return len(self.decay)
 
     @property
-    def blend(self) -> bool:
-        """Whether one comparison of two blended membranes decides."""
-        return self.output == "blend" and self.compartments == 2
-
-    @property
     def names(self) -> list[str]:
         """Names of the layers in order."""
         return [layer.name for layer in self.layers]
@@ -140,7 +136,7 @@ class QuantNetwork:
                      "at most 2^23 - 1")  # fmt: skip
             _require((layer.gate >= 0) & (layer.gate <= GATE_STEPS), name + "gate", layer.gate,
                      f"0 to {GATE_STEPS}")  # fmt: skip
-            if self.blend:
+            if self.blended:
                 _require(layer.exponent == layer.exponent[0], name + "exponents of a blended "
                          "neuron", layer.exponent, "equal values")  # fmt: skip
         return self

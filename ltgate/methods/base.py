@@ -257,7 +257,7 @@ class SpikingLearner:
             activity = self._calibrate(layer, images)
             if p.gate != "fixed" and self.network.dynamics.compartments == 2:
                 self._observe_gate(layer, activity, rate=1.0)
-                if p.output == "blend":  # the gate changed the neuron
+                if self.network.dynamics.blended:  # the gate changed the neuron
                     self._calibrate(layer, images)
 
     def _calibrate(self, layer: Layer, images: TaskImages) -> Activity:

@@ -80,8 +80,8 @@ class _Part:
             dynamics.gain(schedule.charge_ms).astype(theta.dtype),
             theta,
             gate,
-            dynamics.output == "blend" and compartments == 2,
-            dynamics.reset == "subtract",
+            dynamics.blended,
+            dynamics.subtracts,
         )
 
     def unpacked(self, update: Tensor) -> Tensor:

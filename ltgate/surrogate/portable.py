@@ -41,8 +41,8 @@ class _Cell:
         gamma = layer.forward_gate[:, None, None]
         self.mix = torch.stack([gamma, 1 - gamma])
         self.slope = slope
-        self.blend = dynamics.output == "blend" and dynamics.compartments == 2
-        self.subtract = dynamics.reset == "subtract"
+        self.blend = dynamics.blended
+        self.subtract = dynamics.subtracts
 
     def compared(self, membrane: Tensor) -> Tensor:
         """What is compared with theta: [..., C or 1, channels, height, width]."""

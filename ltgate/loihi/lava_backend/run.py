@@ -115,7 +115,7 @@ def _build(net, images, drive, names, raster, differences, stock, folder, files)
         shape = (*leading, height, width, channels)
         neurons = LTGate(
             shape=shape, decay=net.decay, exponent=layer.exponent, threshold=layer.threshold,
-            gate=layer.gate, output=net.output, reset=net.reset, limit=net.limit,
+            gate=layer.gate, blend=net.blended, subtract=net.subtracts, limit=net.limit,
             held=differences and number == 0, interval=len(drive), offset=number + 1,
         )  # fmt: skip
         out = connection.a_out

@@ -67,8 +67,8 @@ class _Pass(event._Pass):
             scale=np.concatenate([2.0**layer.exponent for layer in net.layers]),
             drive=drive.astype(np.float64),
             limit=np.array([net.limit], np.float64),
-            blend=net.blend,
-            subtract=net.reset == "subtract",
+            blend=net.blended,
+            subtract=net.subtracts,
         )
 
     def show(self, index: int) -> dict:

@@ -78,12 +78,12 @@ class _Neurons:
         if len(v):
             self.peak = torch.maximum(self.peak, v.abs().amax((0, 2, 3, 4)))
         v = v.clamp(-net.limit, net.limit)
-        if net.blend:
+        if net.blended:
             blended = self.gate * v[:, 0] + (GATE_STEPS - self.gate) * v[:, 1]
             crossed = (blended >= GATE_STEPS * self.theta[:, 0]).unsqueeze(1).expand_as(v)
         else:
             crossed = v >= self.theta
-        off = crossed * self.theta if net.reset == "subtract" else crossed * v
+        off = crossed * self.theta if net.subtracts else crossed * v
         self.membrane = v - off
         spikes = crossed.any(1)
         self.counts += spikes

@@ -24,7 +24,7 @@ class LTGate(AbstractProcess):
         exponent: e, [K].
         threshold: theta, [K, out] or [1, out].
         gate: g, [out].
-        output, reset: As in the network.
+        blend, subtract: ``blended`` and ``subtracts`` of the network.
         held: Whether input is a change of a current that stays until the reset.
         interval: Steps of a sample; before each, state is cleared. 0: never.
         offset: Lava's steps before the first sample's first input arrives.
@@ -34,13 +34,13 @@ class LTGate(AbstractProcess):
     """
 
     def __init__(
-        self, *, shape, decay, exponent, threshold, gate, output="or", reset="subtract",
+        self, *, shape, decay, exponent, threshold, gate, blend=False, subtract=True,
         held=False, interval=0, offset=0, limit=MEMBRANE_LIMIT, **options,
     ) -> None:  # fmt: skip
         super().__init__(
             shape=shape, decay=decay, exponent=exponent, threshold=threshold, gate=gate,
-            output=output, reset=reset, held=held, interval=interval, offset=offset, limit=limit,
-            **options,
+            blend=blend, subtract=subtract, held=held, interval=interval, offset=offset,
+            limit=limit, **options,
         )  # fmt: skip
         state = (*shape[:-1], len(decay) * shape[-1])
         self.a_in = InPort(shape=state)
@@ -56,8 +56,6 @@ class _Neurons(PyLoihiProcessModel):
         super().__init__(proc_params)
         p = self.p = proc_params
         self.keep = DECAY_ONE - np.asarray(p["decay"], np.int64)
-        self.blend = p["output"] == "blend" and len(self.keep) == 2
-        self.subtract = p["reset"] == "subtract"
 
     def received(self) -> np.ndarray:
         """The step's current, after a reset where a sample begins."""
@@ -95,7 +93,7 @@ class PyLTGateFixed(_Neurons):
         charge, lanes = self.received(), self.v.shape[-1]
         arithmetic.advance(
             self.v.reshape(-1, lanes), charge.reshape(-1, lanes), self.keep, self.exponent,
-            self.theta, self.gate, self.blend, self.subtract, self.p["limit"],
+            self.theta, self.gate, self.p["blend"], self.p["subtract"], self.p["limit"],
             self.spikes.reshape(-1, len(self.gate)),
         )  # fmt: skip
         self.s_out.send(self.spikes)
@@ -120,12 +118,12 @@ class PyLTGateFloat(_Neurons):
         charge = self.received().reshape(shape)
         v = self.v.reshape(shape) * (self.keep / DECAY_ONE).reshape(lane)
         v = v + charge * 2.0 ** np.asarray(self.p["exponent"], float).reshape(lane)
-        if self.blend:
+        if self.p["blend"]:
             share = np.asarray(self.p["gate"]) / 128
             blended = share * v[..., 0, :] + (1 - share) * v[..., 1, :]
             crossed = np.repeat((blended >= theta[0])[..., None, :], 2, axis=-2)
         else:
             crossed = v >= theta
-        v = v - crossed * theta if self.subtract else v * ~crossed
+        v = v - crossed * theta if self.p["subtract"] else v * ~crossed
         self.v = v.reshape(self.v.shape)
         self.s_out.send(crossed.any(-2).astype(float))
