@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,18 @@ def test_what_a_checkout_has_is_listed(packages: Path, tmp_path: Path) -> None:
         assert published == {path.relative_to(shipped) for path in shipped.glob(pattern)} != set()
         assert all(path.stem in listed for path in published)
     assert f"runs in {tmp_path}\n" in listed and not files(tmp_path)
+
+
+def test_an_editable_install_needs_nothing_but_hatchling(tmp_path: Path) -> None:
+    """``make setup`` makes one, from the lock."""
+    code = "import sys; sys.modules['editables'] = None; from hatchling import build; "
+    code += f"print(build.build_editable({str(tmp_path)!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    with zipfile.ZipFile(tmp_path / done.stdout.strip()) as wheel:
+        assert wheel.read("_ltgate.pth").decode().strip() == str(ROOT)
+        assert not [name for name in wheel.namelist() if name.startswith("ltgate/")]
 
 
 def test_a_run_by_name_leaves_its_files_where_the_user_is(packages: Path, tmp_path: Path) -> None:
