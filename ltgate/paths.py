@@ -64,12 +64,16 @@ def params() -> Path:
 def parameter_file(name: str | Path, kind: str = "") -> Path:
     """A parameter file by its path, here or as published, or by its bare name in ``params/``.
 
-    ``kind`` ``grids`` takes the bare name from ``params/grids/``.
+    ``kind`` ``grids`` takes the bare name from ``params/grids/``. A path that does not exist is
+    returned as it is; a bare name that is neither raises `UserError`.
     """
-    path = Path(name)
-    known = params() / kind / f"{path}.yaml"
-    found = (path, published() / path) if path.suffix else (known, path)
-    return next((file for file in found if os.path.exists(file)), path)
+    path, known = Path(name), params() / kind
+    candidates = (path, published() / path) if path.suffix else (known / f"{path}.yaml", path)
+    found = [file for file in candidates if os.path.exists(file)]
+    if not found and not path.suffix:
+        names = ", ".join(sorted(file.stem for file in known.glob("*.yaml")))
+        raise UserError(f"{name}: there is no such parameter file; by name there are {names}")
+    return found[0] if found else path
 
 
 def run(name: str) -> Path:

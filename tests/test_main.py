@@ -9,6 +9,7 @@ import pytest
 
 import ltgate
 from ltgate import __main__, paths
+from ltgate.errors import UserError
 from ltgate.params import Params
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,5 +99,6 @@ def test_a_parameter_file_is_found_by_name_and_by_published_path(
     (tmp_path / "params/quick.yaml").write_text("name: mine")
     assert Params.load("params/quick.yaml").name == "mine", "what is here wins"
     assert Params.load("quick") == published
-    assert paths.parameter_file("nowhere") == Path("nowhere")
+    with pytest.raises(UserError, match=r"^nowhere: .* by name there are .*published, .*search$"):
+        paths.parameter_file("nowhere", "grids")
     assert paths.parameter_file("nowhere.yaml") == Path("nowhere.yaml")
