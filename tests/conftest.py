@@ -1,9 +1,10 @@
-"""Folders that tests write to in place of the checkout."""
+"""Folders that tests write to in place of the checkout; one thread."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 
 @pytest.fixture(scope="module")
@@ -19,3 +20,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh folder of runs for a test."""
     monkeypatch.setenv("LTGATE_HOME", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """PyTorch's and the kernels' threads, one for a test."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
