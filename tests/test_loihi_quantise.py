@@ -1,5 +1,7 @@
 """From float to integers: errors, headroom, agreement; deployment of a trained network."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -202,15 +204,12 @@ def test_profiles_become_result_rows() -> None:
     assert rows["dynamic_energy"] == pytest.approx(1.094e-3, rel=0.01)
 
 
-lava_needed = pytest.mark.skipif(
-    not lava_backend.available(), reason="Lava is not installed (it runs on Python 3.10 alone)"
-)
+lava_needed = pytest.mark.skipif(not lava_backend.available(), reason=lava_backend.missing())
 
 
 @lava_needed
 @pytest.mark.filterwarnings("ignore")
 def test_a_python_model_is_no_hardware_run() -> None:
-    lava_backend.require()  # it lets Lava choose how processes start, whoever did before
     from lava.magma.core.run_configs import Loihi2SimCfg
 
     from ltgate.loihi.lava_backend.processes.frames import FrameSource
@@ -225,6 +224,24 @@ def test_a_python_model_is_no_hardware_run() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_the_chips_learning_rule_in_lava_is_the_one_written(deployed: deploy.Deployment) -> None:
     assert learning.check(deployed, samples=2) < 1e-3
+    trial = replace(deployed.trial, params=deployed.trial.params.model_copy(
+        update={"tau_fast_ms": 8.0, "tau_slow_ms": 40.0}))  # fmt: skip
+    other = replace(deployed, trial=trial)
+    assert learning.show(other, 0, "train", 1).tau == (8.0, 40.0)
+    assert learning.check(other, samples=2) < 1e-3
+
+
+def test_the_chips_learning_rule_by_hand() -> None:
+    """Eight spikes at the first of 11 steps: x = exp(-10/tau), r = 8 exp(-9/tau), shift 1/4."""
+    spikes = np.zeros((1, 11, 8), bool)
+    spikes[:, 0] = True
+    for taus in ((20.0, 50.0), (15.0, 80.0)):
+        shown = learning.Shown(np.packbits(spikes, axis=2), 8, np.array([1]), [1], 2, 0.5, taus)
+        weight = learning.learn(shown, np.zeros((2, 2, 8)))
+        assert (weight[:, 0] == 0).all()
+        for found, tau in zip(weight[:, 1], taus, strict=True):
+            expected = learning.ETA * np.exp(-10 / tau) * 0.5 / 4 * learning.TARGET
+            np.testing.assert_allclose(found, expected)
 
 
 @pytest.mark.parametrize("rounded", [False, True])
@@ -236,7 +253,7 @@ def test_the_chips_learning_rule_learns(activity: float, rounded: bool) -> None:
     rates = np.full((2, 60), activity)
     rates[0, :20] = rates[1, 20:40] = 3 * activity
     spikes = random.random((24, 50, 60)) < rates[labels][:, None]
-    shown = learning.Shown(np.packbits(spikes, axis=2), 60, labels, [0, 1], 3, 0.5)
+    shown = learning.Shown(np.packbits(spikes, axis=2), 60, labels, [0, 1], 3, 0.5, (5.0, 100.0))
     weight = np.zeros((2, 3, 60))
     generator = random if rounded else None
     for _ in range(3):

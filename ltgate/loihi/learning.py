@@ -1,8 +1,8 @@
 r"""Learning on the chip: the last layer by a rule that Loihi's synapses have.
 
-Two learning connections lead from a layer's neurons to the class neurons, one a compartment c (fast
-5 ms, slow 100 ms). At every step, with s_pre the spikes below and n their number (which a synapse
-of fixed weight 1 brings)::
+Two learning connections lead from a layer's neurons to the class neurons, one a compartment c, of
+``tau_fast_ms`` and ``tau_slow_ms``. At every step, with s_pre the spikes below and n their number
+(which a synapse of fixed weight 1 brings)::
 
     x_c <- x_c exp(-1/tau_c) + s_pre                        the chip's two presynaptic traces
     v_c <- v_c exp(-1/tau_c) + sum_j w_cj s_j;   r_c <- r_c exp(-1/tau_c) + n
@@ -48,9 +48,6 @@ from ltgate.loihi import lava_backend, twin
 from ltgate.loihi.deploy import Deployment
 from ltgate.plasticity.readout import Delta, features
 
-TAU = np.array([5.0, 100.0])
-KEEP = np.exp(-1 / TAU)
-THETA = 1 - KEEP
 ETA = 2.0**6
 TARGET = 0.5
 LEAST = 1.0  # input below which a compartment does not learn: its shift would turn round
@@ -73,6 +70,7 @@ class Shown:
         taught: Classes that a lesson is about.
         classes: How many output neurons.
         gamma: The gate.
+        tau: tau_c in steps of 1 ms, fast and slow.
     """
 
     packed: np.ndarray
@@ -81,6 +79,12 @@ class Shown:
     taught: list[int]
     classes: int
     gamma: float
+    tau: tuple[float, float]
+
+    @property
+    def keep(self) -> np.ndarray:
+        """exp(-1/tau_c), [2]."""
+        return np.exp(-1 / np.array(self.tau))
 
     @property
     def steps(self) -> int:
@@ -123,13 +127,16 @@ def show(deployed: Deployment, position: int, split: str, samples: int) -> Shown
     return Shown(
         np.concatenate(parts)[mixed], spikes.shape[2], images.labels[np.sort(rows)][mixed],
         list(task.classes), deployed.learner.classes, of.params.gamma,
+        (of.params.tau_fast_ms, of.params.tau_slow_ms),
     )  # fmt: skip
 
 
-def _respond(spikes: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _respond(
+    spikes: np.ndarray, weight: np.ndarray, keep: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Output spikes S [B, classes] and r [B, 2] at the last step; currents arrive a step late.
 
-    ``spikes`` [B, T, inputs], ``weight`` [2, classes, inputs].
+    ``spikes`` [B, T, inputs], ``weight`` [2, classes, inputs], ``keep`` [2].
     """
     batch, steps, _ = spikes.shape
     charges = (spikes @ weight.reshape(-1, weight.shape[2]).T).reshape(batch, steps, 2, -1)
@@ -137,9 +144,9 @@ def _respond(spikes: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.nda
     v, counts = np.zeros((batch, *charges.shape[2:])), np.zeros((batch, charges.shape[3]))
     r = np.zeros((batch, 2))
     for t in range(1, steps):
-        v = v * KEEP[:, None] + charges[:, t - 1]
-        r = r * KEEP + number[:, t - 1, None]
-        bar = (THETA * r)[:, :, None]
+        v = v * keep[:, None] + charges[:, t - 1]
+        r = r * keep + number[:, t - 1, None]
+        bar = ((1 - keep) * r)[:, :, None]
         crossed = (v >= bar) & (bar > 0)
         v = v - crossed * bar
         counts = counts + crossed.any(1)
@@ -154,12 +161,12 @@ def learn(
     With a ``generator`` they have 8 bits in units of ``LSB``, and each step is rounded at random.
     """
     weight = weight.copy()
-    ages = KEEP ** np.arange(shown.steps - 1, -1, -1)[:, None]
+    ages = shown.keep ** np.arange(shown.steps - 1, -1, -1)[:, None]
     trace = np.zeros((2, shown.inputs))
     for sample, targets in enumerate(shown.targets()):
         spikes = shown.spikes(slice(sample, sample + 1)).astype(np.float64)
-        counts, r = _respond(spikes, weight)
-        trace = trace * KEEP[:, None] ** shown.steps + ages.T @ spikes[0]
+        counts, r = _respond(spikes, weight, shown.keep)
+        trace = trace * shown.keep[:, None] ** shown.steps + ages.T @ spikes[0]
         third = third_factor(targets, counts[0] / shown.steps, r[0], shown.gate)
         change = ETA * third[:, :, None] * trace[:, None]
         if generator is not None:
@@ -184,8 +191,9 @@ def answer(shown: Shown, weight: np.ndarray) -> np.ndarray:
     flat = weight.astype(np.float32)
     return np.concatenate(
         [
-            _respond(shown.spikes(slice(start, start + BATCH)).astype(np.float32), flat)[0]
+            _respond(spikes.astype(np.float32), flat, shown.keep)[0]
             for start in range(0, len(shown.labels), BATCH)
+            for spikes in [shown.spikes(slice(start, start + BATCH))]
         ]
     )
 
@@ -200,7 +208,8 @@ def learn_in_lava(shown: Shown, weight: np.ndarray, seconds: float = 300.0) -> n
     from ltgate.loihi.lava_backend.processes.learning import LearningLTGate
     from ltgate.loihi.lava_backend.session import Session
 
-    traces = {"x1_impulse": 1, "x1_tau": TAU[0], "x2_impulse": 1, "x2_tau": TAU[1]}
+    fast, slow = shown.tau
+    traces = {"x1_impulse": 1, "x1_tau": fast, "x2_impulse": 1, "x2_tau": slow}
     rules = [
         Loihi3FLearningRule(dw=f"u0 * x{k} * y{k}", t_epoch=1, rng_seed=0, **traces) for k in (1, 2)
     ]
@@ -208,8 +217,8 @@ def learn_in_lava(shown: Shown, weight: np.ndarray, seconds: float = 300.0) -> n
     source = FrameSource(images=spikes, drive=np.ones(1, int))
     teacher = FrameSource(images=shown.targets(), drive=np.ones(shown.steps, int))
     neurons = LearningLTGate(
-        shape=(shown.classes,), learning_rule=rules[0], keep=KEEP, theta=THETA, gate=shown.gate,
-        eta=ETA, interval=shown.steps,
+        shape=(shown.classes,), learning_rule=rules[0], keep=shown.keep, theta=1 - shown.keep,
+        gate=shown.gate, eta=ETA, interval=shown.steps,
     )  # fmt: skip
     teacher.s_out.connect(neurons.a_third_factor_in)
     number = Dense(weights=np.ones((1, shown.inputs)))

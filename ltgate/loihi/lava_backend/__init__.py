@@ -1,49 +1,39 @@
-"""Everything that knows Lava. Lava is archived; nothing outside this folder imports it.
+"""Everything that knows Lava. Lava is archived; nothing outside this folder imports it first.
 
 :func:`ltgate.loihi.lava_backend.run.forward` takes and gives what :func:`ltgate.loihi.twin.forward`
-does; ``README.md`` in :mod:`ltgate.loihi` says how to put another backend beside it.
+does; ``README.md`` in :mod:`ltgate.loihi` says how to put another backend beside it. Importing this
+package does not import Lava; it lets a current Python do so (:mod:`.shim`).
 """
 
 import functools
 import importlib
-import importlib.util
-import multiprocessing
-import sys
 import warnings
 
 from ltgate.errors import UserError
+from ltgate.loihi.lava_backend import shim
+
+shim.install()
 
 
-def available() -> bool:
-    """Whether Lava is installed."""
-    return importlib.util.find_spec("lava") is not None and _has("lava.magma.core.process.process")
-
-
-def require() -> None:
-    """Raise `UserError`, one line, if Lava is not there."""
-    if not available():
-        version = ".".join(map(str, sys.version_info[:2]))
-        raise UserError(
-            f"Lava is not installed (Python {version}; it runs on 3.10 alone): the twin, mapping "
-            "and estimate work without it"
-        )
-    _load()
-
-
-def _load() -> None:
-    """Import Lava's runtime. It sets the way processes start, and fails where that is set."""
-    choose = multiprocessing.set_start_method
-    multiprocessing.set_start_method = functools.partial(choose, force=True)
+@functools.cache
+def missing() -> str:
+    """Why Lava cannot run here, in one line; empty where it can. Imports it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            importlib.import_module("lava.magma.runtime.message_infrastructure.multiprocessing")
-    finally:
-        multiprocessing.set_start_method = choose
+            importlib.import_module("lava.magma.runtime.runtime")
+    except Exception as error:  # whatever a Python or package newer than Lava makes of it
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return f"Lava cannot be imported ({reason}): the twin, mapping and estimate work without it"
+    return ""
 
 
-def _has(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
+def available() -> bool:
+    """Whether Lava can be imported."""
+    return not missing()
+
+
+def require() -> None:
+    """Raise `UserError`, one line, if Lava cannot be imported."""
+    if missing():
+        raise UserError(missing())

@@ -3,7 +3,8 @@
 Lava waits without limit: after an exception in a model, in its constructor, after an interrupt. A
 session runs without blocking, polls, and at the end of its block, however that comes, no process
 and no shared memory is left. Model exceptions are raised with their text. Processes die with the
-parent, even when that is killed (Linux).
+parent, even when that is killed (Linux). They are forked, as Lava has them, whatever way the
+program starts its own.
 """
 
 import contextlib
@@ -23,6 +24,8 @@ from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_equal
 from lava.magma.runtime.runtime import Runtime
+
+from ltgate.loihi.lava_backend.shim import start_method
 
 GRACE_S = 5.0
 _POLL_S = 0.002
@@ -72,7 +75,7 @@ class Session:
     def _start(self, executable: Any) -> None:
         runtime = self.runtime = Runtime(executable, ActorType.MultiProcessing)
         executable.assign_runtime_to_all_processes(runtime)
-        with _interrupts_wait(), _children_die_with_parent():
+        with _interrupts_wait(), _children_die_with_parent(), start_method("fork"):
             runtime._build_watchdog_manager()
             runtime._build_message_infrastructure()
             runtime._build_channels()
