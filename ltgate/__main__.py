@@ -175,6 +175,8 @@ def _grid(options: argparse.Namespace) -> None:
     from ltgate.runner import execute, provenance
 
     grid = Grid.load(options.file, **execute.parse_overrides(options.set))
+    if grid.base.cluster in ("none", "local"):  # other machines have their own devices and images
+        execute.check(grid.base)
     with provenance.timed(grid.base, "grid"):
         for text in report(grid):
             print(text, flush=True)
@@ -185,6 +187,7 @@ def _bench(options: argparse.Namespace) -> None:
     from ltgate.runner import execute, provenance
 
     params = Params.load(options.file, **execute.parse_overrides(options.set))
+    execute.check(params)
     from ltgate.perf import report  # after the check of the parameters: it loads everything
 
     with provenance.timed(params, "bench"):
@@ -197,6 +200,7 @@ def _robustness(options: argparse.Namespace) -> None:
     from ltgate.runner import execute, provenance
 
     params = Params.load(options.file, **execute.parse_overrides(options.set))
+    execute.check(params)
     from ltgate import figures, robustness  # after the check of the parameters
 
     with provenance.timed(params, "robustness"):

@@ -36,6 +36,8 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         plain = json.loads(metadata["ltgate"])
         if "crc32" in metadata and metadata["crc32"] != _checksum(tensors):
             raise ValueError("its tensors do not fit their checksum")
+    except FileNotFoundError:
+        raise UserError(f"checkpoint {path}: there is no such file") from None
     except (
         SafetensorError, OSError, KeyError, TypeError, ValueError, OverflowError, RecursionError
     ) as error:  # fmt: skip

@@ -22,9 +22,12 @@ _FORGOTTEN = 24 * 3600  # seconds after which such a file is a killed writer's
 
 # What a disk or a folder can refuse, by the system's numbers.
 _REFUSALS = {
-    getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EFBIG", "EIO", "ENAMETOOLONG")
-}
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO,
+    errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST,
+}  # fmt: skip
+
+# What a file system without locks answers, by how it is mounted.
+_LOCKLESS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 @contextlib.contextmanager
@@ -61,7 +64,10 @@ def lock(path: str | Path, wait: bool = True) -> Iterator[None]:
     """Hold the lock file ``path`` for the block; wait for another holder, or `BlockingIOError`.
 
     The kernel's own lock is used, so the lock of a dead process never blocks. Who waits says for
-    whom, on standard error. Raises `UserError` where no lock file can be made.
+    whom, on standard error.
+
+    Raises:
+        UserError: No lock file can be made there, or the file system has no locks.
     """
     import fcntl
 
@@ -77,6 +83,14 @@ def lock(path: str | Path, wait: bool = True) -> Iterator[None]:
                 raise
             print(f"{path}: waiting for {holder(path)}", file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _LOCKLESS:
+                raise
+            raise UserError(
+                f"{path}: this file system has no locks ({error.strerror}); have it mounted with "
+                "them (NFS: its lock service; Lustre: -o flock), or keep results on another with "
+                "LTGATE_HOME and data with LTGATE_DATA_CACHE"
+            ) from None
         with contextlib.suppress(OSError):  # a full disk does not unmake the lock
             file.truncate(0)
             now = datetime.datetime.now().isoformat(sep=" ", timespec="seconds")
@@ -119,6 +133,11 @@ def sha256(path: str | Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def digest(value: Any) -> str:
+    """16 hexadecimal digits of the SHA-256 of a value as JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @contextlib.contextmanager

@@ -38,6 +38,7 @@ _PATTERNS = {
 }
 
 MOST_FRAMES = 1_000_000  # of a sample, and its most milliseconds
+GRID_ONLY = {"axes", "base", "set", "variants"}  # what a grid file has and a parameter file has not
 LARGEST_FILE = 1 << 16  # bytes of a parameter file
 DEEPEST = 20  # lists and mappings inside each other in it
 
@@ -510,7 +511,12 @@ class Params(Strict):
         """
         values: dict[str, Any] = {}
         for file in files:
-            values.update(read(parameter_file(file)))
+            given = read(parameter_file(file))
+            if wrong := sorted(GRID_ONLY & given.keys()):
+                raise UserError(
+                    f"{file}: is a grid file (it has {wrong[0]!r}); `ltgate grid` runs it"
+                )
+            values.update(given)
         try:
             return cls(**{**values, **overrides})
         except UserError as error:

@@ -325,7 +325,6 @@ def _read(path: Path) -> pd.DataFrame:
                 dtype=COLUMNS,
                 keep_default_na=False,  # an empty task is a text, not a gap
                 na_values={"value": [""]},
-                float_precision="round_trip",
                 index_col=False,
             )
     except (OSError, ValueError, OverflowError, pd.errors.ParserWarning) as error:

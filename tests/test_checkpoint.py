@@ -136,6 +136,7 @@ def test_a_bad_file_is_named_in_one_line(path, kind):
         checkpoint.load(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+    assert ("delete it" in str(error.value)) == (kind != "missing")
 
 
 def test_pickled_code_is_never_run(path):

@@ -1,6 +1,7 @@
 """Files: whole or absent on every disk, locks that name their holder, broken JSON is none."""
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -106,6 +107,29 @@ def test_who_waits_is_told_for_whom(tmp_path, capsys):
         assert f"process {os.getpid()} on " in files.holder(path)
     assert f"{path}: waiting for process {holder.pid} on " in capsys.readouterr().err
     holder.communicate()
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_told_with_what_to_do(tmp_path, monkeypatch, code):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    path = tmp_path / "some.lock"
+    with pytest.raises(UserError) as caught, files.lock(path):
+        pass
+    told = f"{path}: this file system has no locks ({os.strerror(code)}); "
+    assert str(caught.value).startswith(told)
+    assert "LTGATE_HOME" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_file_in_place_of_a_folder_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "a", tmp_path / "file" / "b" / "a"):
+        with pytest.raises(UserError, match="cannot be written"), files.atomic(path):
+            pass
+        with pytest.raises(UserError, match="cannot be written"), files.lock(path):
+            pass
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"\xff", b"[" * 100_000, b"3"])

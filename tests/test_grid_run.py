@@ -22,7 +22,7 @@ from ltgate import files, paths, results, train
 from ltgate import grid as package
 from ltgate.__main__ import main
 from ltgate.data.store import is_test_file
-from ltgate.errors import UserError
+from ltgate.errors import Failed, UserError
 from ltgate.files import lock
 from ltgate.grid import clusters, work
 from ltgate.grid.run import _tasks
@@ -236,6 +236,54 @@ def test_no_scheduler_at_an_address(home, monkeypatch):
     grid = small_grid(home, params={"cluster": "tcp://127.0.0.1:1"})
     with pytest.raises(UserError, match=r"tcp://127\.0\.0\.1:1.*no scheduler answers"):
         package.run(grid)
+
+
+@pytest.fixture
+def empty(monkeypatch) -> distributed.LocalCluster:
+    """A scheduler without workers, which a search waits for 0.5 s in silence and 3 s in all."""
+    monkeypatch.setattr(clusters, "SILENT", 0.5)
+    monkeypatch.setattr(clusters, "PATIENCE", 3)
+    options = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
+    with distributed.LocalCluster(n_workers=0, threads_per_worker=1, **options) as cluster:
+        yield cluster
+
+
+def test_a_scheduler_without_workers_is_told_and_given_up(home, empty, capsys):
+    address = empty.scheduler_address
+    with pytest.raises(Failed, match=r"no worker for .* h; the same command goes on from here"):
+        package.run(small_grid(home, params={"cluster": address}))
+    (told,) = [line for line in capsys.readouterr().err.splitlines() if "no worker" in line]
+    assert told.startswith(f"cluster = {address!r}: no worker for 0.5 s; start some ")
+    assert f"dask worker {address} " in told and "this ends after" in told
+    assert not rows()
+
+
+def test_workers_that_come_late_do_the_work(home, empty, monkeypatch, capsys):
+    monkeypatch.setattr(clusters, "PATIENCE", 300)
+    threading.Timer(4, empty.scale, [1]).start()
+    grid = small_grid(home, params={"cluster": empty.scheduler_address})
+    assert package.run(grid) == {"done": 4, "failed": 0, "skipped": 0}
+    assert "no worker for 0.5 s" in capsys.readouterr().err
+
+
+def test_a_scheduler_that_ends_is_told(home, empty, monkeypatch):
+    monkeypatch.setattr(clusters, "PATIENCE", 300)
+    threading.Timer(2, empty.close).start()
+    with pytest.raises(Failed, match="its scheduler is gone"):
+        package.run(small_grid(home, params={"cluster": empty.scheduler_address}))
+
+
+@pytest.mark.parametrize("refused", ["echo 'sbatch: error: Invalid account' >&2; exit 1", None])
+def test_a_cluster_that_takes_no_job_is_told(home, monkeypatch, refused):
+    folder = home / "bin"
+    folder.mkdir()
+    if refused:
+        (folder / "sbatch").write_text(f"#!/bin/sh\n{refused}\n")
+        (folder / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    why = "sbatch: error: Invalid account" if refused else "No such file or directory: 'sbatch'"
+    with pytest.raises(UserError, match=f"cluster = 'slurm': a job was refused: .*{why}"):
+        package.run(small_grid(home, params={"cluster": "slurm"}))
 
 
 @pytest.mark.parametrize(

@@ -196,3 +196,9 @@ def test_a_grid_file_that_is_not_there(tmp_path):
     (tmp_path / "list.yaml").write_text(yaml.safe_dump([1]))
     with pytest.raises(UserError, match="must hold 'name: value' lines"):
         Grid.load(tmp_path / "list.yaml")
+
+
+def test_a_parameter_file_is_told():
+    path = paths.params() / "quick.yaml"
+    with pytest.raises(UserError, match=r"quick\.yaml: is a parameter file .*`ltgate run` runs it"):
+        Grid.load(path)

@@ -92,12 +92,13 @@ def test_libraries_work_and_are_silent_without_a_home(tmp_path):
     program = """
 import ltgate, warnings
 warnings.simplefilter("error")
-import matplotlib, IPython.paths, jupyter_core.paths, numba
+import matplotlib, numba
+from IPython.paths import get_ipython_dir
+from jupyter_core.paths import jupyter_config_dir, jupyter_runtime_dir
 exec(compile("def one(): return 1", ltgate.__file__, "exec"))
 print(numba.njit(cache=True)(one)())
-for folder in (matplotlib.get_configdir(), matplotlib.get_cachedir(), IPython.paths.get_ipython_dir(),
-               jupyter_core.paths.jupyter_runtime_dir(), jupyter_core.paths.jupyter_config_dir()):
-    print(folder)
+print(matplotlib.get_configdir(), matplotlib.get_cachedir())
+print(get_ipython_dir(), jupyter_config_dir(), jupyter_runtime_dir())
 """
     environment = {k: v for k, v in os.environ.items() if k not in [*homes.PLACES, *homes.BASES]}
     environment |= {"HOME": "/proc/none", "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}

@@ -15,11 +15,15 @@ from typing import Any
 import nbformat
 import numpy as np
 import pytest
+import torch
 
+import ltgate
 from ltgate import __main__, origin, paths
 from ltgate.data import idx
 from ltgate.params import Params
 from ltgate.runner import execute, expected, plan, provenance
+
+OUTSIDE = ("figures/bars.py", "runner/plan.py", "loihi/report.py")  # of the learning code
 
 
 def write_notebook(path: Path, parameters: str, *cells: str) -> None:
@@ -95,10 +99,10 @@ def three(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
         world.notebook(name)
     world.notebook("notes")
     monkeypatch.setattr(execute, "_run_notebook", world.stand_in)
-    for name in ("__init__.py", "neurons.py", "runner/plan.py", "figures/bars.py"):
+    for name in ("__init__.py", "neurons.py", *OUTSIDE):
         world.library_file(name, "x = 1\n")
     # What the runner takes for the library: the real one may be edited while tests run.
-    monkeypatch.setattr(plan.ltgate, "__file__", str(world.folder / "ltgate" / "__init__.py"))
+    monkeypatch.setattr(ltgate, "__file__", str(world.folder / "ltgate" / "__init__.py"))
     return world
 
 
@@ -222,11 +226,48 @@ def test_wrong_image_files_of_the_user_are_told_before_any_work(three: World, ca
     assert three.names == []
 
 
-@pytest.mark.parametrize("file", ["figures/bars.py", "runner/plan.py"])
+def test_a_cuda_device_that_is_not_there_is_told_before_any_work(three: World, capsys) -> None:
+    absent = f"cuda:{torch.cuda.device_count()}"
+    assert three.run(three.params(device=absent)) == 2
+    assert capsys.readouterr().err.startswith(f"error: device = {absent!r}: PyTorch ")
+    assert three.names == []
+
+
+def test_a_wrong_folder_of_mnist_is_told_before_any_work(three: World, monkeypatch, capsys) -> None:
+    file = three.folder / "nowhere" / "train-images-idx3-ubyte"
+    told = f": {file} does not exist, nor does {file.name}.gz beside it\n"
+    monkeypatch.setenv("LTGATE_DATA", str(file.parent))
+    assert three.run(three.params(source="mnist")) == 2
+    assert capsys.readouterr().err == f"error: LTGATE_DATA{told}"
+    monkeypatch.setenv("LTGATE_DATA", "/elsewhere")
+    assert three.run(three.params(source="mnist", data_folder=str(file.parent))) == 2
+    assert capsys.readouterr().err == f"error: data_folder{told}"
+    assert three.names == []
+
+
+@pytest.mark.parametrize("variable", ["LTGATE_HOME", "LTGATE_DATA_CACHE"])
+def test_a_file_in_place_of_our_folders_is_told(three: World, variable, monkeypatch, capsys):
+    path = three.params()
+    monkeypatch.setenv(variable, path)
+    assert three.run(path) == 2
+    assert capsys.readouterr().err == f"error: {variable} = {path!r}: is no folder\n"
+
+
+def test_a_grid_file_is_told(three: World, capsys) -> None:
+    grid = three.params(axes={"eta": [0.1, 0.2]})
+    assert three.run(grid) == 2
+    told = f"error: {grid}: is a grid file (it has 'axes'); `ltgate grid` runs it\n"
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize("file", OUTSIDE)
 def test_a_change_of_what_only_shows_keeps_the_results(three: World, file: str) -> None:
     three.run(three.params())
-    three.library_file(file, "x = 2\n")
+    kept = three.folder / "runs/small/results/02_second.csv"
+    kept.write_text("kept")
+    three.library_file(file, "x = 1\n# a comment\n")
     three.run(three.params())
+    assert kept.read_text() == "kept"
     assert three.names == ["01_first", "02_second", "03_third"]
     assert not (three.folder / "runs/small/previous").exists()
 

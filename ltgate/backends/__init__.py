@@ -83,6 +83,24 @@ def forward(
     )
 
 
+def device(wanted: str) -> str:
+    """The device of a parameter ``device``: ``auto`` is ``cuda`` where there is one, else ``cpu``.
+
+    Raises:
+        UserError: The CUDA device is not there.
+    """
+    count = torch.cuda.device_count() if wanted != "cpu" and torch.cuda.is_available() else 0
+    if wanted == "auto":
+        return "cuda" if count else "cpu"
+    if wanted != "cpu" and int(wanted.partition(":")[2] or 0) >= count:
+        there = ", ".join(f"cuda:{number}" for number in range(count)) or "none"
+        raise UserError(
+            f"device = {wanted!r}: PyTorch {torch.__version__} finds no such device (CUDA devices "
+            f"here: {there}); allowed are auto, cpu and those"
+        )
+    return wanted
+
+
 def check(network: Network) -> None:
     """Refuse NaN and infinity in the network's values.
 

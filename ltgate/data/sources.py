@@ -5,12 +5,13 @@ opens a file of the other; only the bundled digits come in one file and are divi
 source is one class and one entry in ``SOURCES``.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -86,6 +87,17 @@ def source(name: str, data_folder: str = "") -> Source:
         raise UserError(f"source={name!r}; allowed are {allowed()}")
     kind, colon, argument = name.partition(":")
     return SOURCES[kind + colon](argument or data_folder)
+
+
+def locate(name: str, data_folder: str = "") -> None:
+    """Look for the files of a source that a folder is named for; `UserError` where one is missing.
+
+    None is opened.
+    """
+    found = source(name, data_folder)
+    if isinstance(found, Mnist | Idx):
+        for pool in FILES:
+            found.files(pool)
 
 
 def known(name: str) -> bool:
@@ -167,12 +179,14 @@ class Mnist:
 
     Attributes:
         folder: Where the files lie; None: they are downloaded.
+        named: What names the folder, for messages.
 
     Source: LeCun, Bottou, Bengio & Haffner 1998, "Gradient-based learning applied to document
     recognition".
     """
 
     folder: Path | None = None
+    named: str = "data_folder"
     name: str = "mnist"
 
     def identity(self, pool: str) -> str:
@@ -181,11 +195,26 @@ class Mnist:
 
     def read(self, pool: str) -> tuple[np.ndarray, np.ndarray]:
         """See `Source.read`."""
-        images, labels = (
-            _fetch_mnist(name) if self.folder is None else _checked(_find(self.folder, name), name)
-            for name in FILES[pool]
-        )
+        if self.folder is None:
+            images, labels = map(_fetch_mnist, FILES[pool])
+            return images, labels
+        found = self.files(pool)
+        with self._told():
+            images, labels = map(_checked, found, FILES[pool])
         return images, labels
+
+    def files(self, pool: str) -> list[Path]:
+        """A pool's files in the folder; none where they are downloaded."""
+        with self._told():
+            return [_find(self.folder, name) for name in FILES[pool]] if self.folder else []
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell in an error what names the folder."""
+        try:
+            yield
+        except UserError as error:
+            raise UserError(f"{self.named}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -201,17 +230,16 @@ class Idx:
 
     def identity(self, pool: str) -> str:
         """See `Source.identity`."""
-        found = [_find(self.folder, name) for name in FILES[pool]]
         return _digest(
             *(
                 _file_sha256(path, path.stat().st_size, path.stat().st_mtime_ns).encode()
-                for path in found
+                for path in self.files(pool)
             )
         )
 
     def read(self, pool: str) -> tuple[np.ndarray, np.ndarray]:
         """See `Source.read`."""
-        image_path, label_path = (_find(self.folder, name) for name in FILES[pool])
+        image_path, label_path = self.files(pool)
         images, labels = idx.read(image_path)[0], idx.read(label_path)[0]
         if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE):
             raise UserError(
@@ -224,14 +252,20 @@ class Idx:
             )
         return images, labels
 
+    def files(self, pool: str) -> list[Path]:
+        """A pool's files."""
+        return [_find(self.folder, name) for name in FILES[pool]]
+
 
 def _folder(text: str) -> Path:
     return paths.root() / Path(text).expanduser()
 
 
 def _mnist(data_folder: str) -> Mnist:
-    folder = data_folder or os.environ.get("LTGATE_DATA", "")
-    return Mnist(_folder(folder) if folder else None)
+    if data_folder:
+        return Mnist(_folder(data_folder))
+    folder = os.environ.get("LTGATE_DATA", "")
+    return Mnist(_folder(folder), "LTGATE_DATA") if folder else Mnist()
 
 
 # name -> what makes the source from ``data_folder``; a name that ends in a colon takes what follows

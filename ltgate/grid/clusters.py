@@ -10,15 +10,18 @@ import contextlib
 import logging
 import os
 import signal
+import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import dask
 import torch
 from distributed import Client, LocalCluster
+from distributed.core import Status
 from distributed.deploy import SpecCluster
 
-from ltgate.errors import UserError
+from ltgate.errors import Failed, UserError
 from ltgate.grid.spec import Grid
 from ltgate.params import Params
 
@@ -26,8 +29,12 @@ from ltgate.params import Params
 DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 JOBS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster"}
+AGAIN = "the same command goes on from here"
 ANY = "127.0.0.1:0"  # a free port for the dashboard
 CONNECT = 20  # seconds to wait for a scheduler
+SILENT = 30  # seconds without a worker after which that is told
+PATIENCE = 1800  # seconds without a worker after which a search ends
+IN_A_QUEUE = 7 * 24 * 3600  # the same where workers are jobs that may have to wait for their turn
 
 
 @contextlib.contextmanager
@@ -42,13 +49,60 @@ def client(grid: Grid, trials: int) -> Iterator[Client]:
         "distributed.worker.daemon": False,  # trials may have loader processes
         "distributed.worker.profile.enabled": False,  # dask would look at the trials all the time
     }
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the trials' records tell more
+    for name in ("distributed", "tornado.application"):  # the trials' records and we tell more
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with dask.config.set(settings), contextlib.ExitStack() as stack:
         if "://" in params.cluster:
             yield stack.enter_context(_connect(params.cluster))
             return
         cluster = stack.enter_context(_cluster(params, options, trials))
         yield stack.enter_context(Client(cluster, set_as_default=False))
+
+
+class Watch:
+    """Tells when a search is without workers, with what to do, and ends it when none comes."""
+
+    def __init__(self, client: Client, cluster: str) -> None:
+        self._client, self._cluster = client, cluster
+        self._looked = self._seen = time.monotonic()
+        self._told = False
+
+    def look(self) -> None:
+        """Once a second, see whether there is a worker.
+
+        Raises `Failed` when there has been none for ``PATIENCE``, or the scheduler is gone.
+        """
+        now = time.monotonic()
+        if now < self._looked + 1:
+            return
+        self._looked = now
+        try:
+            workers = self._client.scheduler_info(n_workers=1)["workers"]
+        except (OSError, TimeoutError):
+            raise Failed(f"cluster = {self._cluster!r}: its scheduler is gone; {AGAIN}") from None
+        if workers:
+            self._seen, self._told = now, False
+            return
+        jobs = self._cluster in JOBS
+        patience, alone = IN_A_QUEUE if jobs else PATIENCE, now - self._seen
+        if alone >= patience:
+            raise Failed(
+                f"cluster = {self._cluster!r}: no worker for {patience / 3600:g} h; {AGAIN}"
+            )
+        if alone >= SILENT and not self._told:
+            self._told = True
+            if jobs:
+                advice = "its jobs wait for their turn or have ended: see the queue and their logs"
+            elif "://" in self._cluster:
+                advice = f"start some in this environment: dask worker {self._cluster} --nthreads 1"
+            else:
+                advice = "its processes do not start, or end at once: see that there is memory"
+            print(
+                f"cluster = {self._cluster!r}: no worker for {SILENT:g} s; {advice}; without one "
+                f"this ends after {patience / 3600:g} h",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def size(params: Params) -> int:
@@ -90,7 +144,7 @@ def _cluster(params: Params, options: dict[str, Any], trials: int) -> SpecCluste
             **told,
         )
     made = job_cluster(params, options)
-    made.scale(jobs=min(size(params), trials))
+    _submit(made, params.cluster, min(size(params), trials))
     return made
 
 
@@ -109,6 +163,29 @@ def job_cluster(params: Params, options: dict[str, Any]) -> SpecCluster:
         return getattr(dask_jobqueue, JOBS[params.cluster])(**told)
     except (TypeError, ValueError) as error:
         raise UserError(f"cluster = {params.cluster!r}, options {options}: {error}") from None
+
+
+def _submit(made: SpecCluster, kind: str, jobs: int) -> None:
+    """Submit jobs; raises `UserError` when the cluster takes none of them, warns of those refused.
+
+    dask starts jobs behind the scenes, where an error is lost: here the same step is waited for.
+    """
+
+    async def submit() -> None:
+        made.scale(jobs=jobs)
+        await made._correct_state()
+
+    try:
+        made.sync(submit)
+    except (RuntimeError, ValueError, OSError) as error:
+        refused = [job for job in made.workers.values() if job.job_id is None]
+        for job in refused:
+            job.status = Status.failed  # or dask fails to close the cluster
+        text = f"cluster = {kind!r}: a job was refused: {' '.join(str(error).split())}"
+        if len(refused) == len(made.workers):
+            made.close()
+            raise UserError(text) from None
+        print(text, file=sys.stderr, flush=True)
 
 
 def _connect(address: str) -> Client:

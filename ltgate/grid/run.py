@@ -12,12 +12,11 @@ from collections.abc import Iterable, Iterator
 
 from distributed import Client, Future, as_completed
 
-from ltgate import paths, results
+from ltgate import origin, paths, results
 from ltgate.grid import clusters
 from ltgate.grid.spec import Configuration, Grid, Job
 from ltgate.grid.work import BUSY, DONE, FAILED, Task, folder, note, work
 from ltgate.progress import track
-from ltgate.runner import plan
 
 
 def run(
@@ -67,7 +66,8 @@ def _outcomes(
         client.submit(work, task, wait, pure=False, retries=attempts - 1): task for task in tasks
     }
     try:
-        for future in track(_ended(client, futures), len(futures), label):
+        ended = _ended(client, futures, tasks[0].base.cluster)
+        for future in track(ended, len(futures), label):
             task = futures.pop(future)
             if future.status == "finished":
                 yield task, future.result()
@@ -78,12 +78,19 @@ def _outcomes(
         client.cancel(list(futures))
 
 
-def _ended(client: Client, futures: dict[Future, Task]) -> Iterator[Future]:
-    return as_completed(list(futures), loop=client.loop)
+def _ended(client: Client, futures: dict[Future, Task], cluster: str) -> Iterator[Future]:
+    """The futures in the order in which they end, as long as there are workers."""
+    waited, watch = as_completed(list(futures), loop=client.loop), clusters.Watch(client, cluster)
+    while not waited.is_empty():
+        ended = waited.next_batch(block=False)
+        yield from ended
+        if not ended:
+            watch.look()
+            time.sleep(0.05)
 
 
 def _tasks(grid: Grid, jobs: list[Job]) -> Iterator[Task]:
-    code, since = plan.learning_code(), time.time()
+    code, since = origin.learning_code(), time.time()
     for job in jobs:
         yield Task(
             base=grid.base,

@@ -37,7 +37,7 @@ from pydantic import Field, ValidationError, model_validator
 from ltgate import methods, paths, train
 from ltgate.errors import UserError
 from ltgate.grid.hashing import Hasher
-from ltgate.params import Name, Params, Seed, Strict, read
+from ltgate.params import GRID_ONLY, Name, Params, Seed, Strict, read
 
 
 class Range(Strict):
@@ -161,8 +161,14 @@ class Grid:
         that win over the base and over ``set``. Raises `UserError`, one line, naming the file.
         """
         path = paths.parameter_file(path, "grids")
+        given = read(path)
+        wrong = sorted(given.keys() & Params.model_fields.keys() - GridFile.model_fields.keys())
+        if wrong and not GRID_ONLY & given.keys():
+            raise UserError(
+                f"{path}: is a parameter file (it has {wrong[0]!r}); `ltgate run` runs it"
+            )
         try:
-            return cls.create(GridFile(**read(path)), path, base, **overrides)
+            return cls.create(GridFile(**given), path, base, **overrides)
         except UserError as error:
             text = str(error)
             raise UserError(text if text.startswith(str(path)) else f"{path}: {text}") from None

@@ -9,13 +9,12 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from ltgate import metrics, paths, results
+from ltgate import metrics, origin, paths, results
 from ltgate.errors import UserError
 from ltgate.files import atomic, read_json
 from ltgate.grid.spec import Configuration, Grid
 from ltgate.grid.work import folder
 from ltgate.params import Params
-from ltgate.runner import plan
 
 MEASURES = ("acc", "forgetting", "spikes_per_sample")
 
@@ -36,7 +35,7 @@ def points(
     ============================== ===============================================================
     """
     rows = []
-    where, code = folder(grid.name), plan.learning_code()
+    where, code = folder(grid.name), origin.learning_code()
     for configuration in grid.configurations() if configurations is None else configurations:
         for job in grid.jobs(iter([configuration])):
             record = read_json(where / "trials" / f"{job.key}.json")

@@ -95,7 +95,7 @@ class SpikingLearner:
     def __init__(self, params: Params, generator: np.random.Generator) -> None:
         p = self.params = params
         self.generator = generator
-        self.device = _device(p.device)
+        self.device = backends.device(p.device)
         taus = {
             "dual": (p.tau_fast_ms, p.tau_slow_ms),
             "fast": (p.tau_fast_ms,),
@@ -417,12 +417,6 @@ def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     """The tensors called ``name.*``, without that prefix."""
     start = f"{name}."
     return {key[len(start) :]: value for key, value in tensors.items() if key.startswith(start)}
-
-
-def _device(wanted: str) -> str:
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return wanted
 
 
 def _slices(length: int, size: int) -> list[slice]:

@@ -150,9 +150,7 @@ class Bench:
     @property
     def device(self) -> str:
         """``cpu``, or ``cuda`` where there is one and the parameters allow it."""
-        if self.params.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        return self.params.device
+        return backends.device(self.params.device)
 
     @property
     def threads(self) -> int:

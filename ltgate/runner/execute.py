@@ -29,7 +29,6 @@ from ltgate.runner.plan import (
     declared,
     duration,
     inputs,
-    learning_code,
     literal,
     plan,
     select,
@@ -65,24 +64,33 @@ def run(
     names = {notebook: declared(notebook) for notebook in select(only)}
     with _output_root(out), contextlib.ExitStack() as locks:
         for params in experiments.values():
+            check(params)
             locks.enter_context(_hold(paths.run(params.name)))
         plans = {}
         for path, params in experiments.items():
-            _read_own_images(params)
             plans[path] = plan(params, names, force)
             announce(path, params, plans[path])
         for path, params in experiments.items():
             _execute(path, params, plans[path])
 
 
-def _read_own_images(params: Params) -> None:
-    """What is wrong with a user's own images is told before any work; no test file is opened."""
-    if params.source in ("digits", "mnist"):  # known to be right
-        return
-    from ltgate.data import open_task  # here, because it loads PyTorch
+def check(params: Params) -> None:
+    """Tell before any work what is wrong with folders, device or images; opens no test file."""
+    for variable in ("LTGATE_HOME", "LTGATE_DATA_CACHE"):
+        place = os.environ.get(variable)
+        if place and Path(place).exists() and not Path(place).is_dir():
+            raise UserError(f"{variable} = {place!r}: is no folder")
+    if params.device not in ("auto", "cpu"):
+        from ltgate import backends  # here, because it loads PyTorch
 
-    for task in params.tasks:
-        open_task(params, task, "train", params.seeds[0])
+        backends.device(params.device)
+    if params.source != "digits":
+        from ltgate.data import open_task, sources
+
+        sources.locate(params.source, params.data_folder)
+        if params.source != "mnist":
+            for task in params.tasks:
+                open_task(params, task, "train", params.seeds[0])
 
 
 def clean(name: str) -> Path:
@@ -115,14 +123,14 @@ def _execute(path: str, params: Params, steps: list[Step]) -> None:
     if not any(step.reason for step in steps):
         print(f"{params.name}: nothing to do", flush=True)
         return
-    changed = earlier.get("learning_code") not in (None, learning_code())
+    changed = earlier.get("learning_code") not in (None, origin.learning_code())
     if changed and _set_aside(folder, ["results", "checkpoints", "grid"]):
         print(f"the learning code has changed: older results now lie in {folder / 'previous'}")
     record = {
         **earlier,
         **origin.describe(params),
         "file": path,
-        "learning_code": learning_code(),
+        "learning_code": origin.learning_code(),
         "notebooks": earlier.get("notebooks", {}),
     }
     with this_kernel(params):

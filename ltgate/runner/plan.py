@@ -5,7 +5,6 @@ names or an earlier notebook's run has changed since its last success, or when a
 """
 
 import ast
-import hashlib
 import json
 import re
 import shutil
@@ -14,20 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ltgate
-from ltgate import files, paths
+from ltgate import origin, paths
 from ltgate.errors import UserError
+from ltgate.files import digest
 from ltgate.params import Params
 from ltgate.runner import expected, provenance
 from ltgate.runner.provenance import Record
 
 FORCED = "forced"
-
-# Files and folders of the library that run, show and record, and cannot change a result.
-PRESENTATION = {
-    "__main__.py", "exchange.py", "explore.py", "figures", "grid", "origin.py", "perf",
-    "progress.py", "runner",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -114,25 +107,13 @@ def inputs(params: Params, notebook: Path, passed: dict[str, Any], done: Record)
     """Fingerprints of everything a notebook's result depends on, by kind."""
     earlier = [p.stem for p in select() if p.name < notebook.name]
     return {
-        "notebook": _digest([[c["cell_type"], c["source"]] for c in _cells(notebook)]),
-        "learning code": learning_code(),
-        "library": _digest(_sources()),
-        "parameters": _digest(passed),
-        "images": _digest(_image_files(params)),
-        "earlier results": _digest([done.get(stem, {}).get("id") for stem in earlier]),
+        "notebook": digest([[c["cell_type"], c["source"]] for c in _cells(notebook)]),
+        "learning code": origin.learning_code(),
+        "library": digest(origin.sources()),
+        "parameters": digest(passed),
+        "images": digest(_image_files(params)),
+        "earlier results": digest([done.get(stem, {}).get("id") for stem in earlier]),
     }
-
-
-def learning_code() -> str:
-    """Fingerprint of the library's part that a result depends on."""
-    return _digest([source for source in _sources() if source[0].split("/")[0] not in PRESENTATION])
-
-
-def _sources() -> list[list[str]]:
-    """Name and SHA-256 of every file of the library."""
-    package = Path(ltgate.__file__).resolve().parent
-    found = sorted(p for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    return [[p.relative_to(package).as_posix(), files.sha256(p)] for p in found]
 
 
 def _image_files(params: Params) -> list[list[Any]]:
@@ -143,10 +124,6 @@ def _image_files(params: Params) -> list[list[Any]]:
     folder = paths.root() / Path(argument).expanduser()
     found = sorted(p for p in folder.rglob("*") if p.is_file())
     return [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in found]
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def announce(path: str, params: Params, steps: list[Step]) -> None:

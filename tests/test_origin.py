@@ -1,0 +1,122 @@
+"""What counts as learning code: every module that can change a learned number, and no other."""
+
+import ast
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_grid import PARAMS
+
+import ltgate
+from ltgate import origin
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# What training imports and no learned number depends on.
+HARMLESS = {
+    "__init__": "the version",
+    "errors": "kinds of errors",
+    "files": "whole files, locks and checksums",
+    "homes": "folders of other libraries' caches",
+    "origin": "notes what was run, and this list",
+    "paths": "where things lie",
+    "progress": "bars",
+    "statistics": "tables of result rows that are there",
+}
+
+
+def named(package: Path, file: Path) -> set[str]:
+    """Modules of the library that a file imports, wherever in it, or names in a string."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: a relative import"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value.partition(":")[0])
+    parts = [name.split(".")[1:] for name in found if name.startswith("ltgate.")]
+    return {
+        ".".join(part)
+        for part in parts
+        if package.joinpath(*part).is_dir() or package.joinpath(*part).with_suffix(".py").is_file()
+    }
+
+
+def forgotten(package: Path) -> set[str]:
+    """Modules and packages that learning code uses and neither list names."""
+    listed = {name.removesuffix(".py") for name in origin.LEARNING}
+    files = [
+        file
+        for name in listed
+        for file in [*(package / name).rglob("*.py"), (package / name).with_suffix(".py")]
+        if file.is_file()
+    ]
+    used = {name.split(".")[0] for file in files for name in named(package, file)}
+    return used - listed - HARMLESS.keys()
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch) -> Path:
+    """A copy of the library, which `origin` takes for the real one."""
+    folder = tmp_path / "ltgate"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(ltgate.__file__).parent, folder, ignore=ignored)
+    monkeypatch.setattr(ltgate, "__file__", str(folder / "__init__.py"))
+    return folder
+
+
+def test_the_list_names_what_there_is():
+    package = Path(ltgate.__file__).parent
+    assert all((package / name).exists() for name in origin.LEARNING)
+    assert not {name.removesuffix(".py") for name in origin.LEARNING} & HARMLESS.keys()
+
+
+def test_no_module_that_learning_uses_is_forgotten(copy):
+    assert forgotten(copy) == set()
+
+
+@pytest.mark.parametrize(
+    "line", ["import ltgate.new", "def f():\n    from ltgate import new", "NAME = 'ltgate.new:New'"]
+)
+def test_a_new_module_that_learning_uses_is_found(copy, line):
+    (copy / "new.py").write_text("")
+    with open(copy / "plasticity" / "readout.py", "a") as file:
+        file.write(f"\n{line}\n")
+    assert forgotten(copy) == {"new"}
+
+
+def test_what_a_training_has_loaded_is_on_the_list(tmp_path, home, cache):
+    """Imported in the end, by whatever way; in a process of its own."""
+    program = f"""
+import sys
+from ltgate import train
+from ltgate.params import Params
+methods = ["lt_gate", "hlop", "dsd_snn", "replay"]
+for trial in train.trials(Params(name="small", methods=methods, seeds=[0], **{PARAMS!r})):
+    train.run_trial(trial)
+print(*(name for name in sys.modules if name.startswith("ltgate.")))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    loaded = {name.split(".")[1] for name in done.stdout.splitlines()[-1].split()}
+    listed = {name.removesuffix(".py") for name in origin.LEARNING}
+    assert {"train", "methods", "surrogate", "backends", "plasticity"} <= loaded
+    assert loaded <= listed | HARMLESS.keys()
+
+
+def test_a_comment_changes_the_fingerprint_of_learning_code_alone(copy):
+    before, files = origin.learning_code(), sorted(copy.rglob("*.py"))
+    changed = set()
+    for file in files:
+        text = file.read_text()
+        file.write_text(text + "# a comment\n")
+        if origin.learning_code() != before:
+            changed.add(file.relative_to(copy).parts[0])
+        file.write_text(text)
+    assert origin.learning_code() == before
+    assert changed == origin.LEARNING
