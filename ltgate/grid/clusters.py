@@ -79,7 +79,7 @@ class Watch:
         try:
             workers = self._client.scheduler_info(n_workers=1)["workers"]
         except (OSError, TimeoutError):
-            raise Failed(f"cluster = {self._cluster!r}: its scheduler is gone; {AGAIN}") from None
+            raise self.gone() from None
         if workers:
             self._seen, self._told = now, False
             return
@@ -103,6 +103,10 @@ class Watch:
                 file=sys.stderr,
                 flush=True,
             )
+
+    def gone(self) -> Failed:
+        """What a search ends with whose scheduler has ended, which cancels all that it had."""
+        return Failed(f"cluster = {self._cluster!r}: its scheduler is gone; {AGAIN}")
 
 
 def size(params: Params) -> int:

@@ -83,6 +83,8 @@ def _ended(client: Client, futures: dict[Future, Task], cluster: str) -> Iterato
     waited, watch = as_completed(list(futures), loop=client.loop), clusters.Watch(client, cluster)
     while not waited.is_empty():
         ended = waited.next_batch(block=False)
+        if any(future.cancelled() for future in ended):
+            raise watch.gone()
         yield from ended
         if not ended:
             watch.look()
