@@ -1,8 +1,9 @@
 """Spike counts of a frozen network, computed once per network, images and presentation, and cached.
 
 What the readout sees of a layer is written ``conv3`` (every neuron) or ``conv1/4`` (counts summed
-over patches of 4 x 4 positions). The cache lies in ``data/features`` as one HDF5 file per
-combination, named by the fingerprints of what it was made from. It can be deleted at any time.
+over patches of 4 x 4 positions; at the right and lower edge they may be smaller). The cache lies in
+``data/features`` as one HDF5 file per combination, named by the fingerprints of what it was made
+from. It can be deleted at any time.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import torch
 from torch import Tensor
 
 from ltgate import backends, paths
@@ -50,20 +52,29 @@ def split(view: str) -> tuple[str, int]:
 def size(network: Network, view: str) -> int:
     """Number of values that a view has."""
     name, side = split(view)
-    channels, height, width = network.layers[network.names.index(name)].out_shape
-    if height % side or width % side:
+    shape = network.layers[network.names.index(name)].out_shape
+    if side > min(shape[1:]):
         raise UserError(
-            f"readout_layers: {view!r} cuts {height} x {width} positions into patches of "
-            f"{side} x {side}; the side must divide both"
+            f"readout_layers: {view!r} cuts {shape[1]} x {shape[2]} positions into patches of "
+            f"{side} x {side}; the side must be {min(shape[1:])} at most"
         )
-    return channels * (height // side) * (width // side)
+    return patches(shape, side)
+
+
+def patches(shape: tuple[int, int, int], side: int) -> int:
+    """Number of patches of a layer (channels, height, width)."""
+    channels, height, width = shape
+    return channels * -(-height // side) * -(-width // side)
 
 
 def view_counts(counts: Tensor, view: str) -> Tensor:
     """Spike counts [B, channels, height, width] as the view shows them, [B, values]."""
     side = split(view)[1]
-    patches = counts.unflatten(3, (-1, side)).unflatten(2, (-1, side))
-    return patches.sum((3, 5)).flatten(1)
+    if side > 1:
+        height, width = counts.shape[2:]
+        whole = torch.nn.functional.pad(counts, (0, -width % side, 0, -height % side))
+        counts = whole.unflatten(3, (-1, side)).unflatten(2, (-1, side)).sum((3, 5))
+    return counts.flatten(1)
 
 
 def compute(

@@ -13,8 +13,9 @@ import psutil
 import torch
 
 from ltgate import network
+from ltgate.data.sources import source
 from ltgate.errors import UserError
-from ltgate.features import LARGE_BATCH, smallest, split
+from ltgate.features import LARGE_BATCH, patches, smallest, split
 from ltgate.network import KERNEL
 from ltgate.params import Params
 
@@ -31,9 +32,14 @@ class Part:
     lower: str
 
 
+def image_shape(params: Params) -> tuple[int, int, int]:
+    """(channels, height, width) of the images."""
+    return source(params.source, params.data_folder).image_shape
+
+
 def shapes(params: Params) -> dict[str, tuple[int, int, int]]:
     """(channels, height, width) of every layer."""
-    return network.shapes(params.channels, params.strides, params.hidden)
+    return network.shapes(params.channels, params.strides, params.hidden, image_shape(params))
 
 
 def parts(params: Params, images: Sequence[int], steps: int) -> list[Part]:
@@ -46,8 +52,7 @@ def parts(params: Params, images: Sequence[int], steps: int) -> list[Part]:
     """
     p, layers = params, shapes(params)
     compartments = 2 if p.compartments == "dual" else 1
-    sizes = {name: int(np.prod(shape)) for name, shape in layers.items()}
-    weights, before = 0, (1, 28, 28)
+    weights, before = 0, image_shape(params)
     for name, shape in layers.items():
         inputs = before[0] * KERNEL**2 if name.startswith("conv") else int(np.prod(before))
         weights, before = weights + compartments * shape[0] * inputs, shape
@@ -55,8 +60,8 @@ def parts(params: Params, images: Sequence[int], steps: int) -> list[Part]:
     for view in p.readout_layers:
         name, side = split(view)
         name = f"dense{len(p.hidden)}" if name == "dense" else name
-        values += sizes[name] // side**2
-        bytes_ += sizes[name] // side**2 * np.dtype(smallest(steps, side)).itemsize
+        values += patches(layers[name], side)
+        bytes_ += patches(layers[name], side) * np.dtype(smallest(steps, side)).itemsize
     n, classes = values + 1, 1 + max(label for task in p.tasks for label in task.classes)
     readout = {
         "rls": 8 * n * (2 * n + 1024) + n * n,  # matrix, factor, waiting rows; a mask

@@ -2,8 +2,9 @@ r"""The network: convolutions, dense layers and their state, as plain tensors.
 
 A layer holds one weight set per compartment, thresholds and gates. The forward pass uses the
 weights rounded to a grid of 2^-10 with |w| < 2 and gates rounded to k/128: with pixels byte/256
-every float32 sum of currents is then exact, so spikes do not depend on the order of summation,
-hence not on backend, batch, thread count or machine. Learning keeps the full-precision copy.
+every float32 sum of currents is then exact (in the first layer: while the |w| of a neuron sum to
+less than 64), so spikes do not depend on the order of summation, hence not on backend, batch,
+thread count or machine. Learning keeps the full-precision copy.
 
 Published configuration: 1 -> 16 -> 32 -> 64 channels, 3x3, strides 1, 2, 2, padding 1, no bias,
 then 3136 -> 256 (configs/ltgate.yaml of the authors' code).
@@ -90,6 +91,17 @@ class Network:
     def names(self) -> list[str]:
         """Names of the layers in order."""
         return [layer.name for layer in self.layers]
+
+    @property
+    def compartments(self) -> int:
+        """Number C of compartments."""
+        return self.dynamics.compartments
+
+    def pixels(self, images: np.ndarray | Tensor) -> Tensor:
+        """Input currents, byte / 256: float32 [B, channels, height, width] beside the weights."""
+        first = self.layers[0]
+        images = torch.as_tensor(images).to(first.weight.device)
+        return images.reshape(len(images), *first.in_shape).float() / 256
 
     def upto(self, name: str) -> "Network":
         """The layers up to and including ``name`` (sharing the same tensors)."""
@@ -191,7 +203,7 @@ def shapes(
     channels: list[int],
     strides: list[int],
     hidden: list[int],
-    image_shape: tuple[int, int, int] = (1, 28, 28),
+    image_shape: tuple[int, int, int],
 ) -> dict[str, tuple[int, int, int]]:
     """(channels, height, width) of every layer's neurons: conv1, ..., dense1, ..."""
     found, size = {}, image_shape[1:]

@@ -68,8 +68,8 @@ def membranes(
     trial's and other ``dynamics`` than the network's may be tried on it.
     """
     layer, dynamics = learner.network.layers[0], dynamics or learner.network.dynamics
-    pixels = torch.from_numpy(trial.open(0, "train").images[:1]).float()[:, None] / 256
-    currents = portable.currents(layer, pixels.to(layer.weight.device)).cpu()[0]
+    pixels = learner.network.pixels(trial.open(0, "train").images[:1])
+    currents = portable.currents(layer, pixels).cpu()[0]
     weaker = currents.amin(0)
     chosen = weaker == (weaker[weaker > 0].median() if (weaker > 0).any() else weaker.max())
     channel, row, column = chosen.nonzero()[0].tolist()

@@ -11,7 +11,7 @@ def forward(net: QuantNetwork, images: np.ndarray, drive: np.ndarray) -> dict[st
     membranes = [np.zeros((batch, net.compartments, *x.out_shape), np.int64) for x in net.layers]
     rasters = {x.name: [] for x in net.layers}
     for level in np.asarray(drive, np.int64):
-        inputs = images[:, None].astype(np.int64) * level
+        inputs = images.reshape(batch, *net.layers[0].in_shape).astype(np.int64) * level
         for number, layer in enumerate(net.layers):
             spikes = np.zeros((batch, *layer.out_shape), bool)
             v = membranes[number]
@@ -53,7 +53,7 @@ def _currents(layer: QuantLayer, inputs: np.ndarray, k: int) -> np.ndarray:
 
 
 def draw(
-    random: np.random.Generator, compartments: int = 0, limit: int = 0, side: int = 0
+    random: np.random.Generator, compartments: int = 0, limit: int = 0, side: int = 0, channels=1
 ) -> QuantNetwork:
     """A random network whose layers all spike: 1 to 3 convolutions, maybe a dense layer.
 
@@ -62,7 +62,7 @@ def draw(
     """
     count = compartments or int(random.integers(1, 3))
     side = side or int(random.integers(6, 10))
-    shape = (1, side, side)
+    shape = (channels, side, side)
     output = str(random.choice(["or", "blend"]))
     layers = []
     for number in range(random.integers(1, 4)):
@@ -111,9 +111,10 @@ def _layer(random, name, stride, padding, shape, out, weight, blend) -> QuantLay
 
 def images(random: np.random.Generator, net: QuantNetwork, number: int) -> np.ndarray:
     """Graded inputs: bytes, or (one time in three) signed values."""
-    _, height, width = net.layers[0].in_shape
+    shape = net.layers[0].in_shape
+    shape = shape[shape[0] == 1 :]
     low = -255 if random.random() < 0.33 else 0
-    drawn = random.integers(low, 256, (number, height, width)).astype(np.int32)
+    drawn = random.integers(low, 256, (number, *shape)).astype(np.int32)
     drawn[random.random(drawn.shape) < 0.4] = 0
     return drawn
 

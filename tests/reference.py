@@ -36,7 +36,7 @@ def correlate(trace: np.ndarray, post: np.ndarray, stride: int) -> np.ndarray:
 
 
 def forward(network, images, schedule, trace_decay=None) -> tuple[dict, dict, dict]:
-    """Run ``network`` over uint8 ``images`` [B, H, W], one step and one layer at a time.
+    """Run ``network`` over uint8 ``images`` [B, (channels,) H, W], step by step, layer by layer.
 
     Returns:
         By layer name: rasters uint8 [T, B, channels, h, w], crossings int64 [B, C, channels] and,
@@ -45,7 +45,7 @@ def forward(network, images, schedule, trace_decay=None) -> tuple[dict, dict, di
     dynamics, layers = network.dynamics, network.layers
     decay, gain = dynamics.decay(schedule.dt_ms), dynamics.gain(schedule.charge_ms)
     count, both = len(images), range(dynamics.compartments)
-    pixels = np.asarray(images)[:, None].astype(F32) / F32(256)
+    pixels = np.asarray(images).reshape(count, *layers[0].in_shape).astype(F32) / F32(256)
     membranes = [[np.zeros((count, *x.out_shape), F32) for _ in both] for x in layers]
     traces = [[np.zeros((count, *x.in_shape), F32) for _ in both] for x in layers]
     rasters = {x.name: [] for x in layers}

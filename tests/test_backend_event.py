@@ -35,10 +35,8 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def network(random, dynamics, channels, strides, hidden, side=9):
-    made = create(
-        dynamics, channels, strides, hidden, random, image_shape=(1, side, side), weight_scale=3.0
-    )
+def network(random, dynamics, channels, strides, hidden, shape=(1, 9, 9)):
+    made = create(dynamics, channels, strides, hidden, random, shape, weight_scale=3.0)
     for layer in made.layers:
         layer.threshold = torch.from_numpy(random.uniform(0.1, 0.5, layer.threshold.shape)).float()
         layer.threshold *= 1 if dynamics.current == "raw" else 0.3
@@ -46,10 +44,10 @@ def network(random, dynamics, channels, strides, hidden, side=9):
     return made
 
 
-def pictures(random, count, side=9):
+def pictures(random, count, shape=(1, 9, 9)):
     """Images with dark parts, which the kernels skip."""
-    images = random.integers(0, 256, (count, side, side)).astype(np.uint8)
-    images[:, : side // 2] *= random.integers(0, 2, (count, 1, 1)).astype(np.uint8)
+    images = random.integers(0, 256, (count, *shape)).astype(np.uint8)
+    images[:, :, : shape[1] // 2] *= random.integers(0, 2, (count, 1, 1, 1)).astype(np.uint8)
     return torch.from_numpy(images)
 
 
@@ -93,25 +91,25 @@ def test_every_option_gives_the_reference(options, shape):
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_random_networks_give_the_reference(data):
-    """Any depth, width, stride, image size, drive, block length and number of threads."""
+    """Any depth, width, stride, image shape, drive, block length and number of threads."""
     random = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     depth = data.draw(st.integers(0, 3))
     channels = data.draw(st.lists(st.integers(1, 70), min_size=depth, max_size=depth))
     strides = data.draw(st.lists(st.integers(1, 3), min_size=depth, max_size=depth))
     hidden = data.draw(st.lists(st.integers(1, 70), min_size=not depth, max_size=2))
-    side = data.draw(st.integers(2, 10))
+    shape = data.draw(st.tuples(st.integers(1, 3), st.integers(2, 10), st.integers(2, 10)))
     steps = data.draw(st.integers(1, 40))
     drive = random.choice([0, 1, 1, 2.5], steps) if data.draw(st.booleans()) else np.ones(steps)
     equal = data.draw(st.booleans())
     decays = np.array([0.8, 0.8 if equal else 0.5], np.float32)
     made = network(random, Dynamics(*data.draw(st.sampled_from(OPTIONS))), channels, strides,
-                   hidden, side)  # fmt: skip
+                   hidden, shape)  # fmt: skip
     decays = decays[: made.dynamics.compartments] if data.draw(st.booleans()) else None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(event, "BLOCK_STEPS", data.draw(st.sampled_from([1, 7, 256])))
         patch.setattr(event, "SLICE_IMAGES", data.draw(st.sampled_from([2, 32])))
         torch.set_num_threads(data.draw(st.sampled_from([1, 2])))
-        images = pictures(random, data.draw(st.integers(1, 4)), side)
+        images = pictures(random, data.draw(st.integers(1, 4)), shape)
         assert_is_reference(made, images, clock(drive, 1.7), decays)
 
 
@@ -164,7 +162,7 @@ def test_images_do_not_influence_each_other():
 def test_weights_and_inputs_too_many_for_sixteen_bits():
     """Sums of 64 x 9 weights near 2 need 21 bits, 96 x 27 x 27 inputs need 17: wider integers."""
     random = np.random.default_rng(6)
-    made = network(random, Dynamics(), [64, 96], [1, 1], [5], side=27)
+    made = network(random, Dynamics(), [64, 96], [1, 1], [5], (1, 27, 27))
     made.layers[1].weight.fill_(LARGEST)
     made.layers[1].threshold.fill_(300.0)
     made.layers[2].threshold.fill_(0.01)
@@ -172,7 +170,8 @@ def test_weights_and_inputs_too_many_for_sixteen_bits():
     assert plan.model(clock(np.ones(5)), map).weights.dtype == np.int32
     assert plan.scratch(np.int32).rows.dtype == np.uint32
     decays = np.full(2, 0.8, np.float32)
-    activity = assert_is_reference(made, pictures(random, 1, 27), clock(np.ones(5)), decays)
+    images = pictures(random, 1, (1, 27, 27))
+    activity = assert_is_reference(made, images, clock(np.ones(5)), decays)
     for name in ("conv2", "dense1"):
         assert 0 < activity.rasters[name].float().mean() < 1
 
@@ -214,8 +213,8 @@ def test_no_images():
 def test_memory_is_flat_in_time(monkeypatch):
     """Ten times the steps need hardly more memory: blocks of time, fewer images at once."""
     random = np.random.default_rng(10)
-    made = network(random, Dynamics(), [16, 32], [1, 2], [64], side=14)
-    images, decays = pictures(random, 16, 14), np.full(2, 0.8, np.float32)
+    made = network(random, Dynamics(), [16, 32], [1, 2], [64], (1, 14, 14))
+    images, decays = pictures(random, 16, (1, 14, 14)), np.full(2, 0.8, np.float32)
     monkeypatch.setattr(event, "BLOCK_STEPS", 50)
     peaks = []
     for steps in (100, 100, 1000):  # the first one compiles

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from ltgate.data import idx
+from ltgate.data import idx, sources
 from ltgate.errors import UserError
+from ltgate.params import Params
 
 BYTES = arrays(np.uint8, array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=5))
 
@@ -164,3 +165,50 @@ def test_memory_follows_the_declared_size_and_the_file(tmp_path, content):
 def test_write_refuses_what_cannot_be_read(tmp_path, data):
     with pytest.raises(UserError, match="allowed is uint8"):
         idx.write(tmp_path / "file", np.asarray(data))
+
+
+# whole folders
+
+
+def pools(shape=(28, 28), count=12):
+    images = np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
+    return images, (np.arange(count) % 3).astype(np.uint8)
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (3, 32, 32)])
+def test_what_is_saved_is_read_under_the_returned_name_from_any_directory(
+    tmp_path, shape, monkeypatch
+):
+    (tmp_path / "here").mkdir()
+    monkeypatch.setenv("LTGATE_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "here")
+    source = idx.save("mine", train=pools(shape), test=pools(shape, 6))
+    assert source == f"idx:{tmp_path / 'here' / 'mine'}"
+    monkeypatch.chdir(tmp_path)
+    for pool, count in (("train", 12), ("test", 6)):
+        found = sources.source(Params(source=source).source).read(pool)
+        for array, wanted in zip(found, pools(shape, count), strict=True):
+            assert np.array_equal(array, wanted)
+
+
+@pytest.mark.parametrize(
+    ("train", "told"),
+    [
+        ((pools()[0] / 255, pools()[1]), "^train images are float64; allowed is uint8$"),
+        ((pools()[0].tolist(), pools()[1]), "^train images are list; allowed is uint8$"),
+        ((pools()[0], pools()[1].astype(int)), "^train labels are int64; allowed is uint8$"),
+        (pools((784,)), r"^train images: shape \(12, 784\); allowed are \(N, height, width\) and"),
+        (pools((2, 3, 28, 28)), r"^train images: shape \(12, 2, 3, 28, 28\); allowed are"),
+        (pools(count=0), r"^train images: shape \(0, 28, 28\); allowed are"),
+        (pools((28, 0)), r"^train images: shape \(12, 28, 0\); allowed are"),
+        ((pools()[0], pools()[1][:5]), r"^train labels: shape \(5,\); train images needs \(12,\)$"),
+        (
+            pools((32, 32)),
+            r"^t10k images have shape \(12, 28, 28\); those of train .* \(12, 32, 32\)",
+        ),
+    ],
+)
+def test_save_refuses_what_reading_would_and_writes_nothing(tmp_path, train, told):
+    with pytest.raises(UserError, match=told):
+        idx.save(tmp_path / "mine", train=train, test=pools())
+    assert not (tmp_path / "mine").exists()

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import http.server
 import os
+import re
 import threading
 from fractions import Fraction
 
@@ -266,16 +267,41 @@ def test_idx_identity_follows_the_content(tmp_path):
     assert origin.identity("test") == before["test"]
 
 
-def test_idx_other_image_size_is_named(tmp_path):
-    write_idx(tmp_path / "mine", side=32)
-    with pytest.raises(UserError, match=r"shape \(20, 32, 32\); allowed is \(N, 28, 28\)"):
-        sources.source(f"idx:{tmp_path / 'mine'}").read("train")
+@pytest.mark.parametrize("shape", [(34, 20), (3, 32, 32), (1, 28, 28)], ids=str)
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_idx_images_of_any_shape(tmp_path, shape, ending):
+    folder = tmp_path / "mine"
+    write_idx(folder)
+    images = np.random.default_rng(0).integers(0, 256, (20, *shape), np.uint8)
+    for name in (NAMES[0], NAMES[2]):
+        (folder / name).unlink()
+        idx.write(folder / f"{name}{ending}", images)
+    origin = sources.source(f"idx:{folder}")
+    assert origin.image_shape == (1, *shape)[-3:]
+    assert np.array_equal(origin.read("train")[0], images[:, 0] if shape[0] == 1 else images)
+
+
+def test_the_shape_of_known_images_is_told_without_reading_them():
+    for name in ("digits", "mnist"):
+        assert sources.source(name).image_shape == (1, 28, 28)
+
+
+@pytest.mark.parametrize("shape", [(20,), (20, 784), (20, 0, 28), (20, 3, 0, 28), (0, 28, 28)])
+def test_idx_other_than_images_is_named(tmp_path, shape):
+    folder = tmp_path / "mine"
+    write_idx(folder)
+    idx.write(folder / NAMES[0], np.zeros(shape, np.uint8))
+    origin = sources.source(f"idx:{folder}")
+    told = re.escape(f"{folder / NAMES[0]}: shape {shape}; allowed are (N, height, width) and")
+    for use in (lambda: origin.image_shape, lambda: origin.read("train")):
+        with pytest.raises(UserError, match=told):
+            use()
 
 
 def test_idx_labels_that_do_not_fit(tmp_path):
     write_idx(tmp_path / "mine")
     idx.write(tmp_path / "mine" / NAMES[1], np.zeros(19, np.uint8))
-    with pytest.raises(UserError, match=r"labels of shape \(19,\).*needs \(20,\)"):
+    with pytest.raises(UserError, match=r": shape \(19,\); .*needs \(20,\)"):
         sources.source(f"idx:{tmp_path / 'mine'}").read("train")
 
 

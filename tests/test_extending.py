@@ -92,7 +92,7 @@ def test_a_source_gives_images_and_labels_and_knows_its_content(name, pool):
     source = sources.source(name)
     images, labels = source.read(pool)
     assert images.dtype == labels.dtype == np.uint8
-    assert images.shape == (len(labels), sources.SIDE, sources.SIDE)
+    assert images.shape == (len(labels), *source.image_shape[source.image_shape[0] == 1 :])
     assert source.identity(pool) == sources.source(name).identity(pool)
     assert len({source.identity(pool) for pool in ("train", "test")}) == 2
 

@@ -40,7 +40,7 @@ def assert_same(net: QuantNetwork, images, drive, engines=twin.ENGINES) -> tuple
 
 
 def test_equal_to_plain_numpy_over_random_configurations() -> None:
-    found = [assert_same(*case(seed)) for seed in range(CONFIGURATIONS)]
+    found = [assert_same(*case(seed, channels=1 + seed % 3)) for seed in range(CONFIGURATIONS)]
     assert sum(spikes > 50 for spikes, _ in found) > 0.8 * CONFIGURATIONS  # they do something
     assert sum(saturated for _, saturated in found) > 0.1 * CONFIGURATIONS
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ltgate import memory
+from ltgate.data import idx
 from ltgate.errors import UserError
 from ltgate.methods import create
 from ltgate.methods.base import SpikingLearner
@@ -14,9 +15,12 @@ SMALL = Params(channels=[4, 8, 8], hidden=[16], device="cpu")
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"hidden": []}, {"strides": [2, 1, 2], "compartments": "fast"}, {"hidden": [7, 5]}],
+    [{}, {"hidden": []}, {"strides": [2, 1, 2], "compartments": "fast"}, {"hidden": [7, 5]}, None],
 )
-def test_shapes_and_weights_are_those_of_the_network(changes):
+def test_shapes_and_weights_are_those_of_the_network(changes, tmp_path):
+    if changes is None:  # images of three channels
+        pool = np.zeros((4, 3, 9, 7), np.uint8), np.zeros(4, np.uint8)
+        changes = {"source": idx.save(tmp_path, pool, pool)}
     params = SMALL.with_(**changes, readout_layers=["conv3"])
     network = SpikingLearner(params, np.random.default_rng(0)).network
     assert memory.shapes(params) == {layer.name: layer.out_shape for layer in network.layers}

@@ -4,12 +4,16 @@ A backend is a module, or any object, with a ``NAME``, ``available(device) -> bo
 
     forward(network, images, schedule, trace_decay=None, raster=()) -> Activity
 
-Adding one is one file and one entry in ``BACKENDS``.
+which gets images [B, channels, height, width], and only what fits the network. Adding one is one
+file and one entry in ``BACKENDS``.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import Any
+from itertools import pairwise
+from math import prod
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,8 +21,11 @@ from torch import Tensor
 
 from ltgate.data.tasks import Schedule
 from ltgate.errors import NotFinite, UserError
-from ltgate.network import Network
+from ltgate.network import KERNEL, Network
 from ltgate.neurons import COMPILED
+
+if TYPE_CHECKING:
+    from ltgate.loihi.quantnet import QuantNetwork
 
 # name -> module, imported when used, or the backend itself. ``auto`` takes the first that can:
 # event on CPUs, gpu on CUDA devices. ``OUTPUTS`` of a backend are the neurons that it knows, if it
@@ -67,7 +74,8 @@ def forward(
 
     Args:
         network: What to run.
-        images: uint8 [B, height, width]; pixel current = byte / 256.
+        images: uint8 [B, channels, height, width], or [B, height, width] where there is one
+            channel; pixel current = byte / 256.
         schedule: Steps, dt and drive of the presentation.
         trace_decay: Decay of the presynaptic trace per compartment and step, or None.
         raster: Names of layers whose spikes are wanted step by step.
@@ -76,10 +84,22 @@ def forward(
 
     Raises:
         NotFinite: A weight, threshold or gate is NaN or infinite.
+        UserError: Something else does not fit (:func:`fitting`).
     """
     check(network)
+    images = fitting(network, images, schedule.drive, raster)
+    schedule = replace(schedule, drive=np.ascontiguousarray(schedule.drive, np.float32))
+    if not (0 < schedule.dt_ms < np.inf and 0 < schedule.charge_ms < np.inf):
+        raise UserError(f"schedule: steps of {schedule.dt_ms} ms; allowed are finite ones above 0")
+    if trace_decay is not None:
+        trace_decay = np.asarray(trace_decay, np.float32)
+        if trace_decay.shape != (network.compartments,) or not np.isfinite(trace_decay).all():
+            raise UserError(
+                f"trace_decay = {trace_decay.tolist()}; needed is one finite number for each of "
+                f"{network.compartments} compartments"
+            )
     return choose(backend, device, network.dynamics.output).forward(
-        network, torch.as_tensor(images), schedule, trace_decay=trace_decay, raster=raster
+        network, images, schedule, trace_decay=trace_decay, raster=raster
     )
 
 
@@ -99,6 +119,62 @@ def device(wanted: str) -> str:
             f"here: {there}); allowed are auto, cpu and those"
         )
     return wanted
+
+
+def fitting(
+    network: "Network | QuantNetwork",
+    images: np.ndarray | Tensor,
+    drive: np.ndarray,
+    recorded: Iterable[str] = (),
+    graded: bool = False,
+) -> Tensor:
+    """``images`` as [B, channels, height, width], if they and the rest of a pass fit the network.
+
+    Compiled kernels check no index: what does not fit, they would read beyond its end.
+
+    Args:
+        network: In floats or integers.
+        images: uint8 [B, channels, height, width], or [B, height, width] for one channel.
+        drive: [T].
+        recorded: Names of layers.
+        graded: Whether images may be integers of any type and sign, as the chip's messages.
+
+    Raises:
+        UserError: One line: what it is, and what the network takes.
+    """
+    for layer in network.layers:
+        inputs = (layer.in_shape[0], KERNEL, KERNEL) if layer.is_conv else (prod(layer.in_shape),)
+        needed = (network.compartments, layer.out_shape[0], *inputs)
+        if tuple(layer.weight.shape) != needed:
+            raise UserError(
+                f"{layer.name}: weight has shape {tuple(layer.weight.shape)}; needed is {needed}"
+            )
+    for layer, after in pairwise(network.layers):
+        if tuple(after.in_shape) != tuple(layer.out_shape):
+            raise UserError(
+                f"{after.name}: takes {after.in_shape}; {layer.name} before it gives "
+                f"{layer.out_shape}"
+            )
+    images = torch.as_tensor(images)
+    shape = tuple(network.layers[0].in_shape)
+    kind = images.dtype
+    integer = not (kind.is_floating_point or kind.is_complex or kind == torch.bool)
+    if shape[0] == 1 and images.ndim == 3:
+        images = images.unsqueeze(1)
+    if images.shape[1:] != shape or not (integer if graded else kind == torch.uint8):
+        raise UserError(
+            f"images: {str(kind).removeprefix('torch.')} {list(images.shape)}; this network takes "
+            f"{'integers' if graded else 'uint8'} {['B', *shape]}".replace("'", "")
+        )
+    drive = np.asarray(drive)
+    if drive.ndim != 1 or not len(drive) or not np.isfinite(drive).all():
+        raise UserError(
+            f"schedule: drive of shape {list(drive.shape)}; needed are finite numbers [T], T >= 1"
+        )
+    for name in recorded:
+        if name not in network.names:
+            raise UserError(f"{name!r} is no layer; known here: {', '.join(network.names)}")
+    return images
 
 
 def check(network: Network) -> None:

@@ -19,6 +19,7 @@ its range, so currents are exact in any order. Everything else is calculated in 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from math import prod
 
 import numpy as np
 import torch
@@ -81,7 +82,7 @@ class _Plan:
         self.deferred = self.immediate = self.traces = 0
         for number, layer in enumerate(network.layers):
             channels, height, width = layer.out_shape
-            _, in_height, in_width = layer.in_shape
+            channels_below, in_height, in_width = layer.in_shape
             blocks = -(-channels // UNIT)
             pixel = 1 if channels <= 16 else 2 * blocks
             pitch = (width + 2) * pixel
@@ -89,7 +90,8 @@ class _Plan:
                 1, 0, (in_height, in_width)
             )  # fmt: skip
             below = self.layers[number - 1] if number else None
-            channels_below = 1 if below is None else 16 * int(below["pixel"])
+            if number:  # with their padding
+                channels_below = 16 * int(below["pixel"])
             rows = kernel[0] * kernel[1] * channels_below
             lanes = blocks * self.compartments * UNIT
             dense = number in self.dense
@@ -129,7 +131,7 @@ class _Plan:
         for entry, layer in zip(self.layers, self.network.layers, strict=True):
             channels, padded = layer.out_shape[0], entry["blocks"] * UNIT
             spread = np.full((self.compartments, padded), np.inf, np.float32)
-            spread[:, :channels] = layer.threshold.cpu()
+            spread[:, :channels] = layer.threshold.cpu().numpy()
             theta.append(spread.reshape(self.compartments, -1, UNIT).swapaxes(0, 1).ravel())
             gate.append(np.pad(layer.forward_gate.cpu().numpy(), (0, padded - channels)))
         gain = dynamics.gain(schedule.charge_ms)
@@ -225,7 +227,8 @@ class _Pass:
         each: Callable,
     ) -> None:
         self.network, self.raster, self.each = network, raster, each
-        self.pixels = images.cpu().flatten(1).contiguous().numpy()
+        inputs = prod(network.layers[0].in_shape)
+        self.pixels = images.cpu().reshape(len(images), inputs).contiguous().numpy()
         self.batch, self.steps = len(images), len(schedule.drive)
         self.rule = _rule(trace_decay, schedule.drive)
         self.decays = len(self.rule.decays)

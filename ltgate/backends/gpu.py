@@ -242,7 +242,7 @@ def _pass(
 
     ``coefficients`` is decay [C], gain [C], trace decay [traces]; ``response`` is g_c[t].
     """
-    pixels = images[:, None].float() / 256
+    pixels = network.pixels(images)
     stages = [
         _Stage(layer, network.dynamics, pixels, not index, options)
         for index, layer in enumerate(network.layers)

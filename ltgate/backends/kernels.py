@@ -156,6 +156,19 @@ def _window(layer, place):
     return top, left, low_y, high_y, low_x, high_x
 
 
+@_inline
+def _channels(layer):
+    """Channels of the image that the first layer takes."""
+    return layer.rows // (layer.kernel_height * layer.kernel_width)
+
+
+@_inline
+def _row(layer, part, y, x, channel):
+    """Row of weights of the first layer from an input at (y, x) of the kernel to a unit."""
+    tap = (part * layer.kernel_height + y) * layer.kernel_width + x
+    return tap * _channels(layer) + channel
+
+
 @_kernel
 def _collect(layer, window, steps, spikes, rows, ends):
     """List the rows of weights of all spikes in a receptive field, step by step."""
@@ -309,16 +322,17 @@ def _constant_current(layer, model, image, window, part, constant):
     row = UNIT * model.decay.size
     constant[:row] = 0
     lit = False
-    for y in range(low_y, high_y):
-        for x in range(low_x, high_x):
-            pixel = image[y * layer.in_width + x]
-            if pixel:
-                lit = True
-                value = splat16(np.float32(pixel) * np.float32(GRID / 256))
-                tap = (part * layer.kernel_height + y - top) * layer.kernel_width + x - left
-                for lane in range(0, row, 16):
-                    term = to_float(load16(model.weights, layer.weights + tap * row + lane))
-                    store(constant, lane, load16(constant, lane) + value * term)
+    for channel in range(_channels(layer)):
+        for y in range(low_y, high_y):
+            for x in range(low_x, high_x):
+                pixel = image[(channel * layer.in_height + y) * layer.in_width + x]
+                if pixel:
+                    lit = True
+                    value = splat16(np.float32(pixel) * np.float32(GRID / 256))
+                    at = layer.weights + _row(layer, part, y - top, x - left, channel) * row
+                    for lane in range(0, row, 16):
+                        term = to_float(load16(model.weights, at + lane))
+                        store(constant, lane, load16(constant, lane) + value * term)
     return lit
 
 
@@ -327,19 +341,21 @@ def _update_first(layer, rule, image, window, part, spikes, bits, steps, begin, 
     """First layer: its traces are the image times ``response``, so one outer product suffices."""
     top, left, low_y, high_y, low_x, high_x = window
     zero = splat16(np.float32(0))
-    size = layer.kernel_height * layer.kernel_width * layer.blocks * UNIT
+    size = layer.rows * layer.blocks * UNIT
     for d in range(rule.decays.size):
         for lane in range(0, min(UNIT, layer.pixel * 16), 16):
             total = zero
             for t in range(steps):
                 mask = from_bits(spikes[bits + t * layer.pitch + (lane >> 4)])
                 total = total + select(mask, splat16(rule.response[d, begin + t]), zero)
-            for y in range(low_y, high_y):
-                for x in range(low_x, high_x):
-                    pixel = splat16(np.float32(image[y * layer.in_width + x]) / np.float32(256))
-                    tap = (part * layer.kernel_height + y - top) * layer.kernel_width + x - left
-                    to = layer.update + d * size + tap * UNIT + lane
-                    store(update, to, load16(update, to) + pixel * total)
+            for channel in range(_channels(layer)):
+                for y in range(low_y, high_y):
+                    for x in range(low_x, high_x):
+                        byte = image[(channel * layer.in_height + y) * layer.in_width + x]
+                        pixel = splat16(np.float32(byte) / np.float32(256))
+                        row = _row(layer, part, y - top, x - left, channel)
+                        to = layer.update + d * size + row * UNIT + lane
+                        store(update, to, load16(update, to) + pixel * total)
 
 
 @_kernel

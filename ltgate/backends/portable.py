@@ -132,7 +132,7 @@ def _slice(
     }
     decays = torch.from_numpy(trace_decay).to(device) if learning else None
     drive = torch.from_numpy(schedule.drive).to(device)
-    pixels = images.to(device).float()[:, None] / 256
+    pixels = network.pixels(images)
     states = [_State(network, layer, len(images), learning, device) for layer in network.layers]
     constant = currents(network.layers[0], pixels).transpose(0, 1)
     rasters: dict[str, list[Tensor]] = {name: [] for name in raster}

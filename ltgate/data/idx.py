@@ -12,6 +12,8 @@ import hashlib
 import math
 import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -40,15 +42,30 @@ def read(path: str | Path) -> tuple[np.ndarray, str]:
         UserError: The file is missing, truncated, too long, not IDX, or not of unsigned bytes.
     """
     path = Path(path)
+    with _opened(path) as (stream, most):
+        return _parse(stream, path, most)
+
+
+def shape(path: str | Path) -> tuple[int, ...]:
+    """The shape that an IDX file declares; raises as :func:`read` does."""
+    path = Path(path)
+    with _opened(path) as (stream, _):
+        return _header(stream, path)[1]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """The uncompressed bytes, and how many there can be at most."""
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
             compressed = file.read(2) == _GZIP_MAGIC
             file.seek(0)
             if not compressed:
-                return _parse(file, path, most=size)
-            with gzip.open(file) as stream:
-                return _parse(stream, path, most=_DEFLATE_MAX_RATIO * size)
+                yield file, size
+            else:
+                with gzip.open(file) as stream:
+                    yield stream, _DEFLATE_MAX_RATIO * size
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except EOFError:
@@ -59,8 +76,8 @@ def read(path: str | Path) -> tuple[np.ndarray, str]:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
-def _parse(stream: BinaryIO, path: Path, most: int) -> tuple[np.ndarray, str]:
-    """Parse a stream that holds at most ``most`` bytes."""
+def _header(stream: BinaryIO, path: Path) -> tuple[bytes, tuple[int, ...]]:
+    """The header's bytes and the shape in it."""
     header = stream.read(4)
     if len(header) < 4 or header[:2] != b"\0\0":
         raise UserError(
@@ -74,7 +91,12 @@ def _parse(stream: BinaryIO, path: Path, most: int) -> tuple[np.ndarray, str]:
     if len(sizes) < 4 * header[3]:
         raise UserError(f"{path} is truncated: its header ends early")
     header += sizes
-    shape = tuple(int(n) for n in np.frombuffer(sizes, ">u4"))
+    return header, tuple(int(n) for n in np.frombuffer(sizes, ">u4"))
+
+
+def _parse(stream: BinaryIO, path: Path, most: int) -> tuple[np.ndarray, str]:
+    """Parse a stream that holds at most ``most`` bytes."""
+    header, shape = _header(stream, path)
     total = len(header) + math.prod(shape)
     declared = f"shape {shape} takes {total} bytes"
     if math.prod(max(n, 1) for n in shape) > MAX_BYTES:  # NumPy refuses it even with a 0 in it
@@ -101,16 +123,52 @@ def _fill(stream: BinaryIO, target: memoryview, path: Path, declared: str) -> No
         filled += count
 
 
-def save(folder: str | Path, **pools: tuple[np.ndarray, np.ndarray]) -> None:
-    """Write ``train=(images, labels)`` and ``test=(images, labels)`` under MNIST's file names.
+def save(
+    folder: str | Path,
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+) -> str:
+    """Write images and labels of both pools under MNIST's file names.
 
-    Images uint8 [N, 28, 28], labels uint8 [N]: what ``source: idx:FOLDER`` reads.
+    Images uint8 [N, height, width], or [N, channels, height, width]; labels uint8 [N].
+
+    Returns:
+        The parameter ``source`` that reads them, from any directory: ``idx:`` and the whole path.
+
+    Raises:
+        UserError: An array is what reading would refuse, or the pools' images differ in shape;
+            nothing is written.
     """
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    pools = {"train": train, "t10k": test}
+    for pool, (images, labels) in pools.items():
+        for name, data in (("images", images), ("labels", labels)):
+            if getattr(data, "dtype", None) != np.uint8:
+                kind = getattr(data, "dtype", type(data).__name__)
+                raise UserError(f"{pool} {name} are {kind}; allowed is uint8")
+        check(images.shape, labels.shape, f"{pool} images", f"{pool} labels")
+    if train[0].shape[1:] != test[0].shape[1:]:
+        raise UserError(
+            f"t10k images have shape {test[0].shape}; those of train have {train[0].shape}"
+        )
+    folder = Path(folder).expanduser().resolve()
+    folder.mkdir(parents=True, exist_ok=True)
     for pool, arrays in pools.items():
-        stem = {"train": "train", "test": "t10k"}[pool]
         for kind, data in zip(("images-idx3", "labels-idx1"), arrays, strict=True):
-            write(Path(folder) / f"{stem}-{kind}-ubyte", data)
+            write(folder / f"{pool}-{kind}-ubyte", data)
+    return f"idx:{folder}"
+
+
+def check(
+    images: tuple[int, ...], labels: tuple[int, ...], of_images: object, of_labels: object
+) -> None:
+    """Refuse shapes that are none of a pool's images and labels; ``of_...`` names them."""
+    if len(images) not in (3, 4) or 0 in images or math.prod(images) > MAX_BYTES:
+        raise UserError(
+            f"{of_images}: shape {images}; allowed are (N, height, width) and (N, channels, "
+            f"height, width), none of them 0, at most {MAX_BYTES} bytes"
+        )
+    if labels != images[:1]:
+        raise UserError(f"{of_labels}: shape {labels}; {of_images} needs {images[:1]}")
 
 
 def write(path: str | Path, data: np.ndarray) -> None:

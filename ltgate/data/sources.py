@@ -22,7 +22,7 @@ from ltgate import files, paths
 from ltgate.data import idx
 from ltgate.errors import UserError
 
-SIDE = 28  # pixels of an image's side, of every source
+SIDE = 28  # pixels of a side of MNIST's images, and of the digits brought to that
 
 # Pool -> files of images and labels, as MNIST names them.
 FILES = {
@@ -52,16 +52,23 @@ DIGITS_SHA256 = {
 
 
 class Source(Protocol):
-    """A set of labelled 28x28 images in two pools, ``train`` and ``test``."""
+    """A set of labelled images of one shape in two pools, ``train`` and ``test``."""
 
     name: str
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width); cheap, reads no image."""
+        ...
 
     def identity(self, pool: str) -> str:
         """SHA-256 that changes when the pool's content does; cheap, reads no image."""
         ...
 
     def read(self, pool: str) -> tuple[np.ndarray, np.ndarray]:
-        """Images uint8 [N, 28, 28] and labels uint8 [N] of a pool, checked.
+        """Images and labels uint8 [N] of a pool, checked.
+
+        Images are uint8 [N, channels, height, width], or [N, height, width] for one channel.
 
         Raises:
             UserError: A file is missing, damaged, or holds something else.
@@ -123,6 +130,7 @@ class Digits:
     """
 
     name: str = "digits"
+    image_shape: tuple[int, int, int] = (1, SIDE, SIDE)
 
     def identity(self, pool: str) -> str:
         """See `Source.identity`."""
@@ -188,6 +196,7 @@ class Mnist:
     folder: Path | None = None
     named: str = "data_folder"
     name: str = "mnist"
+    image_shape: tuple[int, int, int] = (1, SIDE, SIDE)
 
     def identity(self, pool: str) -> str:
         """See `Source.identity`."""
@@ -219,7 +228,10 @@ class Mnist:
 
 @dataclass(frozen=True)
 class Idx:
-    """Any 28x28 images in IDX files with MNIST's four file names, raw or ``.gz``."""
+    """Any images in IDX files with MNIST's four file names, raw or ``.gz``.
+
+    Images are [N, height, width] or, with colours or other channels, [N, channels, height, width].
+    """
 
     folder: Path
 
@@ -227,6 +239,14 @@ class Idx:
     def name(self) -> str:
         """``idx:`` and the absolute folder."""
         return f"idx:{self.folder}"
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """See `Source.image_shape`: of the training images."""
+        images, labels = (_find(self.folder, name) for name in FILES["train"])
+        shape = idx.shape(images)
+        idx.check(shape, shape[:1], images, labels)
+        return (1, *shape[1:])[-3:]
 
     def identity(self, pool: str) -> str:
         """See `Source.identity`."""
@@ -241,15 +261,9 @@ class Idx:
         """See `Source.read`."""
         image_path, label_path = self.files(pool)
         images, labels = idx.read(image_path)[0], idx.read(label_path)[0]
-        if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE):
-            raise UserError(
-                f"{image_path} holds images of shape {images.shape}; allowed is (N, {SIDE}, {SIDE})"
-            )
-        if labels.shape != images.shape[:1]:
-            raise UserError(
-                f"{label_path} holds labels of shape {labels.shape}; "
-                f"{image_path.name} needs {images.shape[:1]}"
-            )
+        idx.check(images.shape, labels.shape, image_path, label_path)
+        if images.shape[1:-2] == (1,):  # one channel
+            images = images[:, 0]
         return images, labels
 
     def files(self, pool: str) -> list[Path]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from ltgate import files, paths
 from ltgate.data import seal
-from ltgate.data.sources import SIDE, Source, source
+from ltgate.data.sources import Source, source
 from ltgate.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ class Rows:
         self._map: np.ndarray | None = None
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(N, 28, 28)."""
-        return (len(self._indices), SIDE, SIDE)
+    def shape(self) -> tuple[int, ...]:
+        """(N, height, width) or (N, channels, height, width)."""
+        return (len(self._indices), *self._stored.shape[1:])
 
     @property
     def dtype(self) -> np.dtype:
@@ -84,7 +84,7 @@ class TaskImages:
     Attributes:
         task: What is shown, and how fast.
         split: ``train``, ``validation`` or ``test``.
-        images: uint8 [N, 28, 28], read when indexed.
+        images: uint8 [N, height, width], or [N, channels, height, width]; read when indexed.
         labels: int64 [N], the classes of the source (0-9 for MNIST).
         fingerprint: Text that is equal for equal images in equal order: from the source's content,
             the classes, and the rows that split, seed and limits chose.
@@ -105,7 +105,7 @@ class Batch:
     """Images of one task.
 
     Attributes:
-        images: uint8 [B, 28, 28].
+        images: uint8 [B, height, width] or [B, channels, height, width].
         labels: int64 [B].
         indices: int64 [B], positions in the split.
         task: The task they belong to.
@@ -237,21 +237,21 @@ class _DamagedError(Exception):
 
 
 class _Stored(NamedTuple):
-    """A checked task file: where its images lie, and its labels (int64 [N])."""
+    """A checked task file: where its images lie, their shape, and its labels (int64 [N])."""
 
     path: Path
     offset: int
+    shape: tuple[int, ...]
     labels: np.ndarray
     identity: str
 
     def map(self) -> np.ndarray:
-        """Its images, uint8 [N, 28, 28], mapped read-only.
+        """Its images, uint8, mapped read-only.
 
         For scattered rows this is far faster than h5py, and possible because the images are stored
         in one uncompressed piece.
         """
-        shape = (len(self.labels), SIDE, SIDE)
-        return np.asarray(np.memmap(self.path, np.uint8, "r", self.offset, shape))
+        return np.asarray(np.memmap(self.path, np.uint8, "r", self.offset, self.shape))
 
 
 def _stored(origin: Source, task: "TaskSpec", pool: str) -> _Stored:
@@ -318,5 +318,5 @@ def _inspect(path: Path, identity: str) -> _Stored:
     with h5py.File(path, "r", locking=False) as file:
         if file.attrs["source_sha256"] != identity:
             raise _DamagedError("it holds images of another source")
-        offset, labels = file["images"].id.get_offset(), file["labels"][...].astype(np.int64)
-    return _Stored(path, offset, labels, identity)
+        images, labels = file["images"], file["labels"][...].astype(np.int64)
+        return _Stored(path, images.id.get_offset(), images.shape, labels, identity)

@@ -91,11 +91,11 @@ def frames(image: np.ndarray, schedule: Schedule) -> np.ndarray:
     """The current of every step, written out (for figures and tests; the network never needs it).
 
     Args:
-        image: uint8 [28, 28] (any shape works).
+        image: uint8 [height, width] (any shape works).
         schedule: The sample's clock with T steps.
 
     Returns:
-        float32 [T, 28, 28]: drive[t] * byte / 256, exact in float32.
+        float32 [T, height, width]: drive[t] * byte / 256, exact in float32.
     """
     drive = schedule.drive.reshape(-1, *[1] * image.ndim)
     return drive * (image.astype(np.float32) / np.float32(256))

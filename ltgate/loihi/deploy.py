@@ -128,7 +128,7 @@ def evaluate(
         pixels = images.images[begin : min(begin + LARGE_BATCH, number)]
         run = twin.forward(net, pixels, steps.drive, engine=engine)
         scores.append(deployed.readout.scores(*deployed.readout.sums(run.counts)))
-        lit += (pixels > 0).sum(0)
+        lit += (pixels > 0).reshape(-1, *lit.shape).sum(0)
         for name, counts in run.counts.items():
             maps[name] += counts.sum((0, 1)).numpy()
     made.seconds = time.perf_counter() - start

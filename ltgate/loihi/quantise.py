@@ -34,7 +34,7 @@ class Samples:
     """Training images of one task, to calibrate on.
 
     Attributes:
-        images: uint8 [B, height, width].
+        images: As :func:`ltgate.backends.forward` takes them.
         steps: Their clock; ``pulse``, with steps of 1 ms.
     """
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ltgate import backends, checkpoint, features, fixed_point, memory, paths
 from ltgate.backends import Activity
+from ltgate.data.sources import source
 from ltgate.data.store import Batch, TaskImages
 from ltgate.data.tasks import schedule
 from ltgate.files import lock
@@ -109,6 +110,7 @@ class SpikingLearner:
             p.strides,
             p.hidden,
             generator,
+            source(p.source, p.data_folder).image_shape,
             threshold=p.threshold,
             gate=p.gamma,
             weight_scale=p.weight_scale,
@@ -285,7 +287,7 @@ class SpikingLearner:
     def _inputs(self, index: int, images: TaskImages, pixels: np.ndarray) -> Tensor:
         """What layer ``index`` receives: pixel currents or spike counts [N, in, height, width]."""
         if index == 0:
-            return torch.from_numpy(pixels).float()[:, None] / 256
+            return self.network.pixels(pixels).cpu()
         before = self.network.layers[index - 1].name
         parts = [
             self._forward(self.network.upto(before), images.task, pixels[rows]).counts[before]
@@ -298,7 +300,7 @@ class SpikingLearner:
         compartments = self.network.dynamics.compartments
         decay = np.full(compartments, self.params.trace_decay, np.float32)
         activity = self._forward(self.network, images.task, pixels, trace_decay=decay)
-        inputs = torch.from_numpy(pixels).float()[:, None] / 256
+        inputs = self.network.pixels(pixels).cpu()
         for layer in self.network.layers:
             self._update(layer, activity, inputs)
             inputs = activity.counts[layer.name].float().cpu()

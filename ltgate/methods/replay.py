@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ltgate.data.sources import SIDE
 from ltgate.data.store import Batch, TaskImages
 from ltgate.methods.base import SpikingLearner
 from ltgate.params import Params, TaskSpec
@@ -34,7 +33,8 @@ class Replay(SpikingLearner):
         inputs = self.readout.weight.shape[0]
         projector = 8 * (inputs * (inputs + 1) // 2 + inputs * self.classes)
         self.bytes = params.replay_bytes or projector
-        self.images = torch.zeros(0, SIDE, SIDE, dtype=torch.uint8)
+        shape = self.network.layers[0].in_shape
+        self.images = torch.zeros(0, *shape[shape[0] == 1 :], dtype=torch.uint8)
         self.labels = torch.zeros(0, dtype=torch.uint8)
         self.positions = torch.zeros(0, dtype=torch.uint8)
         self.tasks: list[TaskSpec] = []

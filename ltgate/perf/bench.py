@@ -15,6 +15,7 @@ import torch
 
 from ltgate import backends, surrogate
 from ltgate.backends import Activity
+from ltgate.data.sources import source
 from ltgate.data.store import TaskImages, open_task
 from ltgate.data.tasks import Schedule, schedule
 from ltgate.network import Network, create
@@ -40,7 +41,7 @@ class Workload:
 
     Attributes:
         network: At 5 % activity on the batch's first images.
-        images: uint8 [B, 28, 28].
+        images: As :func:`ltgate.backends.forward` takes them.
         steps: The task's clock.
         backend, device: As :func:`ltgate.backends.forward` takes them.
     """
@@ -182,9 +183,10 @@ class Bench:
 
     def workload(self, task: str, device: str) -> Workload:
         """The published network calibrated for a task."""
+        p = self.published
         network = create(
-            Dynamics(), self.published.channels, self.published.strides, self.published.hidden,
-            np.random.default_rng(0),
+            Dynamics(), p.channels, p.strides, p.hidden, np.random.default_rng(0),
+            source(p.source, p.data_folder).image_shape,
         )  # fmt: skip
         images = self.images(task).images
         batch = images[np.arange(BATCH) % len(images)]

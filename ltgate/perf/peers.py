@@ -48,7 +48,7 @@ def forward(name: str, workload: Workload, images: int, folded: bool) -> Callabl
         population = {"spikingjelly": _spikingjelly, "snntorch": _snntorch}[name]
         importlib.import_module(name)
         layers = [_Layer(layer, population, workload) for layer in workload.network.layers]
-    pixels = torch.from_numpy(workload.images).to(workload.device).float()[:, None] / 256
+    pixels = workload.network.pixels(workload.images)
 
     @torch.no_grad()
     def run() -> Counts:

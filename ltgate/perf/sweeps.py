@@ -116,10 +116,12 @@ def deep(bench: Bench, images: int) -> dict[int, Workload]:
 
 def _deepest(bench: Bench) -> Workload:
     most = max(bench.sizes.depth)
+    work = bench.workloads["fast"]
     network = create(
-        Dynamics(), [DEEP] * most, [2] + [1] * (most - 1), [], np.random.default_rng(0)
-    )
-    work = replace(bench.workloads["fast"], network=network, device="cpu")
+        Dynamics(), [DEEP] * most, [2] + [1] * (most - 1), [], np.random.default_rng(0),
+        work.network.layers[0].in_shape,
+    )  # fmt: skip
+    work = replace(work, network=network, device="cpu")
     return calibrated(work, images=4)
 
 

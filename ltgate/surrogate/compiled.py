@@ -152,8 +152,8 @@ class _Worker:
         self.every = any((part.neuron.theta <= 0).any() for part in parts)
 
     def forward(self, pixels: np.ndarray) -> dict[str, Tensor]:
-        """Show one image [inputs]; spike counts [1, channels, height, width] by layer."""
-        lit = np.where(pixels != 0, 0, -1)
+        """Show an image [positions x channels]; spike counts [1, channels, height, width]."""
+        lit = pixels.reshape(-1, self.parts[0].reach.channels).any(1) - 1  # 0 or -1
         counts, below = {}, None
         for part, own in zip(self.parts, self.memory, strict=True):
             weight = part.weight.numpy()
@@ -235,11 +235,11 @@ def run(
     Slices are summed in their order, so the result does not depend on the number of threads.
     """
     parts: list[_Part] = []
-    channels = 1
+    channels = network.layers[0].in_shape[0]
     for layer in network.layers:
         parts.append(_Part(layer, channels, network.dynamics, schedule, dtype))
         channels = parts[-1].width
-    pixels = (images.to(dtype) / 256).view(len(images), -1).numpy()
+    pixels = network.pixels(images).to(dtype).permute(0, 2, 3, 1).flatten(1).contiguous().numpy()
     spare: list[_Worker] = []  # fresh memory is slow: everything large is used again
     used: list[list[Tensor]] = []
 

@@ -72,7 +72,7 @@ def loss_and_gradients(
 
     Args:
         network: What to train; its weights' device is where to run.
-        images: uint8 [B, height, width]; pixel current = byte / 256.
+        images: As :func:`ltgate.backends.forward` takes them.
         labels: [B], given to the head as they are.
         schedule: Steps, dt and drive of the presentation.
         head: ``head(counts, labels)`` with the spike counts of each layer, [b, channels, height,
@@ -87,11 +87,13 @@ def loss_and_gradients(
 
     Raises:
         NotFinite: A weight, threshold or gate is NaN or infinite.
-        UserError: The engine is unknown or cannot run there, or the head uses no spike count.
+        UserError: The images do not fit the network, the engine is unknown or cannot run there, or
+            the head uses no spike count.
     """
     backends.check(network)
     device = network.layers[0].weight.device
-    images, labels = torch.as_tensor(images), torch.as_tensor(labels).to(device)
+    images = backends.fitting(network, images, schedule.drive)
+    labels = torch.as_tensor(labels).to(device)
     module = _choose(engine, device.type)
     parameters = dict(head.named_parameters())
     parts: dict[int, tuple[float, tuple[Tensor | None, ...]]] = {}

@@ -226,7 +226,7 @@ def _show(pixels, drive, reach, weight, p, tile):
 
 @njit(nogil=True, cache=True)
 def forward_first(pixels, drive, live, reach, weight, neuron, tiles, bits, spikes, counts):
-    """The first layer's spikes under an image ``pixels`` [inputs]."""
+    """The first layer's spikes under an image ``pixels`` [positions x channels]."""
     tile = tiles[0]
     found, n = 0, 0
     counts[:] = 0

@@ -121,7 +121,7 @@ def run(
     counts: list[dict[str, Tensor]] = []
     for begin in range(0, len(images), slice_images):
         part = images[begin : begin + slice_images]
-        pixels = part.to(layers[0].weight)[:, None] / 256
+        pixels = part.to(layers[0].weight).reshape(len(part), *layers[0].in_shape) / 256
 
         shown, inputs, membranes = {}, [pixels], []
         for layer, cell in zip(layers, cells, strict=True):

@@ -21,13 +21,11 @@ def rates(
 
     Args:
         network: The network that made ``counts``.
-        images: uint8 [B, height, width].
+        images: As :func:`ltgate.backends.forward` takes them.
         counts: Spike counts by layer, as in :class:`ltgate.surrogate.Gradients`.
         schedule: What the images were shown with.
     """
-    device = network.layers[0].weight.device
-    pixels = torch.as_tensor(images).to(device).float()[:, None] / 256
-    inputs = [pixels * float(schedule.drive.mean())]
+    inputs = [network.pixels(images) * float(schedule.drive.mean())]
     inputs += [counts[name].float() / len(schedule) for name in network.names[:-1]]
     return dict(zip(network.names, inputs, strict=True))
 

@@ -9,6 +9,7 @@ import numpy as np
 import psutil
 import torch
 
+from ltgate import backends
 from ltgate.errors import UserError
 from ltgate.loihi.lava_backend import arithmetic, require
 from ltgate.loihi.quantnet import QuantLayer, QuantNetwork
@@ -43,11 +44,11 @@ def forward(
     seconds: float = 600.0,
     timed: Timed | None = None,
 ) -> Run:
-    """Show integer ``images`` [B, height, width] to the network in Lava's simulator.
+    """Show integer ``images`` to the network in Lava's simulator.
 
     Args:
         net: What to run.
-        images: Pixel bytes or signed graded values.
+        images: As the twin's ``forward`` takes them.
         drive: Integers [T].
         raster: Layers whose spikes are wanted step by step.
         counted: Layers whose spikes are counted; None: all.
@@ -62,7 +63,8 @@ def forward(
     from ltgate.loihi.lava_backend.session import Session
 
     names = net.names if counted is None else list(counted)
-    images = np.asarray(images)
+    shown = backends.fitting(net, images, drive, {*raster, *names}, graded=True)
+    images = shown.permute(0, 2, 3, 1).numpy()  # channels last
     batch = 1 if stock else min(batch, len(images))
     samples = -(-len(images) // batch)
     padded = np.zeros((samples * batch, *images.shape[1:]), images.dtype)
@@ -72,7 +74,7 @@ def forward(
         files = {}
         start = time.perf_counter()
         source = _build(
-            net, padded.reshape(samples, batch, *images.shape[1:], 1), np.asarray(drive, int),
+            net, padded.reshape(samples, batch, *images.shape[1:]), np.asarray(drive, int),
             names, raster, differences, stock, Path(folder), files,
         )  # fmt: skip
         with Session(source, seconds, tag) as session:

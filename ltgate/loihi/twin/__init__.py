@@ -7,9 +7,9 @@ so does Lava (:mod:`ltgate.loihi.lava_backend`).
 from importlib import import_module
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from ltgate import backends
 from ltgate.errors import UserError
 from ltgate.loihi.quantnet import QuantNetwork
 from ltgate.loihi.twin.base import Run
@@ -31,18 +31,22 @@ def forward(
 
     Args:
         net: What to run.
-        images: Integers [B, height, width], pixel bytes or signed graded values.
+        images: Integers [B, channels, height, width], or [B, height, width] for one channel: pixel
+            bytes or signed graded values.
         drive: Integers [T], the factor on the image at every step of 1 ms.
         raster: Layers whose spikes are wanted step by step.
         engine: ``auto``, ``event`` or ``portable``.
         device: For ``portable``.
+
+    Raises:
+        UserError: Something does not fit (:func:`ltgate.backends.fitting`), or is no integer.
     """
     if engine not in ("auto", *ENGINES):
         raise UserError(f"engine={engine!r}; allowed are auto, {', '.join(ENGINES)}")
     drive = np.asarray(drive)
     if (drive != np.round(drive)).any():
         raise UserError(f"drive = {drive[drive != np.round(drive)][0]:g}: the chip takes integers")
-    images = torch.as_tensor(images)
+    images = backends.fitting(net, images, drive, raster, graded=True)
     if engine == "portable" or (engine == "auto" and device != "cpu"):
         from ltgate.loihi.twin import portable
 

@@ -17,12 +17,14 @@ from numba.extending import intrinsic
 
 from ltgate.backends.kernels import (
     UNIT,
+    _channels,
     _collect,
     _count,
     _gather,
     _inline,
     _kernel,
     _raster,
+    _row,
     _silence,
     _window,
 )
@@ -202,16 +204,17 @@ def _constant_current(layer, chip, image, window, part, constant):
     row = UNIT * chip.keep.size
     constant[:row] = 0
     lit = False
-    for y in range(low_y, high_y):
-        for x in range(low_x, high_x):
-            pixel = image[y * layer.in_width + x]
-            if pixel:
-                lit = True
-                value = splat16(np.float64(pixel))
-                tap = (part * layer.kernel_height + y - top) * layer.kernel_width + x - left
-                for lane in range(0, row, 16):
-                    term = _to_double(load16(chip.weights, layer.weights + tap * row + lane))
-                    store(constant, lane, load16(constant, lane) + value * term)
+    for channel in range(_channels(layer)):
+        for y in range(low_y, high_y):
+            for x in range(low_x, high_x):
+                pixel = image[(channel * layer.in_height + y) * layer.in_width + x]
+                if pixel:
+                    lit = True
+                    value = splat16(np.float64(pixel))
+                    at = layer.weights + _row(layer, part, y - top, x - left, channel) * row
+                    for lane in range(0, row, 16):
+                        term = _to_double(load16(chip.weights, at + lane))
+                        store(constant, lane, load16(constant, lane) + value * term)
     return lit
 
 

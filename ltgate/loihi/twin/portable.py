@@ -23,7 +23,7 @@ def forward(
     device: str = "cpu",
 ) -> Run:
     """See :func:`ltgate.loihi.twin.forward`."""
-    pixels = images.to(device).double()[:, None]
+    pixels = images.to(device).double().reshape(len(images), *net.layers[0].in_shape)
     layers = [_Neurons(net, layer, len(images), device) for layer in net.layers]
     rasters = {name: [] for name in raster}
     for level in drive.tolist():

@@ -15,7 +15,7 @@ class FrameSource(AbstractProcess):
     """Sends drive[t] x image, or its change since the step before.
 
     Args:
-        images: [samples, ...], integers such as [samples, batch, height, width, 1].
+        images: [samples, ...], integers such as [samples, batch, height, width, channels].
         drive: Integers [T].
         differences: Send changes only; the first layer's neurons hold the current.
 
