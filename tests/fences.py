@@ -1,0 +1,146 @@
+"""Run compiled kernels on arrays that lie between pages which nobody may touch.
+
+Vector loads and stores check no index, and numba's bounds checking does not see them. With every
+array of a call moved to the end (or the start) of its pages, one byte read or written beyond it
+ends the process with SIGSEGV. Run as a script: ``fences.py event|twin|gradients end|start SEEDS``,
+or ``fences.py beyond end|start [safe]`` to see that it does.
+"""
+
+import ctypes
+import mmap
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+PAGE = mmap.PAGESIZE
+_NO_ACCESS = 0
+
+
+def fenced(array: np.ndarray, at_end: bool) -> np.ndarray:
+    """A copy that ends (or begins) at a page without access."""
+    pages = max(1, -(-array.nbytes // PAGE))
+    memory = np.frombuffer(mmap.mmap(-1, (pages + 2) * PAGE), np.uint8)
+    protect = ctypes.CDLL(None, use_errno=True).mprotect
+    for page in (0, pages + 1):
+        if protect(ctypes.c_void_p(memory.ctypes.data + page * PAGE), PAGE, _NO_ACCESS):
+            raise OSError(ctypes.get_errno(), "mprotect")
+    start = (pages + 1) * PAGE - array.nbytes if at_end else PAGE
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def guarded(kernel: Callable, at_end: bool) -> Callable:
+    """``kernel`` on fenced copies of its arrays, also of those in tuples; they are copied back."""
+
+    def call(*arguments: Any) -> Any:
+        moved = []
+
+        def move(value: Any) -> Any:
+            if isinstance(value, np.ndarray):
+                moved.append((value, fenced(value, at_end)))
+                return moved[-1][1]
+            return type(value)(*map(move, value)) if hasattr(value, "_fields") else value
+
+        result = kernel(*map(move, arguments))
+        for original, copy in moved:
+            original[...] = copy
+        return result
+
+    return call
+
+
+def _event(seed: int) -> dict:
+    from test_backend_event import OPTIONS, clock, network, pictures
+
+    from ltgate.backends import event
+    from ltgate.neurons import Dynamics
+
+    random = np.random.default_rng(seed)
+    event.BLOCK_STEPS = (7, 256)[seed % 2]
+    depth, shape = seed % 4, tuple(random.integers((1, 2, 2), (4, 11, 11)).tolist())
+    made = network(
+        random, Dynamics(*OPTIONS[seed % len(OPTIONS)]), random.integers(1, 71, depth).tolist(),
+        random.integers(1, 4, depth).tolist(),
+        random.integers(1, 71, random.integers(not depth, 3)).tolist(), shape,
+    )  # fmt: skip
+    decays = np.array([0.8, (0.8, 0.5)[seed % 3 == 0]], np.float32)[: made.compartments]
+    images, steps = pictures(random, 2, shape), clock(random.integers(0, 3, 20))
+    found = event.forward(made, images, steps, decays, tuple(made.names))
+    return {**found.counts, **{f"{name} update": x for name, x in found.updates.items()}}
+
+
+def _twin(seed: int) -> dict:
+    import loihi_reference as reference
+
+    from ltgate.loihi import twin
+
+    random = np.random.default_rng(seed)
+    net = reference.draw(random, channels=1 + seed % 3)
+    images, drive = reference.images(random, net, 2), reference.drive(random, 20)
+    return twin.forward(net, images, drive, tuple(net.names), engine="event").counts
+
+
+def _gradients(seed: int) -> dict:
+    from test_backend_event import OPTIONS, clock, network, pictures
+
+    from ltgate import surrogate
+    from ltgate.neurons import Dynamics
+
+    random = np.random.default_rng(seed)
+    depth, shape = seed % 3, tuple(random.integers((1, 2, 2), (4, 9, 9)).tolist())
+    made = network(
+        random, Dynamics(*OPTIONS[seed % len(OPTIONS)]), random.integers(1, 40, depth).tolist(),
+        random.integers(1, 3, depth).tolist(), [int(random.integers(1, 40))], shape,
+    )  # fmt: skip
+    sizes = {layer.name: layer.neurons for layer in made.layers}
+    found = surrogate.loss_and_gradients(
+        made, pictures(random, 2, shape), np.zeros(2, int), clock(random.integers(0, 3, 12)),
+        surrogate.LinearHead(sizes, 2, random), engine="compiled",
+    )  # fmt: skip
+    return {**found.counts, **{f"{name} gradient": x for name, x in found.weights.items()}}
+
+
+def _beyond(_: int) -> dict:
+    """One element too many, at either end."""
+    from numba import njit
+
+    from ltgate.backends.lanes import load16, store
+
+    @njit
+    def shift(array, by):
+        store(array, by, load16(array, by) + load16(array, by))
+
+    array, by = np.zeros(16, np.float32), 0 if "safe" in sys.argv else (-1, 1)[AT_END]
+    guarded(shift, AT_END)(array, by)
+    return {}
+
+
+def _kernels() -> list[tuple[Any, str]]:
+    from ltgate.backends import event
+    from ltgate.loihi.twin import event as twin
+    from ltgate.surrogate import kernels
+
+    names = {
+        event: ("run", "pack", "unpack", "keep_traces", "update_dense"),
+        twin: ("run",),
+        kernels: ("find_live", "forward_first", "forward", "backward", "backward_first", "spread"),
+    }
+    return [(module, name) for module, some in names.items() for name in some]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    show = {"event": _event, "twin": _twin, "gradients": _gradients, "beyond": _beyond}[sys.argv[1]]
+    AT_END = sys.argv[2] == "end"
+    seeds = range(int(sys.argv[3]) if sys.argv[3:4] and sys.argv[3].isdigit() else 1)
+    free = [show(seed) for seed in seeds] if show is not _beyond else [{}]
+    for module, name in _kernels():
+        setattr(module, name, guarded(getattr(module, name), AT_END))
+    for seed, wanted in zip(seeds, free, strict=True):
+        found = show(seed)
+        for name, value in wanted.items():
+            assert torch.equal(found[name], value), (seed, name)
