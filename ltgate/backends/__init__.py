@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from itertools import pairwise
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +23,6 @@ from ltgate.data.tasks import Schedule
 from ltgate.errors import NotFinite, UserError
 from ltgate.network import KERNEL, Network
 from ltgate.neurons import COMPILED
-
-if TYPE_CHECKING:
-    from ltgate.loihi.quantnet import QuantNetwork
 
 # name -> module, imported when used, or the backend itself. ``auto`` takes the first that can:
 # event on CPUs, gpu on CUDA devices. ``OUTPUTS`` of a backend are the neurons that it knows, if it
@@ -122,7 +119,7 @@ def device(wanted: str) -> str:
 
 
 def fitting(
-    network: "Network | QuantNetwork",
+    network: Any,
     images: np.ndarray | Tensor,
     drive: np.ndarray,
     recorded: Iterable[str] = (),
@@ -133,7 +130,7 @@ def fitting(
     Compiled kernels check no index: what does not fit, they would read beyond its end.
 
     Args:
-        network: In floats or integers.
+        network: In floats, or in the chip's integers.
         images: uint8 [B, channels, height, width], or [B, height, width] for one channel.
         drive: [T].
         recorded: Names of layers.
