@@ -188,10 +188,10 @@ def _bench(options: argparse.Namespace) -> None:
 
     params = Params.load(options.file, **execute.parse_overrides(options.set))
     execute.check(params)
-    from ltgate.perf import report  # after the check of the parameters: it loads everything
+    from ltgate import perf  # after the check of the parameters: it loads everything
 
     with provenance.timed(params, "bench"):
-        for table in report.run(params):
+        for table in perf.write(perf.Bench(params)):
             print(table)
 
 

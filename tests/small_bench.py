@@ -7,9 +7,8 @@ from ltgate.perf import bench as benching
 def small_bench(threads: int = 1) -> benching.Bench:
     """A bench on a small network, one round of everything."""
     made = benching.Bench(Params(threads=threads))
-    sizes = {"channels": [4, 8], "strides": [2, 2], "hidden": [16]}
-    made.published = made.published.with_(**sizes)
-    made.sizes = benching.Sizes(
+    made.published = made.published.with_(channels=[4, 8], strides=[2, 2], hidden=[16])
+    made.extent = benching.Extent(
         1, 2, 10, 3, (1, 2, 4), (2, 4), (1,), (1, 2), (32, 64), settings=False
     )
     return made

@@ -23,6 +23,7 @@ HARMLESS = {
     "origin": "notes what was run, and this list",
     "paths": "where things lie",
     "progress": "bars",
+    "stages": "labels of a profiler, and times",
     "statistics": "tables of result rows that are there",
 }
 

@@ -1,8 +1,7 @@
-"""Measuring itself: times, memory, stages, sweeps, peers, the report. No time is ever asserted."""
+"""Measuring itself: times, memory, sweeps, peers, the tables. No time is ever asserted."""
 
 import importlib.util
-import sys
-import types
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,24 +9,10 @@ import pytest
 import torch
 from small_bench import small_bench
 
-from ltgate import paths
+from ltgate import growth, paths, perf
 from ltgate.__main__ import main
 from ltgate.perf import bench as benching
-from ltgate.perf import (
-    compare,
-    dense,
-    fresh,
-    gpu,
-    loading,
-    memory,
-    passes,
-    peers,
-    report,
-    stages,
-    sweeps,
-    timing,
-    training,
-)
+from ltgate.perf import fresh, loading, passes, peers, side_by_side, sweeps, timing, training
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +20,7 @@ def bench() -> benching.Bench:
     return small_bench()
 
 
-# ------------------------------------------------------------------------------- times and stages
+# ------------------------------------------------------------------------------- times
 
 
 def test_candidates_take_turns() -> None:
@@ -60,32 +45,6 @@ def test_threads_are_put_back() -> None:
     assert torch.get_num_threads() == before
 
 
-def test_stages_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr(stages.time, "perf_counter", lambda: now[0])
-
-    class Learner:
-        def step(self, seconds: float) -> str:
-            now[0] += seconds
-            return "done"
-
-    pupil, clock = Learner(), stages.Stages()
-    clock.attach(pupil, "step", "update")
-
-    def batches():
-        for number in range(2):
-            now[0] += 0.5
-            yield number
-
-    for _ in clock.each(batches(), "loading"):
-        assert pupil.step(3.0) == "done"
-    now[0] += 1.0
-    table = clock.table(total=now[0], batches=2).set_index("stage")
-    assert table["seconds"].to_dict() == {"loading": 0.5, "update": 3.0, "rest": 0.5}
-    assert table["share"].sum() == 1
-    assert Learner().step(0.0) == "done" and clock.calls["update"] == 2  # no other object
-
-
 # ------------------------------------------------------------------------------- memory
 
 
@@ -94,10 +53,9 @@ def allocate(megabytes: int) -> None:
 
 
 def test_peak_memory_counts_what_a_call_lets_go_again() -> None:
-    found = memory.peaks(allocate, (1,), [(100,), (10,), (50,)], threads=1)
-    megabytes = [peak.above_start / 1e6 for peak in found]
-    assert megabytes == pytest.approx([100, 10, 50], abs=5)
-    assert all(peak.start > 1e7 for peak in found)
+    works = [partial(allocate, megabytes) for megabytes in (100, 10, 50)]
+    found = fresh.peaks(partial(allocate, 1), works, threads=1)
+    assert [peak / 1e6 for peak in found] == pytest.approx([100, 10, 50], abs=5)
 
 
 def threads_there() -> int:
@@ -112,39 +70,6 @@ def test_a_fresh_process_computes_on_the_threads_asked_for() -> None:
 def test_a_failure_in_a_fresh_process_is_raised_here() -> None:
     with pytest.raises(ZeroDivisionError):
         fresh.call(divmod, 1, 0)
-
-
-# ------------------------------------------------------------------------------- GPU
-
-
-def test_without_a_gpu_the_monitor_says_so() -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    with gpu.watch() as load:
-        pass
-    assert not load.utilisation and str(load) == "no GPU"
-
-
-def test_gpu_load_comes_from_nvidias_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
-    library = types.SimpleNamespace(
-        nvmlInit=lambda: calls.append("init"),
-        nvmlShutdown=lambda: calls.append("shutdown"),
-        nvmlDeviceGetHandleByIndex=lambda index: index,
-        nvmlDeviceGetUtilizationRates=lambda device: types.SimpleNamespace(gpu=50),
-        nvmlDeviceGetMemoryInfo=lambda device: types.SimpleNamespace(used=2_000_000_000),
-    )
-    monkeypatch.setitem(sys.modules, "pynvml", library)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with gpu.watch(interval=0.001) as load:
-        pass
-    assert str(load) == "50% busy, 2.00 GB"
-    assert calls == ["init", "shutdown"]
-
-    monkeypatch.setitem(sys.modules, "pynvml", None)
-    with gpu.watch() as load:
-        pass
-    assert str(load) == "nvidia-ml-py is not installed"
 
 
 # ------------------------------------------------------------------------------- the workload
@@ -199,6 +124,16 @@ def test_endless_batches_are_full_and_cover_every_epoch(bench: benching.Bench) -
     assert len(next(flow)) == 32
 
 
+def test_stages_of_training_cover_its_time(bench: benching.Bench) -> None:
+    table = perf.stage_table(bench)
+    assert list(table) == ["task", "stage", "seconds", "share"]
+    named = ["loading", "forward pass and local update", "weight update", "readout", "rest"]
+    for task, part in table.groupby("task"):
+        assert list(part["stage"]) == named, task
+        assert part["share"].sum() == pytest.approx(1)
+        assert (part["seconds"] > 0).all()
+
+
 def test_validation_is_the_accuracy_of_the_readout(bench: benching.Bench) -> None:
     images = bench.images("fast", "validation")
     pupil = training.learner(bench.published, bench.workloads["fast"])
@@ -213,9 +148,9 @@ def test_validation_is_the_accuracy_of_the_readout(bench: benching.Bench) -> Non
 
 def test_exponent_of_a_power() -> None:
     x = np.array([1.0, 2, 4, 8])
-    assert sweeps.exponent(x, 3 * x**1.5) == pytest.approx(1.5)
-    assert sweeps.exponent(x, np.full(4, 7.0)) == pytest.approx(0, abs=1e-12)
-    assert np.isnan(sweeps.exponent(x[:1], x[:1]))
+    assert growth.exponent(x, 3 * x**1.5) == pytest.approx(1.5)
+    assert growth.exponent(x, np.full(4, 7.0)) == pytest.approx(0, abs=1e-12)
+    assert np.isnan(growth.exponent(x[:1], x[:1]))
 
 
 def test_sweeps_have_time_and_memory_at_every_size(bench: benching.Bench) -> None:
@@ -223,11 +158,11 @@ def test_sweeps_have_time_and_memory_at_every_size(bench: benching.Bench) -> Non
     assert sweeps.table(bench) is frame  # measured once
     assert list(frame) == sweeps.COLUMNS
     wanted = {
-        "batch size": bench.sizes.images,
-        "time steps": bench.sizes.steps,
-        "convolutions": bench.sizes.depth,
-        "loader processes": bench.sizes.workers,
-        "training images": bench.sizes.training,
+        "batch size": bench.extent.images,
+        "time steps": bench.extent.steps,
+        "convolutions": bench.extent.depth,
+        "loader processes": bench.extent.workers,
+        "training images": bench.extent.training,
         "epochs": sweeps.EPOCHS,
     }
     for (sweep, _), curve in frame.groupby(["sweep", "quantity"]):
@@ -242,13 +177,13 @@ def test_sweeps_have_time_and_memory_at_every_size(bench: benching.Bench) -> Non
 def test_dense_work_is_all_currents_of_a_batch(bench: benching.Bench) -> None:
     """Multiply-adds done over one image and step, counted by the shapes of the results."""
     work = bench.workloads["slow"].cut(images=6)
-    floor = dense.Convolutions(work, images=4, steps=8)
-    assert floor.rounds == 2 * 3  # 4 + 2 images, 8 + 8 + 4 of 20 steps
+    dense = peers.Convolutions(work, images=4, steps=8)
+    assert dense.rounds == 2 * 3  # 4 + 2 images, 8 + 8 + 4 of 20 steps
     for index, layer in enumerate(work.network.layers):
-        out = floor._currents(index)
+        out = dense.currents(index)
         assert out.shape[0] == (4 * 8 if index else 6)
         assert out[0].numel() == 2 * layer.neurons
-    floor.run()
+    dense.run()
 
 
 installed = pytest.mark.parametrize(
@@ -271,8 +206,8 @@ def test_a_peer_does_the_same_work(name: str, bench: benching.Bench) -> None:
     work = bench.workloads["fast"].cut(images=3, steps=40)
     ours = work.forward().counts
     found = []
-    for images, folded in [(3, True), (2, True), (3, False)]:
-        run = peers.forward(name, work, images, folded)
+    for images, steps in [(3, 0), (2, 0), (3, 1), (3, 15)]:
+        run = peers.forward(name, work, images, steps)
         found += [run(), run()]  # twice: it starts from rest
     for layer in ours:
         for counts in found:
@@ -287,39 +222,38 @@ def test_a_peer_does_the_same_work(name: str, bench: benching.Bench) -> None:
 def test_a_peer_that_is_not_installed_has_a_row(
     bench: benching.Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "SETTINGS", {"no_such_library": [(1, True)]})
-    monkeypatch.setattr(bench, "sizes", bench.sizes._replace(settings=True))
-    table = compare.table(bench)
-    assert list(table) == compare.COLUMNS
+    monkeypatch.setattr(peers, "SETTINGS", {"no_such_library": [(1, 0)]})
+    monkeypatch.setattr(bench, "extent", bench.extent._replace(settings=True))
+    table = side_by_side.table(bench)
+    assert list(table) == side_by_side.COLUMNS
     absent = table[table["peer"] == "no_such_library: not installed"]
     assert len(absent) and absent["peer_s"].isna().all() and absent["ratio"].isna().all()
     rest = table.drop(absent.index)
     assert rest["ratio"].to_numpy() == pytest.approx((rest["ours_s"] / rest["peer_s"]).to_numpy())
     assert {"fast forward (event)", "slow forward (portable)"} <= set(rest["work"])
-    assert compare.DENSE in set(rest["peer"])
+    assert side_by_side.DENSE in set(rest["peer"])
 
 
 def test_threads_are_compared_where_there_are_several(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(peers, "SETTINGS", {})
-    table = compare.table(small_bench(threads=2))
+    table = side_by_side.table(small_bench(threads=2))
     assert set(table["threads"]) == {1, 2}
     assert len(table[table["peer"] == "one thread"]) == 4
 
 
-# ------------------------------------------------------------------------------- the report
+# ------------------------------------------------------------------------------- all tables
 
 
-def test_the_report_writes_every_table_and_the_figure(
+def test_every_table_and_the_figure_are_written(
     bench: benching.Bench, monkeypatch: pytest.MonkeyPatch, tmp_path
 ) -> None:
     monkeypatch.setattr(paths, "figures", lambda name: tmp_path / name)
-    monkeypatch.setattr(report, "Bench", lambda params: bench)
-    monkeypatch.setattr(peers, "SETTINGS", {})
     small = pd.DataFrame({"id": ["a"]})
-    monkeypatch.setattr(report.guide, "table", lambda bench: small)
-    made = report.run(bench.params)
+    for name in ("table_guide", "table_bench"):
+        monkeypatch.setitem(perf.TABLES, name, lambda bench: small)
+    made = perf.write(bench)
     assert [path.name for path in made] == [
         "table_guide.csv", "table_bench.csv", "table_stages.csv", "table_scaling.csv",
     ]  # fmt: skip
@@ -332,7 +266,7 @@ def test_the_command_measures_with_the_file_and_the_settings(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     given = []
-    monkeypatch.setattr(report, "run", lambda params: given.append(params) or ["made.csv"])
+    monkeypatch.setattr(perf, "write", lambda bench: given.append(bench.params) or ["made.csv"])
     smoke = str(paths.params() / "smoke.yaml")
     assert main(["bench", smoke, "--set", "name=other", "bench=full"]) == 0
     assert (given[0].name, given[0].bench, given[0].source) == ("other", "full", "digits")

@@ -3,17 +3,18 @@
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from small_bench import small_bench
 
 from ltgate.perf import bench as benching
-from ltgate.perf import guide, loihi
+from ltgate.perf import guide, loihi_rows
 
 BULLETS = Path(__file__).parent / "data" / "performance_guide_ids.txt"
-NOTEBOOK = {"loihi"}  # rows from a table that may not be there
 ROWS = guide.read().set_index("id")
 
 
@@ -23,27 +24,9 @@ def bullets() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def filled() -> dict[str, set[str]]:
-    """Name of a measuring function -> the ids it has filled; see :func:`table`."""
-    return {}
-
-
-@pytest.fixture(scope="module")
-def table(filled: dict[str, set[str]]) -> pd.DataFrame:
+def table() -> pd.DataFrame:
     """The whole table, on a small network."""
-
-    def recorded(name: str, function: guide.Measure) -> guide.Measure:
-        def measure(bench: benching.Bench) -> dict[str, guide.Measured]:
-            found = function(bench)
-            filled[name] = set(found)
-            return found
-
-        return measure
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name, function in guide.functions().items():
-            patch.setitem(guide.MEASURES, name, recorded(name, function))
-        return guide.table(small_bench())
+    return guide.table(small_bench())
 
 
 def test_every_bullet_of_the_guide_is_a_row() -> None:
@@ -62,23 +45,15 @@ def test_numbers_of_a_row_are_those_of_its_bullet(row: str) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS.index)
-def test_every_row_has_a_measuring_function_or_a_reason(row: str) -> None:
-    by = ROWS.measured_by[row]
-    if by == "text":
-        assert ROWS.verdict[row] and ROWS.note[row]
+def test_every_row_is_measured_or_has_a_reason(row: str) -> None:
+    if ROWS.measured_by[row] == guide.TEXT:
+        assert ROWS.verdict[row] in guide.VERDICTS and ROWS.note[row]
+        assert not ROWS.value[row] and not ROWS.told[row]
     else:
-        assert by in guide.functions()
-    assert ROWS.verdict[row] in ("", *guide.VERDICTS)
+        assert ROWS.value[row] and ROWS.told[row]
+        assert ROWS.verdict[row] or not np.isnan(ROWS.guide_low[row])
     if ROWS.verdict[row] == "cannot be right":
         assert re.search("[0-9]", ROWS.note[row]), "the arithmetic is missing"
-
-
-def test_every_measuring_function_fills_its_rows_and_no_others(
-    table: pd.DataFrame, filled: dict[str, set[str]]
-) -> None:
-    assert set(filled) == set(guide.functions())
-    for name, ids in filled.items():
-        assert ids == set(ROWS.index[ROWS.measured_by == name]), name
 
 
 def test_every_row_is_answered(table: pd.DataFrame) -> None:
@@ -89,9 +64,7 @@ def test_every_row_is_answered(table: pd.DataFrame) -> None:
         if row.verdict == "not measured here":
             assert row.note, row.id
         else:
-            assert row.measured != "" or row.id in ROWS.index[ROWS.measured_by.isin(NOTEBOOK)], (
-                row.id
-            )
+            assert row.measured != "", row.id
 
 
 def test_ratio_is_to_the_middle_of_the_guides_range(table: pd.DataFrame) -> None:
@@ -100,28 +73,30 @@ def test_ratio_is_to_the_middle_of_the_guides_range(table: pd.DataFrame) -> None
     assert np.isnan(table.set_index("id").ratio["monitors.training.spikes"])
 
 
-def loihi_rows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
-    """The rows on Loihi when their published table lies in ``folder``."""
-    monkeypatch.setattr(loihi, "PUBLISHED", folder)
-    monkeypatch.setattr(loihi.paths, "figures", lambda name: folder / "none")
+@pytest.fixture
+def rows_on_loihi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Answers the rows on Loihi, when their published table lies in the test's folder."""
+    monkeypatch.setattr(loihi_rows, "PUBLISHED", tmp_path)
+    monkeypatch.setattr(loihi_rows.paths, "figures", lambda name: tmp_path / "none")
     bench = SimpleNamespace(params=SimpleNamespace(name="none"))
-    found = loihi.loihi(bench)
-    assert set(found) == set(ROWS.index[ROWS.measured_by == "loihi"])
-    rows = [guide._row(row, found) for row in ROWS.reset_index().itertuples() if row.id in found]
-    return pd.DataFrame(rows).set_index("id")
+
+    def answers() -> pd.DataFrame:
+        rows = ROWS.reset_index()
+        return pd.DataFrame(
+            guide.answer(row, guide.measure(row.measured_by, bench))
+            for row in rows[rows["measured_by"].str.startswith("loihi")].itertuples()
+        ).set_index("id")
+
+    return answers
 
 
-def test_rows_on_loihi_without_the_notebooks_table(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = loihi_rows(tmp_path, monkeypatch)
+def test_rows_on_loihi_without_the_notebooks_table(rows_on_loihi: Any) -> None:
+    rows = rows_on_loihi()
     assert set(rows["verdict"]) == {"not measured here", "cannot be right"}
     assert rows["note"].str.contains("05_loihi2|30 s and 1000").all()
 
 
-def test_rows_on_loihi_are_those_of_the_notebooks_table(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_on_loihi_are_those_of_the_notebooks_table(tmp_path: Path, rows_on_loihi: Any) -> None:
     numbers = {
         "quantise_seconds": 0.3, "lava_build_seconds": 1.2, "lava_peak_bytes": 2e8,
         "latency_fast": 0.013, "dynamic_energy_fast": 6e-4, "core_share": 0.26,
@@ -134,7 +109,7 @@ def test_rows_on_loihi_are_those_of_the_notebooks_table(
     frame = frame.assign(low=frame["value"], high=frame["value"], unit="", kind="estimate",
                          source="somewhere")  # fmt: skip
     frame.to_csv(tmp_path / "table_loihi.csv", index=False)
-    rows = loihi_rows(tmp_path, monkeypatch)
+    rows = rows_on_loihi()
     assert rows.measured["loihi.inference.energy"] == pytest.approx(6e8)  # pJ
     assert rows.verdict["loihi.inference.energy"] == "worse"
     assert rows.verdict["loihi.inference.cores"] == "holds"
@@ -142,12 +117,20 @@ def test_rows_on_loihi_are_those_of_the_notebooks_table(
     assert "estimate: somewhere" in rows.note["loihi.inference.latency"]
     assert rows.verdict["tips.loihi.quantization"] == "holds"
     assert rows.verdict["limits.loihi.communication"] == "does not hold"
-    monitors = rows[rows.index.str.startswith("monitors")]
-    assert set(monitors["verdict"]) == {"not measured here"}
 
 
-def test_the_cost_of_a_grid_is_measured() -> None:
-    rows = guide.table(small_bench(), only="scaling.grid").set_index("id")
+def test_a_metric_that_the_notebooks_table_lacks(tmp_path: Path, rows_on_loihi: Any) -> None:
+    lines = ["metric,value,low,high,unit,kind,source", "weight_bits,8,8,8,bit,exact,here"]
+    (tmp_path / "table_loihi.csv").write_text("\n".join(lines))
+    rows = rows_on_loihi()
+    assert rows.verdict["limits.loihi.weights"] == "holds"
+    assert rows.verdict["loihi.compilation.network"] == "not measured here"
+    assert "has no lava_build_seconds" in rows.note["loihi.compilation.network"]
+    assert rows.verdict["loihi.measurement.total"] == "cannot be right"
+
+
+def test_the_cost_of_a_grid_is_measured(table: pd.DataFrame) -> None:
+    rows = table[table["id"].str.startswith("scaling.grid")].set_index("id")
     assert list(rows["measured"] > 0) == [True, True]
     combinations = rows.loc["scaling.grid.combinations"]
     assert 0.5 < combinations["measured"] < 1.5  # four times the work, about four times the time
@@ -198,3 +181,17 @@ def test_the_contradictions_are_contradictions() -> None:
     assert total == 40 < 60 * rows["loihi.measurement.total"]
     updates = rows["runtime.learning.update"] + rows["runtime.learning.weights"]
     assert 4 * rows["network.layer.update"] == 8 > updates == 5
+
+
+def test_load_of_a_gpu_comes_from_nvidias_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = SimpleNamespace(forward=lambda: None)
+    bench: Any = SimpleNamespace(device="cuda", workloads={"fast": fast})
+    monkeypatch.setattr(torch.cuda, "utilization", lambda: 50)
+    monkeypatch.setattr(torch.cuda, "device_memory_used", lambda: 2_000_000_000)
+    assert guide.measure("machine.gpu_load", bench) == {"load": "50% busy, 2.00 GB"}
+
+    def missing() -> int:
+        raise ModuleNotFoundError("pynvml")
+
+    monkeypatch.setattr(torch.cuda, "utilization", missing)
+    assert "nvidia-ml-py is not installed" in str(guide.measure("machine.gpu_load", bench))

@@ -1,8 +1,7 @@
 r"""What a grid costs: time of all trials and on the clock, against its size.
 
 Combinations and epochs per run are raised one at a time; every grid is run in a folder of its own,
-so nothing is skipped. The exponent k of size^k is the slope of a
-line through the logarithms, as in :mod:`ltgate.perf.sweeps`: 1 = linear.
+so nothing is skipped. The exponent is that of :mod:`ltgate.growth`: 1 = linear.
 """
 
 import contextlib
@@ -15,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from distributed import Client
 
@@ -25,6 +23,7 @@ from ltgate.grid import clusters
 from ltgate.grid.run import run
 from ltgate.grid.spec import Grid
 from ltgate.grid.tables import points
+from ltgate.growth import with_exponents
 from ltgate.runner.jupyter import environment
 
 COLUMNS = ["sweep", "x", "quantity", "value", "unit", "exponent"]
@@ -57,12 +56,7 @@ def cost(
         for passes in epochs:
             found = _spent(grid, client, 1, few | {"epochs": passes})
             rows += [("epochs per run", passes, *values) for values in found]
-    frame = pd.DataFrame(rows, columns=COLUMNS[:-1])
-    frame["exponent"] = np.nan
-    for _, curve in frame.groupby(["sweep", "quantity"]):
-        slope = np.polyfit(np.log(curve["x"]), np.log(curve["value"]), 1)[0]
-        frame.loc[curve.index, "exponent"] = slope
-    return frame
+    return with_exponents(pd.DataFrame(rows, columns=COLUMNS[:-1]))
 
 
 @contextlib.contextmanager

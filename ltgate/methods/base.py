@@ -22,6 +22,7 @@ from ltgate.plasticity.gate import VarianceGate
 from ltgate.plasticity.projector import RankOne, Subspace, patches
 from ltgate.plasticity.prototypes import Prototypes
 from ltgate.progress import track
+from ltgate.stages import stage
 
 # Parameters that filters learned before the first task's pass do not depend on.
 _NOT_OF_FILTERS = {name for name in Params.model_fields if is_compute(name)}
@@ -167,7 +168,9 @@ class SpikingLearner:
         else:
             counts = self._counts(images, batch.indices)
         labels = torch.as_tensor(batch.labels)
-        self.readout.learn(self._inputs_of(counts), labels, list(images.task.classes))
+        inputs = self._inputs_of(counts)
+        with stage("readout"):
+            self.readout.learn(inputs, labels, list(images.task.classes))
 
     def scores(self, images: TaskImages, number: int = 0) -> Tensor:
         """Readout's scores."""
@@ -299,7 +302,8 @@ class SpikingLearner:
         """One local update of all layers; what the readout sees of the pass that led to it."""
         compartments = self.network.dynamics.compartments
         decay = np.full(compartments, self.params.trace_decay, np.float32)
-        activity = self._forward(self.network, images.task, pixels, trace_decay=decay)
+        with stage("forward pass and local update"):
+            activity = self._forward(self.network, images.task, pixels, trace_decay=decay)
         inputs = self.network.pixels(pixels).cpu()
         for layer in self.network.layers:
             self._update(layer, activity, inputs)
@@ -307,6 +311,7 @@ class SpikingLearner:
         self._cache.clear()
         return self._views(activity)
 
+    @stage("weight update")
     def _update(self, layer: Layer, activity: Activity, inputs: Tensor) -> None:
         """One step of a layer, whose ``inputs`` [N, in, height, width] the projector may need."""
         p = self.params

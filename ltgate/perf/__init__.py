@@ -1,15 +1,38 @@
 """Speed and memory on the machine at hand: the performance guide row by row, scaling, peers.
 
-``python -m ltgate bench`` runs all of it (:mod:`ltgate.perf.report`), the notebook 06_performance
-shows it. All of it looks at one workload: the published network at 5 % activity
-(:mod:`ltgate.perf.bench`). A row of the guide is a line of ``guide.csv`` and the measuring function
-that it names (:mod:`ltgate.perf.guide`).
+``python -m ltgate bench`` runs all of it (:func:`write`), the notebook 06_performance shows it. All
+of it looks at one workload: the published network at 5 % activity (:mod:`ltgate.perf.bench`). A row
+of the guide is a line of ``guide.csv`` and the measuring function that it names
+(:mod:`ltgate.perf.guide`).
 """
 
-from ltgate.perf.bench import Bench
-from ltgate.perf.compare import table as bench_table
-from ltgate.perf.guide import table as guide_table
-from ltgate.perf.sweeps import table as scaling_table
-from ltgate.perf.training import stages as stage_table
+from pathlib import Path
 
-__all__ = ["Bench", "bench_table", "guide_table", "scaling_table", "stage_table"]
+from ltgate import paths
+from ltgate.perf.bench import Bench
+from ltgate.perf.guide import table as guide_table
+from ltgate.perf.side_by_side import table as bench_table
+from ltgate.perf.sweeps import table as scaling_table
+from ltgate.perf.training import stage_table
+from ltgate.progress import track
+
+__all__ = ["Bench", "bench_table", "guide_table", "scaling_table", "stage_table", "write"]
+
+TABLES = {
+    "table_guide": guide_table,
+    "table_bench": bench_table,
+    "table_stages": stage_table,
+    "table_scaling": scaling_table,
+}
+
+
+def write(bench: Bench) -> list[Path]:
+    """Measure everything; all tables and figures into ``figures/<name>``. Returns the tables."""
+    from ltgate import figures  # matplotlib is no part of what a fresh process measures
+
+    folder, made = paths.figures(bench.params.name), []
+    for name, measure in track(TABLES.items(), len(TABLES), "benchmark"):
+        figures.save_table(measure(bench), folder, name)
+        made.append(folder / f"{name}.csv")
+    figures.save_figure(figures.scaling(scaling_table(bench)), folder, "scaling")
+    return made

@@ -5,10 +5,10 @@ that its neurons spike in 5 % of the steps, for each task separately: the time o
 its spikes, and the guide does not say how many its network had.
 """
 
-from collections.abc import Callable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,10 +21,8 @@ from ltgate.data.tasks import Schedule, schedule
 from ltgate.network import Network, create
 from ltgate.neurons import Dynamics
 from ltgate.params import FAST, SLOW, Params
-from ltgate.perf import fresh
+from ltgate.perf import fresh, timing
 from ltgate.plasticity import homeostasis
-
-Kept = TypeVar("Kept")
 
 BATCH = 32
 RATE = 0.05
@@ -52,18 +50,16 @@ class Workload:
     backend: str = "auto"
     device: str = "cpu"
 
-    def forward(self) -> Activity:
+    def forward(self, trace_decay: np.ndarray | None = None) -> Activity:
         """One forward pass."""
         return backends.forward(
-            self.network, self.images, self.steps, backend=self.backend, device=self.device
-        )
+            self.network, self.images, self.steps, trace_decay,
+            backend=self.backend, device=self.device,
+        )  # fmt: skip
 
     def update(self) -> Activity:
         """One forward pass with traces and the local update of every layer."""
-        decay = np.full(self.network.dynamics.compartments, 0.8, np.float32)
-        return backends.forward(
-            self.network, self.images, self.steps, decay, backend=self.backend, device=self.device
-        )
+        return self.forward(np.full(self.network.dynamics.compartments, 0.8, np.float32))
 
     def gradients(self, engine: str = "auto") -> surrogate.Gradients:
         """Forward and backward through time: what one step of a surrogate-gradient method takes."""
@@ -92,7 +88,7 @@ class Workload:
         return sum(int(counts.sum()) for counts in self.forward().counts.values())
 
 
-class Sizes(NamedTuple):
+class Extent(NamedTuple):
     """How much is measured.
 
     Attributes:
@@ -116,18 +112,18 @@ class Sizes(NamedTuple):
     settings: bool
 
 
-SIZES = {
-    "smoke": Sizes(
+EXTENTS = {
+    "smoke": Extent(
         2, 2, 64, 20, (4, 8, 16), (50, 100, 200), (1, 2), (1, 2, 3), (32, 64, 96), False
     ),
-    "full": Sizes(
+    "full": Extent(
         3, 0, 0, 765, (4, 8, 16, 32, 64, 128), (25, 50, 100, 200, 400), (1, 2, 4),
         (1, 2, 3, 4, 5), (256, 512, 1024, 2048, 4096), True,
     ),
 }  # fmt: skip
 
 
-@dataclass
+@dataclass(eq=False)  # one bench is one key of what is measured once
 class Bench:
     """Everything that the measuring functions share; made when first asked for.
 
@@ -135,18 +131,11 @@ class Bench:
     """
 
     params: Params
-    sizes: Sizes = field(init=False)
-    _kept: dict[str, Any] = field(init=False, default_factory=dict)
+    extent: Extent = field(init=False)
 
     def __post_init__(self) -> None:
-        self.sizes = SIZES[self.params.bench]
+        self.extent = EXTENTS[self.params.bench]
         fresh.start()
-
-    def kept(self, name: str, measure: Callable[[], Kept]) -> Kept:
-        """What ``measure`` gave when it was first asked for under this name."""
-        if name not in self._kept:
-            self._kept[name] = measure()
-        return self._kept[name]
 
     @property
     def device(self) -> str:
@@ -157,6 +146,20 @@ class Bench:
     def threads(self) -> int:
         """CPU threads that "all" means."""
         return self.params.threads or torch.get_num_threads()
+
+    @property
+    def where(self) -> str:
+        """Which memory :meth:`peaks` means."""
+        return "RAM of a CPU process (no GPU)" if self.device == "cpu" else "GPU memory"
+
+    def times[Key: Hashable](self, works: dict[Key, fresh.Work]) -> dict[Key, float]:
+        """:func:`ltgate.perf.timing.interleaved` on this device, on all threads."""
+        with timing.threads(self.threads):
+            return timing.interleaved(works, self.extent.repeats, self.device)
+
+    def peaks(self, warm: fresh.Work, works: Sequence[fresh.Work]) -> list[int]:
+        """Peak memory of each of ``works`` above its start (bytes), on this device."""
+        return fresh.peaks(warm, works, self.device, self.threads)
 
     @cached_property
     def published(self) -> Params:
@@ -207,11 +210,8 @@ def calibrated(workload: Workload, images: int = 8) -> Workload:
 
 
 def to_device(workload: Workload, device: str) -> Workload:
-    """The workload with its network there."""
+    """The workload with a copy of its network there."""
     network = workload.network.clone()
-    network.load(network.state())
-    for layer in network.layers:
-        layer.weight = layer.weight.to(device)
-        layer.threshold, layer.gate = layer.threshold.to(device), layer.gate.to(device)
+    network.to(device)
     backend = workload.backend if device == "cpu" or workload.backend != "event" else "auto"
     return replace(workload, network=network, device=device, backend=backend)

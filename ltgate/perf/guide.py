@@ -2,18 +2,19 @@
 
 ``guide.csv`` has every bullet of the guide: an id, the section, the row in short, the guide's value
 in its words and as numbers (``guide_low``, ``guide_high``, ``unit``), and the function that
-measures it. A function decorated with :func:`measures` returns ``{id: Measured}`` for all rows
-that name it. Rows on Loihi come from a table that notebook 5 leaves.
+measures it, ``module.function`` of this package. It takes the bench and returns named facts, of
+which the row's ``value`` is a formula and ``told`` a text with fields; ``note`` is a text of its
+own. Rows on Loihi come from a table that notebook 5 leaves.
 
 Verdicts: ``better``, ``holds`` or ``worse`` than the guide's costs (a single value ``~x`` holds
 within 20 %), ``holds`` or ``does not hold`` of its statements, ``cannot be right`` where it
-contradicts itself (the note has the arithmetic), ``not measured here`` with the reason.
+contradicts itself (the note has the arithmetic), ``not measured here`` with the reason. A row's
+``verdict`` is empty for costs, one of these words, or a formula of the facts and ``value``.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -25,56 +26,19 @@ COLUMNS = [
     "id", "section", "row", "guide", "measured", "unit", "ratio", "verdict", "note",
 ]  # fmt: skip
 TOLERANCE = 0.2
-NO_GPU = "no GPU"
+TEXT = "text"  # measures a row that is answered by its note alone
 
-# The modules whose functions measure; imported when a table is wanted.
-_MODULES = (
-    "hardware", "loading", "passes", "training", "scaling", "grids", "tips", "monitors", "limits",
-    "loihi",
-)  # fmt: skip
+Facts = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What was found for one row.
-
-    Attributes:
-        value: In the row's unit, or in words; None where nothing could be measured.
-        note: What was measured, or why not.
-        verdict: For statements; empty = the value is judged against the guide's.
-    """
-
-    value: float | str | None
-    note: str = ""
-    verdict: str = ""
+class Absent(Exception):
+    """What a measuring function raises, or gives as a fact, where it cannot measure: the reason."""
 
 
-Measure = Callable[[Bench], dict[str, Measured]]
-MEASURES: dict[str, Measure] = {}
-"""Every measuring function by its name, once :func:`functions` has been called."""
-
-
-def measures(function: Measure) -> Measure:
-    """Register a measuring function under its own name."""
-    MEASURES[function.__name__] = function
-    return function
-
-
-def functions() -> dict[str, Measure]:
-    """All measuring functions."""
-    for module in _MODULES:
-        import_module(f"ltgate.perf.{module}")
-    return MEASURES
-
-
-def absent(reason: str = NO_GPU) -> Measured:
-    """A row that this machine cannot measure."""
-    return Measured(None, f"not measured here ({reason})", "not measured here")
-
-
-def holds(statement: bool) -> str:
-    """The verdict on a statement."""
-    return "holds" if statement else "does not hold"
+def need_gpu(bench: Bench) -> None:
+    """Raise :class:`Absent` where the bench has no GPU."""
+    if bench.device == "cpu":
+        raise Absent("no GPU")
 
 
 def read() -> pd.DataFrame:
@@ -92,31 +56,54 @@ def table(bench: Bench, only: str = "") -> pd.DataFrame:
     """
     rows = read()
     rows = rows[rows["id"].str.startswith(only)]
-    found: dict[str, Measured] = {}
-    names = [name for name in rows["measured_by"].unique() if name in functions()]
-    for name in track(names, label="performance guide"):
-        found |= functions()[name](bench)
-    return pd.DataFrame([_row(row, found) for row in rows.itertuples()], columns=COLUMNS)
+    facts: dict[str, Facts | Absent] = {TEXT: {}}
+    for name in track(rows["measured_by"].drop_duplicates(), label="performance guide"):
+        if name != TEXT:
+            facts[name] = measure(name, bench)
+    answers = [answer(row, facts[row.measured_by]) for row in rows.itertuples()]
+    return pd.DataFrame(answers, columns=COLUMNS)
 
 
-def _row(row, found: dict[str, Measured]) -> dict:
-    measured = Measured(None) if row.measured_by == "text" else found[row.id]
-    value, ratio = measured.value, float("nan")
+def measure(name: str, bench: Bench) -> Facts | Absent:
+    """The facts of a measuring function, or why there are none."""
+    module, function = name.split(".")
+    try:
+        return getattr(import_module(f"ltgate.perf.{module}"), function)(bench)
+    except Absent as reason:
+        return reason
+
+
+def answer(row: Any, facts: Facts | Absent) -> dict[str, Any]:
+    """A row of :func:`table` from one of :func:`read`."""
+    value = facts
+    if isinstance(facts, dict):
+        value = _evaluated(row.value, facts) if row.value else ""
+    if isinstance(value, Absent):
+        told, value = f"not measured here ({value})", ""
+        verdict = row.verdict if row.verdict == "cannot be right" else "not measured here"
+    else:
+        told = row.told.format_map(facts)
+        verdict = row.verdict or judge(value, row.guide_low, row.guide_high)
+        if verdict not in VERDICTS:
+            verdict = _evaluated(verdict, {**facts, "value": value})
+    if not isinstance(verdict, str):
+        verdict = "holds" if verdict else "does not hold"
     middle = (row.guide_low + row.guide_high) / 2
-    if isinstance(value, float | int) and middle > 0:
-        ratio = value / middle
-    verdict = row.verdict or measured.verdict or judge(value, row.guide_low, row.guide_high)
-    note = "; ".join(filter(None, [row.note, measured.note]))
+    numeric = isinstance(value, float | int) and middle > 0
     return {
         **{name: getattr(row, name) for name in ("id", "section", "row", "guide", "unit")},
-        "measured": "" if value is None else value,
-        "ratio": ratio,
+        "measured": value,
+        "ratio": value / middle if numeric else float("nan"),
         "verdict": verdict,
-        "note": note,
+        "note": "; ".join(filter(None, [row.note, told])),
     }
 
 
-def judge(value: float | str | None, low: float, high: float) -> str:
+def _evaluated(formula: str, facts: Facts) -> Any:
+    return eval(formula, {"__builtins__": {"abs": abs}}, facts)  # of this package's own file
+
+
+def judge(value: float | str, low: float, high: float) -> str:
     """A cost against the guide's range."""
     if not isinstance(value, float | int):
         raise TypeError(f"a verdict on {value!r} must be given")

@@ -1,18 +1,21 @@
-"""Rows on data loading, and how long batches take with any number of loader processes."""
+"""How long batches take to read, with any number of loader processes, and what memory they need."""
 
+import multiprocessing
 import os
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 
 import numpy as np
+import psutil
 
 from ltgate import paths
 from ltgate.data.store import Batch, TaskImages, batches, open_task
 from ltgate.params import Params
-from ltgate.perf import memory, timing
+from ltgate.perf import fresh, timing
 from ltgate.perf.bench import BATCH, TASKS, Bench
-from ltgate.perf.guide import Measured, measures
+from ltgate.perf.guide import Facts
 from ltgate.runner.jupyter import environment
 
 
@@ -26,43 +29,43 @@ def endless(images: TaskImages, workers: int = 0) -> Iterator[Batch]:
                 yield batch
 
 
-def read(images: TaskImages, number: int, workers: int = 0) -> None:
-    """Read ``number`` batches and let them go."""
-    for batch in islice(endless(images, workers), number):
+def read(images: TaskImages, number: int, workers: int = 0) -> int:
+    """Read ``number`` batches and let them go; bytes that the loader processes alone hold."""
+    flow = endless(images, workers)
+    for batch in islice(flow, number):
         batch.images.sum()  # every byte has arrived
+    loaders = multiprocessing.active_children()
+    return sum(psutil.Process(loader.pid).memory_full_info().uss for loader in loaders)
 
 
 def milliseconds(images: TaskImages, number: int, workers: int = 0, repeats: int = 2) -> float:
     """Shortest time per batch (ms), the start of the loader processes included."""
-    work = {"read": lambda: read(images, number, workers)}
+    work = {"read": partial(read, images, number, workers)}
     return timing.interleaved(work, repeats)["read"] / number * 1e3
 
 
-@measures
-def loading(bench: Bench) -> dict[str, Measured]:
+def first_load(bench: Bench) -> Facts:
     """First load of both tasks' training images, a batch of 32, and memory."""
-    images = bench.images("fast")
-    bench.images("slow")  # downloads, where they are needed, are over
-    with tempfile.TemporaryDirectory() as folder:
-        params = _where_it_lies(bench.published)
-        with environment(LTGATE_DATA_CACHE=folder):
-            first = timing.seconds(
-                lambda: [open_task(params, t, "train", 0) for t in TASKS.values()]
-            )
+    images = [bench.images(task) for task in TASKS]  # downloads, where they are needed, are over
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        environment(
+            LTGATE_DATA_CACHE=folder,
+            LTGATE_DATA=os.environ.get("LTGATE_DATA") or str(paths.data() / "mnist"),
+        ),
+    ):
+        first = timing.seconds(lambda: [bench.images(task) for task in TASKS])
     later = timing.seconds(lambda: [bench.images(task) for task in TASKS])
-    per_batch = milliseconds(images, bench.sizes.load, repeats=bench.sizes.repeats)
-    found = memory.peaks(open_and_read, (bench.published, 1), [(bench.published, 0)])
-    count = sum(len(bench.images(task)) for task in TASKS)
+    number = bench.extent.load
+    works = [partial(open_and_read, bench.published, count) for count in (1, 0)]
     return {
-        "runtime.data.initial_load": Measured(
-            first,
-            f"both tasks' training images from the {bench.params.source} files into HDF5; "
-            f"{later:.3f} s when they are there",
-        ),
-        "runtime.data.batch": Measured(per_batch, f"shuffled, mean of {bench.sizes.load} batches"),
-        "runtime.data.memory": Measured(
-            found[0].above_start / 1e9, f"above start, while {count:,} images were opened and read"
-        ),
+        "source": bench.params.source,
+        "first": first,
+        "later": later,
+        "batches": number,
+        "batch_ms": milliseconds(images[0], number, repeats=bench.extent.repeats),
+        "opened": fresh.peaks(works[0], works[1:])[0],
+        "images": sum(map(len, images)),
     }
 
 
@@ -73,8 +76,23 @@ def open_and_read(params: Params, number: int) -> None:
         read(images, number or -(-len(images) // BATCH))
 
 
-def _where_it_lies(params: Params) -> Params:
-    """The same parameters naming the folder that MNIST was downloaded to."""
-    if params.source != "mnist" or params.data_folder or os.environ.get("LTGATE_DATA"):
-        return params
-    return params.with_(data_folder=str(paths.data() / "mnist"))
+def lazy_and_eager(bench: Bench) -> Facts:
+    """Memory (MB) after opening the training images, lazily and all at once."""
+    images = bench.images("fast")
+    works = [partial(take, images, number) for number in (BATCH, len(images))]
+    lazy, eager = fresh.peaks(partial(take, images, 1), works)
+    return {"images": len(images), "lazy": lazy / 1e6, "eager": eager / 1e6}
+
+
+def take(images: TaskImages, number: int) -> np.ndarray:
+    """The first images, read into memory."""
+    return images.images[:number]
+
+
+def loader_processes(bench: Bench) -> Facts:
+    """Loader processes: cores - 2 against none."""
+    advised = max((os.cpu_count() or 1) - 2, 0)
+    images, number = bench.images("fast"), bench.extent.load
+    times = {n: milliseconds(images, number, n, 1) for n in sorted({0, 1, advised})}
+    tried = ", ".join(f"{n}: {value:.2f} ms" for n, value in times.items())
+    return {"best": min(times, key=times.get), "advised": advised, "tried": tried}

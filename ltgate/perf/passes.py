@@ -1,42 +1,36 @@
-"""Rows on single batches: forward pass, local update, spikes, and the memory they need."""
+"""Single batches: time of the forward pass, the local update and a spike, and their memory."""
 
 from dataclasses import replace
+from functools import cache, partial
 
-from ltgate.perf import memory, timing
+import torch
+
+from ltgate.perf import fresh, timing
 from ltgate.perf.bench import Bench, Workload
-from ltgate.perf.guide import Measured, measures
+from ltgate.perf.guide import Facts, need_gpu
+from ltgate.perf.peers import Convolutions
 
 
-@measures
-def passes(bench: Bench) -> dict[str, Measured]:
-    """Forward pass and local update of a fast batch of 32; time per spike."""
+def batch_times(bench: Bench) -> Facts:
+    """Times (ms) of forward pass and local update of both tasks; spikes with two thresholds."""
     fast, slow = bench.workloads["fast"], bench.workloads["slow"]
     quiet = quieter(fast)
     work = {
         "forward": fast.forward,
         "update": fast.update,
         "quiet": quiet.forward,
-        "slow forward": slow.forward,
-        "slow update": slow.update,
+        "slow_forward": slow.forward,
+        "slow_update": slow.update,
     }
-    with timing.threads(bench.threads):
-        found = timing.interleaved(work, bench.sizes.repeats, bench.device)
+    found = bench.times(work)
     ms = {name: value * 1e3 for name, value in found.items()}
-    spikes, fewer = fast.spikes(), quiet.spikes()
-    where = f"{bench.device}, {bench.threads} threads"
     return {
-        "runtime.forward.time": Measured(
-            ms["forward"], f"fast batch of 32, {where}; slow batch {ms['slow forward']:.1f} ms"
-        ),
-        "runtime.forward.spikes": Measured(
-            (ms["forward"] - ms["quiet"]) / (spikes - fewer) * 1e3,
-            f"{spikes:,} spikes counted here; time of the spikes that lower thresholds add",
-        ),
-        "runtime.learning.update": Measured(
-            ms["update"] - ms["forward"],
-            f"traces and correlations of a fast batch beside its forward pass, {where}; slow batch "
-            f"{ms['slow update'] - ms['slow forward']:.1f} ms",
-        ),
+        **ms,
+        "slow_learning": ms["slow_update"] - ms["slow_forward"],
+        "spikes": fast.spikes(),
+        "fewer": quiet.spikes(),
+        "device": bench.device,
+        "threads": bench.threads,
     }
 
 
@@ -48,25 +42,74 @@ def quieter(workload: Workload, factor: float = 2.0) -> Workload:
     return replace(workload, network=network)
 
 
-@measures
-def pass_memory(bench: Bench) -> dict[str, Measured]:
-    """Peak memory above start of a fast batch of 32, without and with the local update."""
-    forward, update = peaks(bench)
-    where = "on the GPU" if bench.device != "cpu" else "RAM of a CPU process (no GPU)"
-    note = f"{where}, above start, fast batch of 32"
-    return {
-        "runtime.forward.memory": Measured(forward / 1e9, note),
-        "runtime.learning.memory": Measured(update / 1e9, note),
-    }
+@cache
+def batch_memory(bench: Bench) -> Facts:
+    """Peak memory above start (bytes) of a fast batch, without and with the local update."""
+    fast = bench.workloads["fast"]
+    works = [partial(work, fast) for work in (Workload.forward, Workload.update)]
+    warm = partial(Workload.update, fast.cut(1))
+    forward, update = bench.peaks(warm, works)
+    return {"forward": forward, "update": update, "where": bench.where}
 
 
-def peaks(bench: Bench) -> tuple[int, int]:
-    """Peak memory above start (bytes) of the forward pass, and of it with the local update."""
+def gpu_memory(bench: Bench) -> Facts:
+    """Peak GPU memory (bytes): exact and in mixed precision, of a process's first and second pass,
+    without and with the local update."""
+    need_gpu(bench)
+    fast = bench.workloads["fast"]
+    works = [partial(fast.gpu, mixed=kind) for kind in (False, True)]
+    exact, half = bench.peaks(fast.forward, works)
+    first, later = fresh.twice(fresh.on_gpu, fast.forward)
+    return batch_memory(bench) | {"exact": exact, "half": half, "first": first, "later": later}
+
+
+def mixed_precision(bench: Bench) -> Facts:
+    """The GPU backend's parameter ``mixed``; on a CPU, dense convolutions in bfloat16."""
     fast = bench.workloads["fast"]
     if bench.device != "cpu":
-        return memory.on_gpu(fast.forward), memory.on_gpu(fast.update)
-    forward, update = (
-        memory.peaks(work, (fast.cut(1),), [(fast,)], threads=bench.threads)[0].above_start
-        for work in (Workload.forward, Workload.update)
-    )
-    return forward, update
+        work = {kind: partial(fast.gpu, mixed=kind) for kind in (True, False)}
+        exact, rounded = fast.forward().counts, fast.gpu(mixed=True).counts
+        differ = [float((rounded[name] != exact[name]).float().mean()) for name in exact]
+        told = f"time in mixed precision over exact; counts differ in {max(differ):.2%} of a layer"
+    else:
+        few = fast.cut(images=1)
+        kinds = {True: torch.bfloat16, False: torch.float32}
+        work = {kind: Convolutions(few, dtype=dtype).run for kind, dtype in kinds.items()}
+        told = (
+            "time of dense convolutions in bfloat16 over float32 (a CPU gains where it has such "
+            "arithmetic); it rounds currents to 8 bits, so spikes would differ: not used on CPUs"
+        )
+    found = bench.times(work)
+    return {"ratio": found[True] / found[False], "told": told}
+
+
+def cuda_graphs(bench: Bench) -> Facts:
+    """The GPU backend's parameter ``cuda_graphs``, on a slow batch."""
+    need_gpu(bench)
+    slow = bench.workloads["slow"]
+    work = {graphs: partial(slow.gpu, cuda_graphs=graphs) for graphs in (True, False)}
+    found = bench.times(work)
+    return {"ratio": found[True] / found[False]}
+
+
+def best_batch(bench: Bench) -> Facts:
+    """The batch size from which twice as many images at once gain less than 5 %.
+
+    The batch is doubled until then or until memory runs out; ``rate`` is images per second of
+    forward pass and local update.
+    """
+    rates: dict[int, float] = {}
+    size = smallest = 4
+    with timing.threads(bench.threads):
+        while size <= max(bench.extent.images):
+            work = {"update": bench.workloads["fast"].cut(images=size).update}
+            try:
+                rates[size] = size / timing.interleaved(work, 2, bench.device)["update"]
+            except torch.cuda.OutOfMemoryError:
+                break
+            if size > smallest and rates[size] < 1.05 * rates[size // 2]:
+                break
+            size *= 2
+    best = max(rates, key=rates.get)
+    gain = rates[best] / rates[smallest]
+    return {"size": best, "rate": rates[best], "gain": gain, "smallest": smallest}

@@ -6,11 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-
-def wait(device: str = "cpu") -> None:
-    """Wait until the device has done what it was given."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
+from ltgate.stages import wait
 
 
 def seconds(work: Callable[[], object], device: str = "cpu") -> float:

@@ -1,8 +1,9 @@
-"""Rows on training: epochs with learning, stages of a batch, validation, checkpoints."""
+"""Training: epochs with learning, stages of a batch, validation, checkpoints."""
 
 import tempfile
-from collections.abc import Iterator
+import time
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -11,16 +12,15 @@ import pandas as pd
 import torch
 
 from ltgate import backends, checkpoint, features, methods, metrics
-from ltgate.data.store import Batch, TaskImages, open_task
+from ltgate.data.store import TaskImages
 from ltgate.data.tasks import schedule
 from ltgate.methods.base import SpikingLearner
 from ltgate.params import Params
-from ltgate.perf import timing
+from ltgate.perf import fresh, loading, timing
 from ltgate.perf.bench import EPOCH_BATCHES, TASKS, VALIDATION_IMAGES, Bench, Workload
-from ltgate.perf.guide import Measured, measures
-from ltgate.perf.loading import endless
-from ltgate.perf.stages import Stages
+from ltgate.perf.guide import Facts
 from ltgate.plasticity import readout
+from ltgate.stages import seconds_by_stage, stage
 
 
 @dataclass
@@ -30,14 +30,24 @@ class Training:
     Attributes:
         batches: How many.
         seconds: Wall time of all.
-        stages: One row a stage, see :meth:`ltgate.perf.stages.Stages.table`.
-        early: Seconds of learning per batch, over the first tenth of the batches (at least one).
+        early: Seconds of a batch over the first tenth of them (at least one).
+        stages: One row a stage: ``stage``, ``seconds`` per batch, ``share`` of all the time. What
+            no stage covers is the row ``rest``.
     """
 
     batches: int
     seconds: float
-    stages: pd.DataFrame
     early: float
+    stages: pd.DataFrame
+
+    @property
+    def batch(self) -> float:
+        """Seconds per batch."""
+        return self.seconds / self.batches
+
+    def stage(self, name: str, column: str) -> float:
+        """A number of one stage."""
+        return float(self.stages.set_index("stage").loc[name, column])
 
 
 def learner(params: Params, workload: Workload) -> SpikingLearner:
@@ -47,92 +57,79 @@ def learner(params: Params, workload: Workload) -> SpikingLearner:
     return made
 
 
-def train(
-    params: Params, workload: Workload, images: TaskImages, number: int, workers: int = 0
-) -> Training:
+def train(params: Params, workload: Workload, images: TaskImages, number: int) -> Training:
     """Load and learn ``number`` batches of ``images`` (again and again, if they are fewer)."""
     pupil = learner(params, workload)
-    stages = Stages(workload.device)
-    stages.attach(pupil, "_forward", "forward pass and local update")
-    stages.attach(pupil, "_update", "weight update")
-    stages.attach(pupil.readout, "learn", "readout")
-    flow: Iterator[Batch] = islice(endless(images, workers), number)
-    first, early = max(1, number // 10), 0.0
-    clock = Stages(workload.device)
-    with clock("all"):
-        for count, batch in enumerate(stages.each(flow, "loading"), 1):
-            with clock("learning"):
-                pupil.learn(images, batch)
-            if count == first:
-                early = clock.seconds["learning"] / count
-    seconds = clock.seconds["all"]
-    return Training(number, seconds, stages.table(seconds, number), early)
+    flow = islice(loading.endless(images), number)
+    ends = []
+    with seconds_by_stage(workload.device) as sums:
+        start = time.perf_counter()
+        for _ in range(number):
+            with stage("loading"):
+                batch = next(flow)
+            pupil.learn(images, batch)
+            ends.append(time.perf_counter() - start)
+    rows = [*sums.items(), ("rest", ends[-1] - sum(sums.values()))]
+    frame = pd.DataFrame(rows, columns=["stage", "seconds"])
+    frame = frame.assign(share=frame["seconds"] / ends[-1], seconds=frame["seconds"] / number)
+    first = max(1, number // 10)
+    return Training(number, ends[-1], ends[first - 1] / first, frame)
 
 
-def batches_of(params: Params, workload: Workload, number: int) -> None:
-    """Train ``number`` fast batches, in a process that has to open the data first."""
-    train(params, workload, open_task(params, TASKS["fast"], "train", 0), number)
-
-
+@cache
 def trained(bench: Bench, task: str) -> Training:
     """Training on a task: a few batches, or in ``full`` an epoch; measured once a bench."""
-
-    def measure() -> Training:
-        number = bench.sizes.batches or EPOCH_BATCHES[task]
-        with timing.threads(bench.threads):
-            workload, images = bench.workloads[task], bench.images(task)
-            train(bench.published, workload, images, 1)  # what only a first batch does
-            return train(bench.published, workload, images, number)
-
-    return bench.kept(f"training {task}", measure)
+    number = bench.extent.batches or EPOCH_BATCHES[task]
+    with timing.threads(bench.threads):
+        workload, images = bench.workloads[task], bench.images(task)
+        train(bench.published, workload, images, 1)  # what only a first batch does
+        return train(bench.published, workload, images, number)
 
 
-def stages(bench: Bench) -> pd.DataFrame:
+def stage_table(bench: Bench) -> pd.DataFrame:
     """Stages of a training batch: ``task``, ``stage``, ``seconds`` per batch, ``share``."""
     frames = [trained(bench, task).stages.assign(task=task) for task in TASKS]
     return pd.concat(frames, ignore_index=True)[["task", "stage", "seconds", "share"]]
 
 
-@measures
-def epochs(bench: Bench) -> dict[str, Measured]:
-    """An epoch of MNIST's training split with every layer learning; the weight update alone."""
-    rows = {}
-    for task in TASKS:
+def epochs(bench: Bench) -> Facts:
+    """An epoch of MNIST's training split with every layer learning, and parts of its batches."""
+    facts: Facts = {}
+    for task, number in EPOCH_BATCHES.items():
         found = trained(bench, task)
-        minutes = found.seconds / found.batches * EPOCH_BATCHES[task] / 60
-        number = EPOCH_BATCHES[task]
-        how = "measured in full" if found.batches == number else (
-            f"extrapolated from {found.batches} batches"
-        )  # fmt: skip
-        note = (
-            f"{how}: {number} batches of 32 with loading, local update of all layers and readout, "
-            f"{found.seconds / found.batches * 1e3:.0f} ms each; rate of learning 1e-5, so that "
-            "the activity stays at 5 %"
-        )
-        rows[f"runtime.epoch.{task}"] = Measured(minutes, note)
-    table = trained(bench, "fast").stages.set_index("stage")
-    rows["runtime.learning.weights"] = Measured(
-        float(table.loc["weight update", "seconds"]) * 1e3,
-        "gates, projector and bounded step of all layers, in training on fast batches",
-    )
-    return rows
+        full = found.batches == number
+        facts |= {
+            f"{task}_minutes": found.batch * number / 60,
+            f"{task}_batches": number,
+            f"{task}_trained": found.batches,
+            f"{task}_ms": found.batch * 1e3,
+            f"{task}_how": _how(full, f"{found.batches} batches"),
+        }
+    fast = trained(bench, "fast")
+    return {
+        **facts,
+        "weights_ms": fast.stage("weight update", "seconds") * 1e3,
+        "loading": fast.stage("loading", "share"),
+        "first": max(1, fast.batches // 10),
+        "early": fast.early / fast.batch,
+    }
 
 
-@measures
-def validation(bench: Bench) -> dict[str, Measured]:
-    """Accuracy on the fast task's validation images: forward passes, readout, metric."""
+def _how(full: bool, measured: str) -> str:
+    return "measured in full" if full else f"extrapolated from {measured}"
+
+
+def validation(bench: Bench) -> Facts:
+    """Seconds of the accuracy on the fast task's validation images."""
     images = bench.images("fast", "validation")
-    number = bench.sizes.validation or VALIDATION_IMAGES
+    number = bench.extent.validation or VALIDATION_IMAGES
     pupil = learner(bench.published, bench.workloads["fast"])
     with timing.threads(bench.threads):
         taken = timing.seconds(lambda: validate(pupil, images, number), bench.device)
-    full = number == VALIDATION_IMAGES
-    how = "measured in full" if full else f"extrapolated from {number} images"
     return {
-        "runtime.epoch.validation": Measured(
-            taken / number * VALIDATION_IMAGES,
-            f"{how}: {VALIDATION_IMAGES:,} images of the fast task in large batches",
-        )
+        "seconds": taken / number * VALIDATION_IMAGES,
+        "images": VALIDATION_IMAGES,
+        "how": _how(number == VALIDATION_IMAGES, f"{number} images"),
     }
 
 
@@ -151,20 +148,32 @@ def validate(pupil: SpikingLearner, images: TaskImages, number: int) -> float:
     return metrics.accuracy(torch.cat(scores).numpy(), images.labels[rows])
 
 
-@measures
-def checkpoints(bench: Bench) -> dict[str, Measured]:
-    """Saving the published learner's whole state, and its size."""
+def checkpoints(bench: Bench) -> Facts:
+    """Saving the published learner's whole state, its size, and what is left of ten checkpoints."""
     state = learner(bench.published, bench.workloads["fast"]).state()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "state.safetensors"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = folder / "state.safetensors"
         save = {"save": lambda: checkpoint.save(path, *state)}
-        taken = timing.interleaved(save, bench.sizes.repeats)["save"]
-        megabytes = path.stat().st_size / 1e6
+        taken = bench.times(save)["save"]
+        for number in range(10):
+            checkpoint.save(folder / f"last-{number}.safetensors", {"a": torch.zeros(1)}, {})
+            checkpoint.keep(folder, "last-*.safetensors", bench.params.keep_checkpoints)
+        left = len(list(folder.glob("last-*")))
+        return {"seconds": taken, "megabytes": path.stat().st_size / 1e6, "left": left}
+
+
+def cpu_limits(bench: Bench) -> Facts:
+    """Seconds per batch: training, reading it without and with many loader processes; and of a
+    process's first and second pass."""
+    images, many = bench.images("fast"), max(bench.extent.workers)
+    alone, crowd = (
+        loading.milliseconds(images, bench.extent.load, workers, 1) / 1e3 for workers in (0, many)
+    )
+    small = bench.workloads["slow"].cut(images=1)
+    first, later = fresh.twice(timing.seconds, small.update)
+    batch = trained(bench, "fast").batch
     return {
-        "runtime.epoch.checkpoint": Measured(taken, "written whole and synced to the disk"),
-        "scaling.memory.checkpoint": Measured(
-            megabytes,
-            "lt_gate_published; a learner with the full projector keeps more, see state_bytes in "
-            "table_main",
-        ),
-    }
+        "alone": alone, "crowd": crowd, "many": many, "batch": batch, "first": first,
+        "later": later,
+    }  # fmt: skip

@@ -46,7 +46,7 @@ def disk(folder: Path, kibibytes: int, read_only: bool = False) -> Iterator[bool
 
 def attempt(stage: str, home: Path, limit: int = 0) -> str:
     """Run a stage in a process of its own; '' or the one line that it ends with."""
-    forkserver.set_forkserver_preload(["ltgate.perf.warm", "ltgate.__main__", "soak.stages"])
+    forkserver.set_forkserver_preload(["ltgate.perf", "ltgate.__main__", "soak.stages"])
     with tempfile.NamedTemporaryFile() as log:
         process = multiprocessing.get_context("forkserver").Process(
             target=tell, args=(stage, str(home), limit, log.name)

@@ -50,7 +50,7 @@ class Soak:
     def __init__(self, top: Path, seed: int = 0) -> None:
         self.top, self.moments = top, random.Random(seed)
         self.kills, self.rounds, self.files = 0, 0, 0
-        forkserver.set_forkserver_preload(["ltgate.perf.warm", "soak.stages"])
+        forkserver.set_forkserver_preload(["ltgate.perf", "soak.stages"])
         self._process(abs, 0).join()  # the server is ready
 
     def stage(self, stage: str, kills: int, at_once: int) -> int:
