@@ -13,14 +13,13 @@ from ltgate import features
 from ltgate.data.store import Batch, TaskImages
 from ltgate.data.tasks import schedule
 from ltgate.errors import NotFinite, UserError
-from ltgate.methods.base import SpikingLearner, _slices
-from ltgate.network import Network
+from ltgate.methods.adam import Adam
+from ltgate.methods.base import SpikingLearner, _part, _slices
 from ltgate.neurons import COMPILED
 from ltgate.params import Params, TaskSpec
 from ltgate.plasticity import readout
 from ltgate.progress import track
 from ltgate.surrogate import loss_and_gradients
-from ltgate.surrogate.adam import Adam
 
 READOUT = "readout"  # the readout's name among those of the layers
 
@@ -36,7 +35,7 @@ class GradientLearner(SpikingLearner):
     """
 
     preset: ClassVar[dict[str, Any]] = {
-        "filters": "always",
+        "filters": "random",  # as drawn, until the gradients move them
         "projector": "none",
         "keep_features": False,  # the network changes with every batch
     }
@@ -84,8 +83,7 @@ class GradientLearner(SpikingLearner):
         super().load(tensors, plain)
         self.position, self.shown = plain["position"], plain["shown"]
         self.total = plain["total"]
-        moments = {k[10:]: v for k, v in tensors.items() if k.startswith("optimiser.")}
-        self.optimiser.load(moments, plain["steps"])
+        self.optimiser.load(_part(tensors, "optimiser"), plain["steps"])
 
     # ---- what a method may replace
 
@@ -132,12 +130,6 @@ class GradientLearner(SpikingLearner):
         """Readout inputs [B, F + 1] of the layers' spike counts."""
         views = {v: features.view_counts(counts[features.split(v)[0]], v) for v in self._read}
         return self._inputs_of(views)
-
-    @property
-    def _used(self) -> Network:
-        """The layers up to the deepest one that the readout sees; no other has a gradient."""
-        seen = [features.split(view)[0] for view in self._read]
-        return self.network.upto(max(seen, key=self.network.names.index))
 
     def _weights(self) -> dict[str, Tensor]:
         """All weights that gradients change, shaped as :meth:`_allowed` has them."""

@@ -2,7 +2,7 @@
 
 import torch
 
-from ltgate.surrogate.adam import Adam
+from ltgate.methods.adam import Adam
 
 SHAPES = {"conv": (2, 3, 4, 3, 3), "readout": (1, 5, 6)}
 
