@@ -93,15 +93,17 @@ class _FastSigmoid(torch.autograd.Function):
     """Heaviside step forward, derivative of a fast sigmoid backward (Zenke & Ganguli 2018)."""
 
     @staticmethod
-    def forward(context, distance: Tensor, slope: float) -> Tensor:
-        context.save_for_backward(distance)
-        context.slope = slope
-        return (distance >= 0).to(distance.dtype)
+    def forward(context, membrane: Tensor, threshold: Tensor, slope: float) -> Tensor:
+        context.save_for_backward(membrane - threshold)
+        context.shape, context.slope = threshold.shape, slope
+        return heaviside(membrane, threshold)
 
     @staticmethod
-    def backward(context, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(context, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
         (distance,) = context.saved_tensors
-        return gradient / (1.0 + context.slope * distance.abs()) ** 2, None
+        along = gradient / (1.0 + context.slope * distance.abs()) ** 2
+        learned = context.needs_input_grad[1]
+        return along, -along.sum_to_size(context.shape) if learned else None, None
 
 
 def heaviside(membrane: Tensor, threshold: Tensor) -> Tensor:
@@ -111,9 +113,7 @@ def heaviside(membrane: Tensor, threshold: Tensor) -> Tensor:
 
 def surrogate(membrane: Tensor, threshold: Tensor, slope: float = 10.0) -> Tensor:
     """:func:`heaviside` with the surrogate derivative 1 / (1 + slope |v - theta|)^2."""
-    forward = heaviside(membrane.detach(), threshold)
-    smooth = _FastSigmoid.apply(membrane - threshold, slope)
-    return forward + (smooth - smooth.detach())
+    return _FastSigmoid.apply(membrane, threshold, slope)
 
 
 def either(

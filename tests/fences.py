@@ -99,7 +99,7 @@ def _gradients(seed: int) -> dict:
     sizes = {layer.name: layer.neurons for layer in made.layers}
     found = surrogate.loss_and_gradients(
         made, pictures(random, 2, shape), np.zeros(2, int), clock(random.integers(0, 3, 12)),
-        surrogate.LinearHead(sizes, 2, random), engine="compiled",
+        surrogate.LinearHead.drawn(sizes, 2, random), engine="compiled",
     )  # fmt: skip
     return {**found.counts, **{f"{name} gradient": x for name, x in found.weights.items()}}
 
@@ -122,12 +122,12 @@ def _beyond(_: int) -> dict:
 def _kernels() -> list[tuple[Any, str]]:
     from ltgate.backends import event
     from ltgate.loihi.twin import event as twin
-    from ltgate.surrogate import kernels
+    from ltgate.surrogate import tiles
 
     names = {
         event: ("run", "pack", "unpack", "keep_traces", "update_dense"),
         twin: ("run",),
-        kernels: ("find_live", "forward_first", "forward", "backward", "backward_first", "spread"),
+        tiles: ("find_live", "forward", "backward", "spread"),
     }
     return [(module, name) for module, some in names.items() for name in some]
 

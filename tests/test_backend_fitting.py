@@ -50,7 +50,7 @@ def on_twin(name):
 def on_engine(name):
     def run(made, images):
         sizes = {layer.name: layer.neurons for layer in made.layers}
-        head = surrogate.LinearHead(sizes, 2, np.random.default_rng(0))
+        head = surrogate.LinearHead.drawn(sizes, 2, np.random.default_rng(0))
         labels = np.zeros(len(images), int)
         return surrogate.loss_and_gradients(made, images, labels, CLOCK, head, engine=name)
 

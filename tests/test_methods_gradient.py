@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from ltgate import methods, surrogate
+from ltgate import backends, methods, surrogate
 from ltgate.data import batches, open_task
 from ltgate.data.tasks import schedule
-from ltgate.methods import dsd_snn
+from ltgate.methods import dsd_snn, hlop
 from ltgate.methods.gradient import READOUT
+from ltgate.network import KERNEL
 from ltgate.params import Params, TaskSpec
+from ltgate.plasticity.projector import patches
 
 TASKS = [
     TaskSpec(name="fast", classes=[0, 1, 2], frame_rate_hz=1000.0, duration_ms=20.0),
@@ -162,7 +164,7 @@ def test_the_gradient_is_that_of_cross_entropy_among_the_classes():
     scores = (learner._readout_inputs(activity.counts) @ weight)[:, [3, 4]]
     loss = torch.nn.functional.cross_entropy(scores, torch.tensor(images.labels) - 3)
     loss.backward()
-    head = methods.gradient._Loss(learner.readout.weight, learner._readout_inputs, [3, 4])
+    head = surrogate.LinearHead(learner.readout.weight, learner._readout_inputs, [3, 4])
     found = surrogate.loss_and_gradients(
         learner.network, images.images[:], images.labels, schedule(images.task, "frame"), head
     )
@@ -235,11 +237,11 @@ def test_what_hlop_protects_are_the_directions_that_the_task_used():
     images = opened(0)
     activity = learner._forward(learner.network, images.task, images.images[:])
     steps = schedule(images.task, "frame")
-    seen = surrogate.rates(learner.network, images.images[:], activity.counts, steps)
+    seen = hlop.rates(learner.network, images.images[:], activity.counts, steps)
     for layer in learner.network.layers:
         rows = learner.neurons[layer.name].rows
         torch.testing.assert_close(rows @ rows.T, torch.eye(len(rows)), rtol=0, atol=1e-5)
-        x = surrogate.patches(layer, seen[layer.name])
+        x = patches(seen[layer.name], KERNEL, layer.stride)
         lost, chance = (
             1 - (x @ basis.T).square().sum() / x.square().sum()
             for basis in (rows, random[layer.name])
@@ -257,6 +259,18 @@ def test_subspaces_of_hlop_grow_with_the_tasks_and_freeze():
         for name, subspace in learner.neurons.items():
             assert subspace.frozen == len(subspace.rows)
             assert torch.equal(subspace.rows[: len(old[name])], old[name])
+
+
+def test_rates_are_means_over_the_steps():
+    learner, images = fresh("hlop"), opened(0)
+    made, pixels, steps = learner.network, images.images[:2], schedule(images.task, "pulse")
+    activity = backends.forward(made, pixels, steps, raster=tuple(made.names))
+    rates = hlop.rates(made, pixels, activity.counts, steps)
+    pixels = torch.from_numpy(pixels)[:, None].float() / 256
+    torch.testing.assert_close(rates["conv1"], pixels * float(steps.drive.mean()))
+    for before, layer in zip(made.names, made.layers[1:], strict=False):
+        torch.testing.assert_close(rates[layer.name], activity.rasters[before].float().mean(0))
+        assert rates[layer.name].shape == (2, *layer.in_shape)
 
 
 # DSD-SNN

@@ -1,11 +1,11 @@
 """Explicit SIMD for numba: vectors of 8 to 64 lanes as values inside compiled functions.
 
 The compiler's own vectoriser gives up on loops over parts of arrays (computed indices, possible
-overlap, lengths known at run time only). Here a kernel loads lanes, calculates with ``+ - * | >=``
-and stores them; LLVM maps them to whatever registers the machine has. Nothing is contracted or
-reordered, so the results are those of the scalar code. Indices are not checked.
+overlap, lengths known at run time only). Here a kernel loads lanes, calculates with
+``+ - * / | >=`` and stores them; LLVM maps them to whatever registers the machine has. Nothing is
+contracted or reordered, so the results are those of the scalar code. Indices are not checked.
 
-Kernels are cached by the date of their own file: after a change here, touch ``kernels.py``.
+Kernels are cached by the date of their own file: after a change here, touch those that use it.
 """
 
 import operator
@@ -122,6 +122,7 @@ def _binary(symbol: Callable, of_float: str, of_integer: str) -> None:
 _binary(operator.add, "fadd", "add")
 _binary(operator.sub, "fsub", "sub")
 _binary(operator.mul, "fmul", "mul")
+_binary(operator.truediv, "fdiv", "")
 _binary(operator.or_, "", "or_")
 
 
@@ -211,3 +212,13 @@ def population(typing, word):
         return builder.ctpop(arguments[0])
 
     return word(word), generate
+
+
+@intrinsic
+def lowest(typing, word):
+    """Place of the lowest set bit of a uint64; there must be one."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.intp(types.uint64), generate

@@ -4,6 +4,8 @@ Images are cut into slices and time into chunks, so memory stays flat in T and i
 layer's current does not change while an image is shown: it is computed once per image.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as functional
@@ -13,6 +15,7 @@ from ltgate import neurons
 from ltgate.backends import Activity
 from ltgate.data.tasks import Schedule
 from ltgate.network import KERNEL, Layer, Network
+from ltgate.neurons import Dynamics
 
 NAME = "portable"
 SLICE_IMAGES = 32
@@ -24,9 +27,12 @@ def available(device: str) -> bool:
     return device == "cpu" or torch.cuda.is_available()
 
 
-def currents(layer: Layer, inputs: Tensor) -> Tensor:
-    """Summed weights of ``inputs`` [N, channels, height, width]: [N, C, out, height, width]."""
-    weight = layer.forward_weight.to(inputs.device)
+def currents(layer: Layer, inputs: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Summed weights of ``inputs`` [N, channels, height, width]: [N, C, out, height, width].
+
+    ``weight``: other weights than the layer's ``forward_weight``, shaped like them.
+    """
+    weight = layer.forward_weight.to(inputs.device) if weight is None else weight
     stacked = weight.flatten(0, 1)
     if layer.is_conv:
         summed = functional.conv2d(inputs, stacked, stride=layer.stride, padding=1)
@@ -52,26 +58,40 @@ def correlate(layer: Layer, trace: Tensor, post: Tensor) -> Tensor:
     return torch.nn.grad.conv2d_weight(trace, shape, post, stride=layer.stride, padding=1)
 
 
+def options(
+    dynamics: Dynamics, layer: Layer, schedule: Schedule, dtype: torch.dtype = torch.float32
+) -> dict[str, Any]:
+    """The options of :func:`ltgate.neurons.scan` for a layer's state [C, B, out, height, width]."""
+    like = {"device": layer.weight.device, "dtype": dtype}
+    column = (-1, 1, 1, 1, 1)
+    return {
+        "decay": torch.from_numpy(dynamics.decay(schedule.dt_ms)).to(**like).view(column),
+        "gain": torch.from_numpy(dynamics.gain(schedule.charge_ms)).to(**like).view(column),
+        "threshold": layer.threshold.to(**like)[:, None, :, None, None],
+        "gate": layer.forward_gate.to(**like)[:, None, None],
+        "output": dynamics.output,
+        "reset": dynamics.reset,
+    }
+
+
 class _State:
     """Membranes, traces and sums of one layer for one slice of images."""
 
-    def __init__(self, network: Network, layer: Layer, images: int, learning: bool, device) -> None:
-        dynamics = network.dynamics
-        compartments = dynamics.compartments
+    def __init__(
+        self, network: Network, layer: Layer, schedule: Schedule, images: int, learning: bool
+    ) -> None:
+        compartments, device = network.dynamics.compartments, layer.weight.device
         self.layer = layer
+        self.options = options(network.dynamics, layer, schedule)
         self.membrane = torch.zeros(compartments, images, *layer.out_shape, device=device)
-        self.threshold = layer.threshold.to(device)[:, None, :, None, None]
-        self.gate = layer.forward_gate.to(device)[:, None, None]
         self.counts = torch.zeros(images, *layer.out_shape, dtype=torch.int32, device=device)
         self.crossings = torch.zeros(images, compartments, layer.out_shape[0], device=device)
         self.trace = torch.zeros(compartments, images, *layer.in_shape, device=device)
         self.update = torch.zeros_like(layer.weight, device=device) if learning else None
 
-    def advance(self, current: Tensor, options: dict) -> Tensor:
+    def advance(self, current: Tensor) -> Tensor:
         """Scan a chunk of currents [K, C, B, ...]; spikes [K, B, ...] as float32."""
-        record = neurons.scan(
-            current, self.membrane, threshold=self.threshold, gate=self.gate, **options
-        )
+        record = neurons.scan(current, self.membrane, **self.options)
         self.membrane = record.end
         self.counts += record.spikes.sum(0).to(torch.int32)
         self.crossings += record.crossed.sum((0, 4, 5)).transpose(0, 1)
@@ -122,18 +142,10 @@ def _slice(
 ) -> Activity:
     device = network.layers[0].weight.device
     learning = trace_decay is not None
-    dynamics = network.dynamics
-    column = (-1, 1, 1, 1, 1)
-    options = {
-        "decay": torch.from_numpy(dynamics.decay(schedule.dt_ms)).to(device).view(column),
-        "gain": torch.from_numpy(dynamics.gain(schedule.charge_ms)).to(device).view(column),
-        "output": dynamics.output,
-        "reset": dynamics.reset,
-    }
     decays = torch.from_numpy(trace_decay).to(device) if learning else None
-    drive = torch.from_numpy(schedule.drive).to(device)
+    drive = torch.from_numpy(schedule.drive).to(device).view(-1, 1, 1, 1, 1)
     pixels = network.pixels(images)
-    states = [_State(network, layer, len(images), learning, device) for layer in network.layers]
+    states = [_State(network, layer, schedule, len(images), learning) for layer in network.layers]
     constant = currents(network.layers[0], pixels).transpose(0, 1)
     rasters: dict[str, list[Tensor]] = {name: [] for name in raster}
 
@@ -142,13 +154,13 @@ def _slice(
         spikes = None
         for state in states:
             if spikes is None:
-                inputs = chunk.view(column) * pixels
-                current = chunk.view(*column, 1) * constant
+                inputs = chunk * pixels
+                current = chunk.unsqueeze(-1) * constant
             else:
                 inputs = spikes
                 current = currents(state.layer, inputs.flatten(0, 1))
                 current = current.unflatten(0, inputs.shape[:2]).transpose(1, 2)
-            spikes = state.advance(current, options)
+            spikes = state.advance(current)
             if learning:
                 state.learn(inputs, spikes, decays)
             if state.layer.name in rasters:

@@ -1,13 +1,12 @@
 """What methods trained by surrogate gradients share."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ltgate import features
 from ltgate.data.store import Batch, TaskImages
@@ -19,7 +18,7 @@ from ltgate.neurons import COMPILED
 from ltgate.params import Params, TaskSpec
 from ltgate.plasticity import readout
 from ltgate.progress import track
-from ltgate.surrogate import loss_and_gradients
+from ltgate.surrogate import LinearHead, loss_and_gradients
 
 READOUT = "readout"  # the readout's name among those of the layers
 
@@ -108,7 +107,7 @@ class GradientLearner(SpikingLearner):
             pixels,
             labels,
             schedule(task, p.presentation),
-            _Loss(self.readout.weight.to(self.device), self._readout_inputs, among),
+            LinearHead(self.readout.weight.to(self.device), self._readout_inputs, among),
             slope=p.gradient_slope,
         )
         if not math.isfinite(found.loss):
@@ -154,21 +153,3 @@ class Head(readout.Linear):
     def load(self, state: dict[str, Tensor]) -> None:
         """Continue from :meth:`state`."""
         self.weight = state["weight"].to(self.weight)
-
-
-class _Loss(nn.Module):
-    """Cross-entropy of each image among some classes."""
-
-    def __init__(
-        self, weight: Tensor, inputs: Callable[[dict[str, Tensor]], Tensor], among: list[int]
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight)
-        self.inputs = inputs
-        self.among = torch.tensor(among, device=weight.device)
-
-    def forward(self, counts: dict[str, Tensor], labels: Tensor) -> Tensor:
-        """[B], from the spike counts of each layer."""
-        scores = (self.inputs(counts) @ self.weight)[:, self.among]
-        target = labels[:, None] == self.among
-        return -(scores.log_softmax(1) * target).sum(1)

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from ltgate.data.store import TaskImages
-from ltgate.data.tasks import schedule
+from ltgate.data.tasks import Schedule, schedule
 from ltgate.methods.gradient import READOUT, GradientLearner
+from ltgate.network import KERNEL, Network
 from ltgate.params import Params, TaskSpec
+from ltgate.plasticity.projector import patches
 from ltgate.plasticity.subspace import SubspaceNeurons
-from ltgate.surrogate import patches, rates
 
 
 class HLOP(GradientLearner):
@@ -86,6 +87,25 @@ class HLOP(GradientLearner):
         steps = schedule(task, self.params.presentation)
         seen = rates(self._used, pixels, counts, steps)
         for layer in self._used.layers:
-            self.neurons[layer.name].learn(patches(layer, seen[layer.name]), rate)
+            inputs = patches(seen[layer.name], KERNEL, layer.stride)
+            self.neurons[layer.name].learn(inputs, rate)
         inputs = self._readout_inputs(counts)[:, :-1]
         self.neurons[READOUT].learn(inputs.float().cpu(), rate)
+
+
+def rates(
+    network: Network, images: np.ndarray | Tensor, counts: dict[str, Tensor], schedule: Schedule
+) -> dict[str, Tensor]:
+    """Mean input of each layer per step: float32 [B, channels, height, width] by layer name.
+
+    For the first layer that is the mean pixel current, for the others spikes per step.
+
+    Args:
+        network: The network that made ``counts``.
+        images: As :func:`ltgate.backends.forward` takes them.
+        counts: Spike counts by layer, as in :class:`ltgate.surrogate.Gradients`.
+        schedule: What the images were shown with.
+    """
+    inputs = [network.pixels(images) * float(schedule.drive.mean())]
+    inputs += [counts[name].float() / len(schedule) for name in network.names[:-1]]
+    return dict(zip(network.names, inputs, strict=True))

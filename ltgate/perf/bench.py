@@ -64,8 +64,8 @@ class Workload:
     def gradients(self, engine: str = "auto") -> surrogate.Gradients:
         """Forward and backward through time: what one step of a surrogate-gradient method takes."""
         last = self.network.layers[-1]
-        size = {last.name: int(np.prod(last.out_shape))}
-        head = surrogate.LinearHead(size, 10, np.random.default_rng(0)).to(self.device)
+        head = surrogate.LinearHead.drawn({last.name: last.neurons}, 10, np.random.default_rng(0))
+        head.to(self.device)
         labels = np.arange(len(self.images)) % 10
         return surrogate.loss_and_gradients(
             self.network, self.images, labels, self.steps, head, engine=engine

@@ -69,7 +69,7 @@ def features(counts: list[Tensor], normalise: bool = True, rooted: bool = False)
         flat = [root(c) for c in flat]
     if normalise:
         flat = [torch.nn.functional.normalize(c, dim=1) for c in flat]
-    return torch.cat([*flat, torch.ones(len(counts[0]), 1, dtype=torch.float64)], 1)
+    return torch.cat([*flat, torch.ones_like(flat[0][:, :1])], 1)
 
 
 class Linear:

@@ -2,6 +2,5 @@
 
 from ltgate.surrogate.gradients import Gradients, loss_and_gradients
 from ltgate.surrogate.head import LinearHead
-from ltgate.surrogate.presynaptic import patches, rates
 
-__all__ = ["Gradients", "LinearHead", "loss_and_gradients", "patches", "rates"]
+__all__ = ["Gradients", "LinearHead", "loss_and_gradients"]

@@ -25,9 +25,10 @@ from torch import Tensor
 from ltgate.data.tasks import Schedule
 from ltgate.network import KERNEL, Layer, Network
 from ltgate.neurons import Dynamics
-from ltgate.surrogate import kernels
+from ltgate.surrogate import tiles
 
 NAME = "compiled"
+SLICE_IMAGES = 4  # what one thread adds up before it hands its gradients over
 PRODUCT_ROWS = 1024  # rows of one dense product: its result stays in the cache
 
 
@@ -36,16 +37,11 @@ def available(device: str) -> bool:
     return device == "cpu"
 
 
-def slice_images(device: str) -> int:
-    """Images in a slice: what one thread adds up before it hands its gradients over."""
-    return 4
-
-
 def _padded(channels: int) -> int:
-    return -(-channels // kernels.LANES) * kernels.LANES
+    return -(-channels // tiles.LANES) * tiles.LANES
 
 
-class _Part:
+class Part:
     """A layer laid out for the kernels, shared by all threads.
 
     ``weight`` is [taps * channels, C * width]; a dense layer is one position with a tap for every
@@ -75,7 +71,7 @@ class _Part:
         theta = layer.threshold.to(dtype).expand(compartments, -1)
         theta = torch.nn.functional.pad(theta, (0, more), value=float("inf")).numpy()
         gate = torch.nn.functional.pad(layer.forward_gate.to(dtype), (0, more)).numpy()
-        self.neuron = kernels.Neuron(
+        self.neuron = tiles.Neuron(
             dynamics.decay(schedule.dt_ms).astype(theta.dtype),
             dynamics.gain(schedule.charge_ms).astype(theta.dtype),
             theta,
@@ -94,7 +90,7 @@ class _Part:
 @lru_cache(maxsize=64)
 def _reach(
     stride: int, in_shape: tuple[int, int, int], out_shape: tuple[int, int, int], channels: int
-) -> kernels.Reach:
+) -> tiles.Reach:
     """Which positions of a layer are reached from where, and through which rows of weights."""
     _, height, width = in_shape
     is_conv = stride > 0
@@ -107,25 +103,25 @@ def _reach(
                 row.append(tap * channels)
                 source.append(from_y * width + from_x)
         first.append(len(row))
-    return kernels.Reach(np.array(first), np.array(row), np.array(source), channels)
+    return tiles.Reach(np.array(first), np.array(row), np.array(source), channels)
 
 
-def _empty(part: _Part, *shape: int) -> np.ndarray:
+def _empty(part: Part, *shape: int) -> np.ndarray:
     """Memory that starts at a cache line, as PyTorch's does and NumPy's does not."""
     return torch.empty(shape, dtype=part.weight.dtype).numpy()
 
 
-class _Memory:
+class Memory:
     """One thread's memory for one layer."""
 
-    def __init__(self, part: _Part, steps: int, is_first: bool) -> None:
+    def __init__(self, part: Part, steps: int, is_first: bool) -> None:
         neurons = part.positions * steps * part.width
         kept = 1 if is_first else part.positions  # the first layer's are made twice instead
         small = np.uint16 if max(steps, part.width) < 1 << 16 else np.uint32
         self.tiles = _empty(part, kept, steps, part.compartments, part.width)
         self.upstream = _empty(part, part.positions, steps, part.width)
-        self.bits = np.empty(steps * part.width // kernels.LANES, np.uint16)
-        self.spikes = kernels.Spikes(
+        self.bits = np.empty(steps * part.width // tiles.LANES, np.uint16)
+        self.spikes = tiles.Spikes(
             np.empty(neurons, small),
             np.empty(neurons, small),
             np.zeros(part.positions + 1, np.int64),
@@ -136,36 +132,37 @@ class _Memory:
         self.live = self.positions[:0]
 
 
-class _Worker:
+class Worker:
     """One thread: its memory, and the two passes over an image."""
 
-    def __init__(self, parts: list[_Part], schedule: Schedule, slope: float) -> None:
+    def __init__(self, parts: list[Part], schedule: Schedule, slope: float) -> None:
         dtype = parts[0].neuron.theta.dtype
         self.parts = parts
         self.drive = schedule.drive.astype(dtype)
         self.slope = dtype.type(slope)
         self.steps = len(self.drive)
-        self.memory = [_Memory(part, self.steps, i == 0) for i, part in enumerate(parts)]
+        self.memory = [Memory(part, self.steps, i == 0) for i, part in enumerate(parts)]
         self.at_once = max(1, PRODUCT_ROWS // self.steps)
         widest = max((len(part.weight) for part in parts[1:]), default=0)
         self.products = _empty(parts[0], self.at_once * self.steps * widest)
         self.every = any((part.neuron.theta <= 0).any() for part in parts)
 
+    def _source(self, index: int, pixels: np.ndarray) -> tiles.Source:
+        """What a layer receives of an image [positions x channels]."""
+        below = self.memory[max(0, index - 1)].spikes
+        return tiles.Source(index == 0, pixels, self.drive, below)
+
     def forward(self, pixels: np.ndarray) -> dict[str, Tensor]:
         """Show an image [positions x channels]; spike counts [1, channels, height, width]."""
         lit = pixels.reshape(-1, self.parts[0].reach.channels).any(1) - 1  # 0 or -1
-        counts, below = {}, None
-        for part, own in zip(self.parts, self.memory, strict=True):
-            weight = part.weight.numpy()
-            found = kernels.find_live(part.reach, self.every, lit, own.positions, own.slot)
+        counts = {}
+        for index, (part, own) in enumerate(zip(self.parts, self.memory, strict=True)):
+            found = tiles.find_live(part.reach, self.every, lit, own.positions, own.slot)
             own.live, lit = own.positions[:found], own.slot
-            layer = (own.live, part.reach, weight, part.neuron, own.tiles)
-            made = (own.bits, own.spikes, own.counts)
-            if below is None:
-                kernels.forward_first(pixels, self.drive, *layer, *made)
-            else:
-                kernels.forward(below, *layer, *made)
-            below = own.spikes
+            tiles.forward(
+                self._source(index, pixels), own.live, part.reach, part.weight.numpy(),
+                part.neuron, own.tiles, own.bits, own.spikes, own.counts,
+            )  # fmt: skip
             shape = part.layer.out_shape
             count = own.counts[:, : shape[0]].T.copy()
             counts[part.layer.name] = torch.from_numpy(count).view(1, *shape)
@@ -184,29 +181,24 @@ class _Worker:
                 gradient = top[part.layer.name].reshape(channels, -1).T.numpy()
                 own.upstream[: len(own.live), :, :channels] = gradient[own.live][:, None]
         for index in range(deepest, -1, -1):
-            part, own, update = self.parts[index], self.memory[index], updates[index].numpy()
-            if index == 0:
-                kernels.backward_first(
-                    pixels, self.drive, own.live, part.reach, part.weight.numpy(), part.neuron,
-                    self.slope, own.tiles, own.bits, own.upstream, update,
-                )  # fmt: skip
-            else:
-                kernels.backward(
-                    self.memory[index - 1].spikes, own.live, part.reach, part.neuron, self.slope,
-                    own.tiles, own.upstream, update,
-                )  # fmt: skip
+            part, own = self.parts[index], self.memory[index]
+            tiles.backward(
+                self._source(index, pixels), own.live, part.reach, part.weight.numpy(),
+                part.neuron, self.slope, own.tiles, own.bits, own.upstream, updates[index].numpy(),
+            )  # fmt: skip
+            if index:
                 self._down(part, own, self.memory[index - 1])
 
-    def _down(self, part: _Part, own: _Memory, below: _Memory) -> None:
+    def _down(self, part: Part, own: Memory, below: Memory) -> None:
         """From the gradients of a layer's currents to those of the spikes below it."""
         inputs, row = part.weight.shape
-        tiles = torch.from_numpy(own.tiles).view(-1, row)
+        currents = torch.from_numpy(own.tiles).view(-1, row)  # their gradients
         for begin in range(0, len(own.live), self.at_once):
             end = min(begin + self.at_once, len(own.live))
             rows = slice(begin * self.steps, end * self.steps)
             products = self.products[: (rows.stop - rows.start) * inputs].reshape(-1, inputs)
-            torch.mm(tiles[rows], part.weight.T, out=torch.from_numpy(products))
-            kernels.spread(products, begin, end, own.live, part.reach, below.slot, below.upstream)
+            torch.mm(currents[rows], part.weight.T, out=torch.from_numpy(products))
+            tiles.spread(products, begin, end, own.live, part.reach, below.slot, below.upstream)
 
 
 @contextmanager
@@ -221,35 +213,34 @@ def _single_threaded():
 
 
 @torch.no_grad()
-def run(
+def backpropagate(
     network: Network,
     images: Tensor,
     schedule: Schedule,
     top: Callable[[dict[str, Tensor], slice], dict[str, Tensor]],
     slope: float,
     dtype: torch.dtype,
-    slice_images: int,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """See :func:`ltgate.surrogate.loss_and_gradients`; uses ``torch.get_num_threads()`` threads.
 
     Slices are summed in their order, so the result does not depend on the number of threads.
     """
-    parts: list[_Part] = []
+    parts: list[Part] = []
     channels = network.layers[0].in_shape[0]
     for layer in network.layers:
-        parts.append(_Part(layer, channels, network.dynamics, schedule, dtype))
+        parts.append(Part(layer, channels, network.dynamics, schedule, dtype))
         channels = parts[-1].width
     pixels = network.pixels(images).to(dtype).permute(0, 2, 3, 1).flatten(1).contiguous().numpy()
-    spare: list[_Worker] = []  # fresh memory is slow: everything large is used again
+    spare: list[Worker] = []  # fresh memory is slow: everything large is used again
     used: list[list[Tensor]] = []
 
     def learn(begin: int) -> tuple[list[dict[str, Tensor]], list[Tensor]]:
-        worker = spare.pop() if spare else _Worker(parts, schedule, slope)
+        worker = spare.pop() if spare else Worker(parts, schedule, slope)
         updates = used.pop() if used else [torch.empty_like(part.weight) for part in parts]
         for update in updates:
             update.zero_()
         counts = []
-        for b in range(begin, min(begin + slice_images, len(pixels))):
+        for b in range(begin, min(begin + SLICE_IMAGES, len(pixels))):
             counts.append(worker.forward(pixels[b]))
             worker.backward(pixels[b], top(counts[-1], slice(b, b + 1)), updates)
         spare.append(worker)
@@ -258,7 +249,7 @@ def run(
     totals = [torch.zeros_like(part.weight) for part in parts]
     counts: list[dict[str, Tensor]] = []
     with _single_threaded() as threads, ThreadPoolExecutor(threads) as pool:
-        for shown, updates in pool.map(learn, range(0, len(pixels), slice_images)):
+        for shown, updates in pool.map(learn, range(0, len(pixels), SLICE_IMAGES)):
             counts += shown
             for total, update in zip(totals, updates, strict=True):
                 total += update

@@ -17,10 +17,12 @@ gradient of the currents is dI_c = g_c dv_c.
 * Weights are on their grid in the forward pass; the gradient is taken there and meant for the
   full-precision copy (straight through rounding and clipping).
 
+Two engines: :mod:`~ltgate.surrogate.autograd` differentiates the neuron's own step and defines the
+result; :mod:`~ltgate.surrogate.compiled` does by hand what the equations say, on CPUs.
+
 Sources: Neftci, Mostafa & Zenke 2019 (surrogate gradients); Zenke & Ganguli 2018 (fast sigmoid).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,9 +33,9 @@ from ltgate import backends
 from ltgate.data.tasks import Schedule
 from ltgate.errors import UserError
 from ltgate.network import Network
-from ltgate.surrogate import compiled, portable
+from ltgate.surrogate import autograd, compiled
 
-ENGINES = (compiled, portable)
+ENGINES = (compiled, autograd)
 
 
 @dataclass
@@ -60,9 +62,7 @@ def loss_and_gradients(
     schedule: Schedule,
     head: nn.Module,
     slope: float = 10.0,
-    project: Callable[[str, Tensor], Tensor] | None = None,
     engine: str = "auto",
-    slice_images: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Gradients:
     """Loss of a batch and its gradients; nothing is changed.
@@ -79,10 +79,7 @@ def loss_and_gradients(
             width] of ``dtype``, returns one loss per image, [b], that depends on this image alone.
             It may look at several layers (to penalise rates, say). See :class:`LinearHead`.
         slope: Steepness of the surrogate derivative.
-        project: ``project(layer name, gradient)`` returns the gradient to use instead: the place
-            for a projection such as HLOP's.
         engine: ``auto``, or the name of one of ``ENGINES``.
-        slice_images: Images in a slice; None lets the engine choose.
         dtype: float32, which gives the spikes of the backends, or float64, to check gradients.
 
     Raises:
@@ -94,49 +91,47 @@ def loss_and_gradients(
     device = network.layers[0].weight.device
     images = backends.fitting(network, images, schedule.drive)
     labels = torch.as_tensor(labels).to(device)
-    module = _choose(engine, device.type)
-    parameters = dict(head.named_parameters())
-    parts: dict[int, tuple[float, tuple[Tensor | None, ...]]] = {}
+    losses = _Losses(head, labels, dtype)
+    counts, weights = _choose(engine, device.type).backpropagate(
+        network, images, schedule, losses.top, slope, dtype
+    )
+    return Gradients(losses.mean(), weights, losses.gradients(), counts)
 
-    def top(counts: dict[str, Tensor], rows: slice) -> dict[str, Tensor]:
+
+class _Losses:
+    """The head's losses and gradients, taken down slice by slice, in any order."""
+
+    def __init__(self, head: nn.Module, labels: Tensor, dtype: torch.dtype) -> None:
+        self.head, self.labels, self.dtype = head, labels, dtype
+        self.parameters = dict(head.named_parameters())
+        self.parts: dict[int, tuple[float, tuple[Tensor, ...]]] = {}
+
+    def top(self, counts: dict[str, Tensor], rows: slice) -> dict[str, Tensor]:
         """Take down the loss of some images; the gradients of the spike counts it depends on."""
-        inputs = {name: count.to(dtype).requires_grad_() for name, count in counts.items()}
+        inputs = {name: count.to(self.dtype).requires_grad_() for name, count in counts.items()}
         with torch.enable_grad():
-            loss = head(inputs, labels[rows]).sum() / len(images)
+            loss = self.head(inputs, self.labels[rows]).sum() / len(self.labels)
             if not loss.requires_grad:
                 raise UserError("head: its loss depends on no spike count and no parameter")
-            wanted = [*inputs.values(), *parameters.values()]
+            wanted = [*inputs.values(), *self.parameters.values()]
             found = torch.autograd.grad(loss, wanted, allow_unused=True)
-        parts[rows.start] = loss.item(), found[len(inputs) :]
-        pairs = zip(inputs, found[: len(inputs)], strict=True)
+        own = zip(self.parameters.values(), found[len(inputs) :], strict=True)
+        zeros = torch.zeros_like
+        self.parts[rows.start] = loss.item(), [zeros(p) if g is None else g for p, g in own]
+        pairs = zip(inputs, found, strict=False)
         used = {name: gradient for name, gradient in pairs if gradient is not None}
         if not used:
             raise UserError(f"head: its loss uses none of the layers {', '.join(inputs)}")
         return used
 
-    slice_images = slice_images or module.slice_images(device.type)
-    counts, weights = module.run(network, images, schedule, top, slope, dtype, slice_images)
-    if project is not None:
-        weights = {name: project(name, gradient) for name, gradient in weights.items()}
-    ordered = [parts[begin] for begin in sorted(parts)]
-    return Gradients(
-        loss=sum(loss for loss, _ in ordered),
-        weights=weights,
-        head={
-            name: _sum([found[index] for _, found in ordered], parameter)
-            for index, (name, parameter) in enumerate(parameters.items())
-        },
-        counts=counts,
-    )
+    def mean(self) -> float:
+        """Mean loss of all images; slices are added in their order."""
+        return sum(self.parts[begin][0] for begin in sorted(self.parts))
 
-
-def _sum(gradients: list[Tensor | None], parameter: Tensor) -> Tensor:
-    """Sum of the gradients of a parameter; None stands for zero."""
-    total = torch.zeros_like(parameter)
-    for gradient in gradients:
-        if gradient is not None:
-            total += gradient
-    return total.detach()
+    def gradients(self) -> dict[str, Tensor]:
+        """Those of the head's parameters, by name."""
+        found = [self.parts[begin][1] for begin in sorted(self.parts)]
+        return dict(zip(self.parameters, map(sum, zip(*found, strict=True)), strict=True))
 
 
 def _choose(engine: str, device: str):

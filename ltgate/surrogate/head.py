@@ -1,40 +1,48 @@
 """A linear head over spike counts."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class LinearHead(nn.Module):
-    """Cross-entropy of a linear map of the spike counts.
-
-    Inputs are the counts of the chosen layers, each divided by its L2 norm, as those of
-    :mod:`ltgate.plasticity.readout`; so neither the number of steps nor the rate sets their scale.
+    """Cross-entropy of each image, among some classes, of a linear map of its spike counts.
 
     Attributes:
-        layers: Names of the layers read.
-        weight: [classes, inputs], drawn uniform in +-1 / sqrt(inputs).
-        bias: [classes], starts at zero.
+        weight: [inputs, classes].
+        inputs: What the map reads, [B, inputs], of the spike counts [B, ...] by layer.
+        among: The classes that compete.
     """
 
-    def __init__(self, sizes: dict[str, int], classes: int, generator: np.random.Generator) -> None:
-        """``sizes``: neurons of each layer that is read, by its name."""
+    def __init__(
+        self, weight: Tensor, inputs: Callable[[dict[str, Tensor]], Tensor], among: list[int]
+    ) -> None:
         super().__init__()
-        self.layers = tuple(sizes)
-        inputs = sum(sizes.values())
-        bound = inputs**-0.5
-        drawn = generator.uniform(-bound, bound, (classes, inputs)).astype(np.float32)
-        self.weight = nn.Parameter(torch.from_numpy(drawn))
-        self.bias = nn.Parameter(torch.zeros(classes))
+        self.weight = nn.Parameter(weight)
+        self.inputs = inputs
+        self.register_buffer("among", torch.tensor(among, device=weight.device))
 
-    def scores(self, counts: dict[str, Tensor]) -> Tensor:
-        """Class scores [B, classes] of spike counts [B, ...] by layer."""
-        inputs = [
-            nn.functional.normalize(counts[name].to(self.weight.dtype).flatten(1), dim=1)
-            for name in self.layers
-        ]
-        return nn.functional.linear(torch.cat(inputs, 1), self.weight, self.bias)
+    @classmethod
+    def drawn(
+        cls, sizes: dict[str, int], classes: int, generator: np.random.Generator
+    ) -> "LinearHead":
+        """Reads the L2-normalised counts of the layers named, of so many neurons each.
+
+        float32 weights, uniform in +-1 / sqrt(inputs).
+        """
+        bound = sum(sizes.values()) ** -0.5
+        weight = generator.uniform(-bound, bound, (sum(sizes.values()), classes))
+
+        def inputs(counts: dict[str, Tensor]) -> Tensor:
+            return torch.cat([functional.normalize(counts[x].flatten(1), dim=1) for x in sizes], 1)
+
+        return cls(torch.from_numpy(weight.astype(np.float32)), inputs, list(range(classes)))
 
     def forward(self, counts: dict[str, Tensor], labels: Tensor) -> Tensor:
-        """Cross-entropy of each image, [B]."""
-        return nn.functional.cross_entropy(self.scores(counts), labels, reduction="none")
+        """[B], from the spike counts of each layer."""
+        scores = (self.inputs(counts) @ self.weight)[:, self.among]
+        target = labels[:, None] == self.among
+        return -(scores.log_softmax(1) * target).sum(1)

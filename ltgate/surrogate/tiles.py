@@ -9,13 +9,33 @@ operation by operation, so membranes and spikes equal those of the backends.
 from typing import NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
-from ltgate.backends.lanes import load16, select, splat16, store, to_bits, to_short
+from ltgate.backends.lanes import load16, lowest, select, splat16, store, to_bits, to_short
 
 LANES = 16
+
+# How one image lies in a thread's memory; channels of 17 to 32, so that width = 32 = 2 vectors:
+#
+#   tiles[n], position live[n]     C * width floats: one *row*
+#       t = 0      | fast 0..15 | fast 16..31 | slow 0..15 | slow 16..31 |
+#       t = 1      | fast 0..15 | fast 16..31 | slow 0..15 | slow 16..31 |
+#       ...          Each loop takes 16 lanes of both compartments down (or up) all T steps, state
+#                    in registers: currents -> membranes -> gradients of the currents, in place.
+#
+#   weight         rows shaped like a tile's; row ``(tap, channel below)`` is what one spike of that
+#                  channel adds to a step of the tile that it reaches through that tap
+#   update         the same rows: a step's row of gradients is added for each spike
+#   upstream[n]    | 0..15 | 16..31 | for each t: the gradients of the position's spikes
+#   bits           one uint16 for 16 lanes and step, t first: bit i = lane i spiked
+#
+#   spikes         position after position, in each ordered by step, then channel; for example
+#       starts     0         3   3      5          position 1 is silent
+#       when       0  4  4   |   | 1  2
+#       who        7  0  9   |   | 3  3
+#
+# The first layer receives no spikes: its currents are ``drive[t]`` times those of the pixels. It
+# keeps one tile for all positions, and makes its membranes again for the way back.
 
 
 class Neuron(NamedTuple):
@@ -50,24 +70,16 @@ class Spikes(NamedTuple):
     starts: np.ndarray
 
 
-@intrinsic
-def _divide(typing, left, right):
-    """Quotient, lane by lane."""
+class Source(NamedTuple):
+    """What a layer receives: pixels times the drive [T], or the spikes of the one below.
 
-    def generate(context, builder, signature, arguments):
-        return builder.fdiv(*arguments)
+    ``first`` says which; the other's arrays are not looked at. Pixels are [positions x channels].
+    """
 
-    return left(left, left), generate
-
-
-@intrinsic
-def _lowest(typing, word):
-    """Place of the lowest set bit of a uint64; there must be one."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.intp(types.uint64), generate
+    first: bool
+    pixels: np.ndarray
+    drive: np.ndarray
+    spikes: Spikes
 
 
 @njit(nogil=True, cache=True)
@@ -127,7 +139,7 @@ def _list(bits, steps, width, spikes, found, count):
         for lane in range(0, width, LANES):
             word = np.uint64(bits[(t * width + lane) // LANES])
             while word:
-                channel = lane + _lowest(word)
+                channel = lane + lowest(word)
                 word &= word - np.uint64(1)
                 spikes.when[found], spikes.who[found] = t, channel
                 count[channel] += 1
@@ -140,7 +152,7 @@ def _derivative(distance, slope, one):
     """1 / (1 + slope |v - theta|)^2."""
     absolute = select(distance >= one - one, distance, one - one - distance)
     root = one + slope * absolute
-    return _divide(one, root * root)
+    return one / (root * root)
 
 
 @njit(nogil=True, cache=True)
@@ -210,92 +222,74 @@ def find_live(reach, every, below, live, slot):
 
 
 @njit(nogil=True, cache=True)
-def _show(pixels, drive, reach, weight, p, tile):
-    """The currents of position p of the first layer: constant but for the drive."""
+def _currents(source, reach, weight, p, tile):
+    """The currents of position p at every step."""
     row = weight.shape[1]
-    current = np.zeros(row, tile.dtype)
-    for j in range(reach.first[p], reach.first[p + 1]):
-        for channel in range(reach.channels):
-            pixel = pixels[reach.source[j] * reach.channels + channel]
-            if pixel:
-                _add_scaled(pixel, weight, (reach.row[j] + channel) * row, current, 0, row)
     tile[:] = 0
-    for t in range(drive.size):
-        _add_scaled(drive[t], current, 0, tile, t * row, row)
+    if source.first:  # they are constant but for the drive
+        constant = np.zeros(row, tile.dtype)
+        for j in range(reach.first[p], reach.first[p + 1]):
+            for channel in range(reach.channels):
+                pixel = source.pixels[reach.source[j] * reach.channels + channel]
+                if pixel:
+                    _add_scaled(pixel, weight, (reach.row[j] + channel) * row, constant, 0, row)
+        for t in range(source.drive.size):
+            _add_scaled(source.drive[t], constant, 0, tile, t * row, row)
+        return
+    for j in range(reach.first[p], reach.first[p + 1]):
+        base, below = reach.row[j], reach.source[j]
+        for k in range(source.spikes.starts[below], source.spikes.starts[below + 1]):
+            t, channel = np.intp(source.spikes.when[k]), np.intp(source.spikes.who[k])
+            _add(weight, (base + channel) * row, tile, t * row, row)
 
 
 @njit(nogil=True, cache=True)
-def forward_first(pixels, drive, live, reach, weight, neuron, tiles, bits, spikes, counts):
-    """The first layer's spikes under an image ``pixels`` [positions x channels]."""
-    tile = tiles[0]
+def forward(source, live, reach, weight, neuron, tiles, bits, spikes, counts):
+    """A layer's spikes, and its membranes: a tile for each live position."""
     found, n = 0, 0
     counts[:] = 0
     for p in range(counts.shape[0]):
         spikes.starts[p] = found
         if n < live.size and live[n] == p:
+            tile = tiles[0 if source.first else n]
             n += 1
-            _show(pixels, drive, reach, weight, p, tile)
-            _scan(tile, neuron, bits)
-            found = _list(bits, drive.size, tile.shape[2], spikes, found, counts[p])
-    spikes.starts[-1] = found
-
-
-@njit(nogil=True, cache=True)
-def forward(below, live, reach, weight, neuron, tiles, bits, spikes, counts):
-    """A later layer's membranes, a tile for each live position, and its spikes."""
-    row = weight.shape[1]
-    found, n = 0, 0
-    counts[:] = 0
-    for p in range(counts.shape[0]):
-        spikes.starts[p] = found
-        if n < live.size and live[n] == p:
-            tile = tiles[n]
-            n += 1
-            tile[:] = 0
-            for j in range(reach.first[p], reach.first[p + 1]):
-                base, source = reach.row[j], reach.source[j]
-                for k in range(below.starts[source], below.starts[source + 1]):
-                    t, channel = np.intp(below.when[k]), np.intp(below.who[k])
-                    _add(weight, (base + channel) * row, tile, t * row, row)
+            _currents(source, reach, weight, p, tile)
             _scan(tile, neuron, bits)
             found = _list(bits, tile.shape[0], tile.shape[2], spikes, found, counts[p])
     spikes.starts[-1] = found
 
 
 @njit(nogil=True, cache=True)
-def backward(below, live, reach, neuron, slope, tiles, upstream, update):
-    """Gradients of a layer's currents, in place of its membranes; ``update`` gets the weights'."""
+def _correlate(source, reach, p, tile, update):
+    """Add to the weights' gradients what position p's currents and inputs make of them."""
     row = update.shape[1]
-    for n in range(live.size):
-        p, tile = live[n], tiles[n]
-        _reverse(tile, upstream, n, neuron, slope)
+    if source.first:
+        total = np.zeros(row, tile.dtype)
+        for t in range(source.drive.size):
+            _add_scaled(source.drive[t], tile, t * row, total, 0, row)
         for j in range(reach.first[p], reach.first[p + 1]):
-            base, source = reach.row[j], reach.source[j]
-            for k in range(below.starts[source], below.starts[source + 1]):
-                t, channel = np.intp(below.when[k]), np.intp(below.who[k])
-                _add(tile, t * row, update, (base + channel) * row, row)
+            for channel in range(reach.channels):
+                pixel = source.pixels[reach.source[j] * reach.channels + channel]
+                if pixel:
+                    _add_scaled(pixel, total, 0, update, (reach.row[j] + channel) * row, row)
+        return
+    for j in range(reach.first[p], reach.first[p + 1]):
+        base, below = reach.row[j], reach.source[j]
+        for k in range(source.spikes.starts[below], source.spikes.starts[below + 1]):
+            t, channel = np.intp(source.spikes.when[k]), np.intp(source.spikes.who[k])
+            _add(tile, t * row, update, (base + channel) * row, row)
 
 
 @njit(nogil=True, cache=True)
-def backward_first(
-    pixels, drive, live, reach, weight, neuron, slope, tiles, bits, upstream, update
-):  # fmt: skip
-    """The first layer's weight gradient. Its membranes are made again: cheaper than kept."""
-    row, tile = update.shape[1], tiles[0]
-    total = np.empty(row, tile.dtype)
+def backward(source, live, reach, weight, neuron, slope, tiles, bits, upstream, update):
+    """Gradients of a layer's currents, in place of its membranes; ``update`` gets the weights'."""
     for n in range(live.size):
-        p = live[n]
-        _show(pixels, drive, reach, weight, p, tile)
-        _scan(tile, neuron, bits)
+        tile = tiles[0 if source.first else n]
+        if source.first:  # membranes made again: cheaper than kept
+            _currents(source, reach, weight, live[n], tile)
+            _scan(tile, neuron, bits)
         _reverse(tile, upstream, n, neuron, slope)
-        total[:] = 0
-        for t in range(drive.size):
-            _add_scaled(drive[t], tile, t * row, total, 0, row)
-        for j in range(reach.first[p], reach.first[p + 1]):
-            for channel in range(reach.channels):
-                pixel = pixels[reach.source[j] * reach.channels + channel]
-                if pixel:
-                    _add_scaled(pixel, total, 0, update, (reach.row[j] + channel) * row, row)
+        _correlate(source, reach, live[n], tile, update)
 
 
 @njit(nogil=True, cache=True)
