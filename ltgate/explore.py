@@ -10,8 +10,8 @@ from dataclasses import replace
 import pandas as pd
 
 from ltgate import figures, views
+from ltgate.data.tasks import TaskSpec
 from ltgate.methods.base import SpikingLearner
-from ltgate.params import TaskSpec
 from ltgate.train import Trial
 
 

@@ -18,6 +18,7 @@ from ltgate import backends, paths
 from ltgate.data import seal
 from ltgate.data.store import TaskImages
 from ltgate.data.tasks import schedule
+from ltgate.declare import Group, Whole
 from ltgate.errors import UserError
 from ltgate.files import atomic, lock
 from ltgate.network import Network
@@ -26,6 +27,15 @@ from ltgate.progress import tell, track
 LARGE_BATCH = 256  # images of a frozen network simulated at once: more bring no speed
 SATURATED = 0.9  # spikes per neuron and step
 _FORMAT = 1  # part of every file's name: raise it when counts change their meaning
+
+
+class FeatureParameters(Group, compute=True):
+    """Spike counts of frozen networks."""
+
+    chunk_images: Whole = 0
+    """images of a frozen network simulated at once; 0 = what fits, up to 256"""
+    keep_features: bool = True
+    """keep spike counts in data/features"""
 
 
 @dataclass

@@ -7,6 +7,7 @@ images, and what one forward pass holds. Each names the parameters that lower it
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
@@ -17,7 +18,9 @@ from ltgate.data.sources import source
 from ltgate.errors import UserError
 from ltgate.features import LARGE_BATCH, patches, smallest, split
 from ltgate.network import KERNEL
-from ltgate.params import Params
+
+if TYPE_CHECKING:
+    from ltgate.params import Params
 
 _GROUP = Path("/sys/fs/cgroup")  # limits of a container or a cluster's job (Linux)
 _SHARE = 0.25  # of the free memory that a forward pass may take when it chooses its size itself
@@ -32,17 +35,17 @@ class Part:
     lower: str
 
 
-def image_shape(params: Params) -> tuple[int, int, int]:
+def image_shape(params: "Params") -> tuple[int, int, int]:
     """(channels, height, width) of the images."""
     return source(params.source, params.data_folder).image_shape
 
 
-def shapes(params: Params) -> dict[str, tuple[int, int, int]]:
+def shapes(params: "Params") -> dict[str, tuple[int, int, int]]:
     """(channels, height, width) of every layer."""
     return network.shapes(params.channels, params.strides, params.hidden, image_shape(params))
 
 
-def parts(params: Params, images: Sequence[int], steps: int) -> list[Part]:
+def parts(params: "Params", images: Sequence[int], steps: int) -> list[Part]:
     """What a trial of ``params`` (a method's, configured) holds at its largest.
 
     Args:
@@ -86,7 +89,7 @@ def parts(params: Params, images: Sequence[int], steps: int) -> list[Part]:
     ]
 
 
-def per_image(params: Params) -> int:
+def per_image(params: "Params") -> int:
     """Bytes that one image takes in a forward pass: counts, membranes and currents."""
     neurons = sum(int(np.prod(shape)) for shape in shapes(params).values())
     compartments = 2 if params.compartments == "dual" else 1
@@ -94,14 +97,14 @@ def per_image(params: Params) -> int:
     return 4 * held * neurons
 
 
-def at_once(params: Params) -> int:
+def at_once(params: "Params") -> int:
     """Images simulated at once by a frozen network: as told, or as many as fit, up to 256."""
     return params.chunk_images or int(
         np.clip(_SHARE * available() // per_image(params), 1, LARGE_BATCH)
     )
 
 
-def batch_size(params: Params) -> int:
+def batch_size(params: "Params") -> int:
     """The largest power of two, up to 256, of images that fit into a batch on this machine.
 
     It follows from the memory that the machine (its GPU, where that is used) has, not from what is
@@ -135,7 +138,7 @@ def _limit(which: str) -> int:
         return 0
 
 
-def check(params: Params, images: Sequence[int], steps: int) -> None:
+def check(params: "Params", images: Sequence[int], steps: int) -> None:
     """Refuse a trial that would not fit, before it begins: how much it needs, and what to lower."""
     found = parts(params, images, steps)
     total, free = sum(part.size for part in found), available()

@@ -12,18 +12,52 @@ then 3136 -> 256 (configs/ltgate.yaml of the authors' code).
 
 import hashlib
 from dataclasses import dataclass, replace
+from typing import Annotated, Self
 
 import numpy as np
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
 from ltgate import fixed_point
+from ltgate.declare import Count, Group, Positive, Some, shown
 from ltgate.neurons import Dynamics
 
 GRID = 2.0**-10
 LARGEST = 2.0 - GRID
 KERNEL = 3
 GATE_STEPS = 128
+
+
+class NetworkParameters(Group):
+    """Network."""
+
+    channels: Annotated[list[Count], Some] = [16, 32, 64]
+    """output channels of each convolution"""
+    strides: Annotated[list[Count], Some] = [1, 2, 2]
+    """stride of each convolution"""
+    hidden: list[Count] = [256]
+    """neurons of each dense layer"""
+    balanced: bool = True
+    """initial filters without their mean and of unit length"""
+    weight_scale: Positive = 1.0
+    """factor on the initial weights"""
+    threshold: Positive = 0.5
+    """firing threshold before calibration"""
+
+    def layers(self) -> list[str]:
+        """Names of the spiking layers, first to last: conv1, ..., dense1, ..."""
+        convolutions = [f"conv{i}" for i in range(1, len(self.channels) + 1)]
+        return convolutions + [f"dense{i}" for i in range(1, len(self.hidden) + 1)]
+
+    @model_validator(mode="after")
+    def _one_stride_a_convolution(self) -> Self:
+        if len(self.channels) != len(self.strides):
+            raise ValueError(
+                f"strides = {shown(self.strides)}: has {len(self.strides)} entries but channels = "
+                f"{shown(self.channels)} has {len(self.channels)}; one stride per convolution"
+            )
+        return self
 
 
 @dataclass

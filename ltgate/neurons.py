@@ -23,11 +23,14 @@ Sources: Tiwari & Chauhan 2025 (arXiv 2510.12843), abstract (``blend``) and publ
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
+from pydantic import model_validator
 from torch import Tensor
+
+from ltgate.declare import Group, OneOf, Positive
 
 
 class Options:
@@ -144,6 +147,33 @@ OUTPUTS: dict[str, Callable[..., tuple[Tensor, Tensor, Tensor]]] = {
     "blend": blended,
 }
 COMPILED = ("or", "blend")
+
+
+class NeuronParameters(Group):
+    """Neurons."""
+
+    compartments: Literal["dual", "fast", "slow"] = "dual"
+    """membrane compartments of a neuron"""
+    tau_fast_ms: Positive = 5.0
+    """time constant of the fast compartment (ms)"""
+    tau_slow_ms: Positive = 100.0
+    """time constant of the slow compartment (ms)"""
+    output: Annotated[str, OneOf(OUTPUTS)] = "or"
+    """spike of a neuron: or (either compartment's), blend (of the blended membranes), or another of
+    ltgate.neurons.OUTPUTS"""
+    current: Literal["raw", "normalised"] = "raw"
+    """input current as it is, or scaled by 1 - exp(-dt/tau)"""
+    reset: Literal["subtract", "zero"] = "subtract"
+    """membrane after a spike"""
+
+    @model_validator(mode="after")
+    def _fast_below_slow(self) -> Self:
+        if self.compartments == "dual" and self.tau_fast_ms >= self.tau_slow_ms:
+            raise ValueError(
+                f"tau_fast_ms = {self.tau_fast_ms:g}: must be below tau_slow_ms = "
+                f"{self.tau_slow_ms:g} when compartments is 'dual'"
+            )
+        return self
 
 
 class Step(NamedTuple):

@@ -10,11 +10,13 @@ import platform
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ltgate
 from ltgate import files, paths
-from ltgate.params import Params
+
+if TYPE_CHECKING:
+    from ltgate.params import Params
 
 LIBRARIES = (
     "numpy", "scipy", "torch", "h5py", "pandas", "scikit-learn", "matplotlib", "seaborn",
@@ -23,13 +25,13 @@ LIBRARIES = (
 
 # Files and folders of the library that can change a learned number: a result row or a checkpoint.
 LEARNING = {
-    "backends", "checkpoint.py", "data", "features.py", "fixed_point.py", "memory.py", "methods",
+    "backends", "checkpoint.py", "data", "declare.py", "features.py", "fixed_point.py", "memory.py", "methods",
     "metrics.py", "network.py", "neurons.py", "params.py", "plasticity", "results.py",
     "robustness.py", "surrogate", "train.py",
 }  # fmt: skip
 
 
-def describe(params: Params, **more: Any) -> dict[str, Any]:
+def describe(params: "Params", **more: Any) -> dict[str, Any]:
     """All that it takes to get a result again; ``more`` says which one of these parameters'."""
     return {
         "name": params.name,

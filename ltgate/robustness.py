@@ -17,6 +17,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import pandas as pd
@@ -24,11 +25,14 @@ import torch
 
 from ltgate import checkpoint, metrics, paths, results, statistics, train
 from ltgate.data.store import open_task
+from ltgate.declare import Distinct, Group, Positive, Some
 from ltgate.errors import UserError
 from ltgate.methods import create
-from ltgate.params import Params
 from ltgate.progress import track
 from ltgate.train import Trial
+
+if TYPE_CHECKING:
+    from ltgate.params import Params
 
 PRESENTATIONS = ("frame", "pulse")
 SETTING = ["method", "trained_hz", "tested_hz", "presentation"]
@@ -40,6 +44,22 @@ COLUMNS_KEPT = [
     "method", "trained_hz", "kept", "ci_low", "ci_high", "more", "more_low", "more_high",
     "p_corrected", "seeds",
 ]  # fmt: skip
+
+
+class RobustnessParameters(Group, compute=True):
+    """Timescale robustness."""
+
+    robustness_trained: Annotated[list[Positive], Some, Distinct] = [50.0, 1000.0]
+    """frame rates that a learner of its own is trained at (Hz)"""
+    robustness_rates: Annotated[list[Positive], Some, Distinct] = [
+        12.5,
+        50.0,
+        200.0,
+        250.0,
+        1000.0,
+        4000.0,
+    ]
+    """frame rates that each of them is tested at (Hz)"""
 
 
 @dataclass(frozen=True)
@@ -68,13 +88,13 @@ class Condition:
         return f"{name}/{self.tested_hz:g}Hz/{self.presentation}"
 
 
-def at_rate(params: Params, rate: float) -> Params:
+def at_rate(params: "Params", rate: float) -> "Params":
     """``params`` with every task at ``rate`` Hz, its duration unchanged."""
     tasks = [{**task.model_dump(), "frame_rate_hz": rate} for task in params.tasks]
     return params.with_(tasks=tasks, presentation="frame", keep_features=False)
 
 
-def conditions(params: Params) -> list[Condition]:
+def conditions(params: "Params") -> list[Condition]:
     """Every test, those of one learner in a row, the one at its training rate first."""
     return [
         Condition(Trial(at_rate(params, trained), method, seed), trained, tested, presentation)
@@ -86,7 +106,7 @@ def conditions(params: Params) -> list[Condition]:
     ]
 
 
-def run(params: Params) -> None:
+def run(params: "Params") -> None:
     """Train every learner and take every test that has no rows yet."""
     torch.set_num_threads(params.threads or torch.get_num_threads())
     for condition in track(conditions(params), label="robustness"):
@@ -98,7 +118,7 @@ def run(params: Params) -> None:
             results.write(folder, condition.key, _rows(condition), record)
 
 
-def by_seed(params: Params) -> pd.DataFrame:
+def by_seed(params: "Params") -> pd.DataFrame:
     """Accuracy, share kept and spikes per sample of the tests of every learner that took them all.
 
     All: those from a quarter to four times its training rate.
@@ -120,7 +140,7 @@ def by_seed(params: Params) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=[*SETTING, "seed", "accuracy", "kept", "spikes"])
 
 
-def table(params: Params) -> pd.DataFrame:
+def table(params: "Params") -> pd.DataFrame:
     """``table_robustness``: accuracy and share kept, mean over seeds and 95 % t interval."""
     lines = []
     for key, rows in by_seed(params).groupby(SETTING, sort=False):
@@ -129,7 +149,7 @@ def table(params: Params) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
-def table_kept(params: Params) -> pd.DataFrame:
+def table_kept(params: "Params") -> pd.DataFrame:
     """``table_kept``: the least share kept between a quarter and four times the training rate.
 
     The least over rates and presentations, per training rate and, for a method trained at each of

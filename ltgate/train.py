@@ -10,25 +10,82 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 import ltgate
 from ltgate import checkpoint, memory, methods, metrics, origin, paths, results
 from ltgate.data.store import Batch, TaskImages, batches, open_task
-from ltgate.data.tasks import schedule
+from ltgate.data.tasks import TaskSpec, schedule
+from ltgate.declare import Count, Distinct, Group, Name, Seed, Some, Whole, nearest
 from ltgate.errors import NotFinite
 from ltgate.files import lock
 from ltgate.methods import Method, create
-from ltgate.params import Params, TaskSpec
 from ltgate.progress import track
 
 # Streams of random numbers drawn from one seed: the learner's own and the order of the batches.
+
+if TYPE_CHECKING:
+    from ltgate.params import Params
+
 LEARNER, ORDER = 0, 1
+
+
+class RunParameters(Group, compute=True):
+    """Run."""
+
+    name: Name = "smoke"
+    """name of the output folders"""
+    seeds: Annotated[list[Seed], Some, Distinct] = [0]
+    """one repetition per seed"""
+    methods: Annotated[list[str], Some, Distinct] = [
+        "lt_gate",
+        "random_features",
+        "sequential",
+        "joint",
+        "lt_gate_published",
+    ]
+    """learning methods to compare, by the names of ltgate.methods"""
+    control: bool = True
+    """also run all tasks at the first task's frame rate and duration"""
+    keep_checkpoints: Count = 2
+    """checkpoints kept per method and seed"""
+    checkpoint_every: Count = 200
+    """batches between checkpoints"""
+
+    @field_validator("methods")
+    @classmethod
+    def _known_methods(cls, chosen: list[str]) -> list[str]:
+        known = methods.names()
+        for method in chosen:
+            if method not in known:
+                hint = nearest(method, known)
+                raise ValueError(f"{method!r} is no method{hint}; allowed: {', '.join(known)}")
+        return chosen
+
+
+class TrainingParameters(Group):
+    """Training."""
+
+    epochs: Count = 1
+    """passes over each task"""
+    batch_size: Whole = 32
+    """images per batch; 0 = as many as fit on this machine, up to 256: that number then counts as
+    given"""
+    curve_points: Annotated[int, Field(ge=1, le=10_000)] = 5
+    """points of the learning curve per task, on validation images"""
+
+    @model_validator(mode="after")
+    def _automatic_batch_size(self) -> Self:
+        """A result depends on the size of batches: the hash and every record must tell it."""
+        if self.batch_size == 0:
+            self.__dict__["batch_size"] = memory.batch_size(self)  # the model is frozen
+        return self
 
 
 @dataclass(frozen=True)
@@ -42,7 +99,7 @@ class Trial:
         cue: False for the control, in which all tasks run at the first one's rate and duration.
     """
 
-    params: Params
+    params: "Params"
     method: str
     seed: int
     cue: bool = True
@@ -116,12 +173,12 @@ def key(configuration: str, method: str, seed: int, cue: bool = True) -> str:
     return f"{configuration}-{method}-{'cue' if cue else 'control'}-seed{seed}"
 
 
-def cues(params: Params) -> list[bool]:
+def cues(params: "Params") -> list[bool]:
     """With the timescale cue, and without it (the control) where that is asked for."""
     return [True, False] if params.control and len(params.tasks) > 1 else [True]
 
 
-def trials(params: Params) -> list[Trial]:
+def trials(params: "Params") -> list[Trial]:
     """Every trial that the parameters ask for, in the order in which they run."""
     return [
         Trial(params, method, seed, cue)
@@ -131,7 +188,7 @@ def trials(params: Params) -> list[Trial]:
     ]
 
 
-def run(params: Params) -> None:
+def run(params: "Params") -> None:
     """Run all trials that have no result yet."""
     torch.set_num_threads(params.threads or torch.get_num_threads())
     for trial in track(trials(params), label="trials"):

@@ -9,10 +9,10 @@ import torch
 from ltgate import neurons
 from ltgate.backends import portable
 from ltgate.data.store import open_task
-from ltgate.data.tasks import schedule
+from ltgate.data.tasks import TaskSpec, schedule
 from ltgate.methods.base import SpikingLearner
 from ltgate.neurons import Dynamics
-from ltgate.params import Params, TaskSpec
+from ltgate.params import Params
 from ltgate.train import Trial
 
 COMPARTMENTS = {"dual": ("fast", "slow"), "fast": ("fast",), "slow": ("slow",)}

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from ltgate import backends, neurons
 from ltgate.backends import portable
-from ltgate.data.tasks import Schedule, schedule
+from ltgate.data.tasks import Schedule, TaskSpec, schedule
 from ltgate.errors import UserError
 from ltgate.network import create
 from ltgate.neurons import Dynamics
-from ltgate.params import TaskSpec
 
 OPTIONS = list(
     product([(5.0, 100.0), (5.0,)], ["or", "blend"], ["raw", "normalised"], ["subtract", "zero"])

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from ltgate.data import SPLITS, TaskImages, batches, is_test_file, open_task, seal, sources, store
 from ltgate.data.idx import write
+from ltgate.data.tasks import FAST, SLOW, TaskSpec
 from ltgate.errors import UserError
-from ltgate.params import FAST, SLOW, Params, TaskSpec
+from ltgate.params import Params
 
 DIGITS = Params(source="digits")
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ltgate.data import PRESENTATIONS, frames, schedule
+from ltgate.data.tasks import FAST, SLOW, TaskSpec
 from ltgate.errors import UserError
-from ltgate.params import FAST, SLOW, TaskSpec
 
 
 def task(rate, duration):

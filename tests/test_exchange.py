@@ -11,11 +11,11 @@ import torch.nn.functional as functional
 from safetensors import safe_open
 
 from ltgate import __main__, backends, checkpoint, exchange, methods, train
-from ltgate.data.tasks import schedule
+from ltgate.data.tasks import TaskSpec, schedule
 from ltgate.errors import UserError
 from ltgate.network import create
 from ltgate.neurons import Dynamics
-from ltgate.params import Params, TaskSpec
+from ltgate.params import Params
 
 FAST = TaskSpec(name="fast", classes=[0, 1], frame_rate_hz=1000.0, duration_ms=20.0)
 SLOW = TaskSpec(name="slow", classes=[2, 3], frame_rate_hz=50.0, duration_ms=60.0)

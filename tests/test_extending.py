@@ -10,10 +10,10 @@ import torch
 
 from ltgate import backends, methods, neurons, paths, results, train
 from ltgate.data import sources
-from ltgate.data.tasks import schedule
+from ltgate.data.tasks import TaskSpec, schedule
 from ltgate.network import create
 from ltgate.neurons import Dynamics
-from ltgate.params import Params, TaskSpec
+from ltgate.params import Params
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
 SECTION = README.split("## Bring your own")[1].split("\n## ")[0]

@@ -8,11 +8,10 @@ import torch
 from ltgate import backends, features
 from ltgate.backends import portable
 from ltgate.data.store import TaskImages
-from ltgate.data.tasks import schedule
+from ltgate.data.tasks import TaskSpec, schedule
 from ltgate.errors import UserError
 from ltgate.network import create
 from ltgate.neurons import Dynamics
-from ltgate.params import TaskSpec
 
 TASK = TaskSpec(name="t", classes=[0, 1], frame_rate_hz=1000.0, duration_ms=6.0)
 VIEWS = ["conv1/2", "conv2", "conv1/4", "dense1", "conv1"]

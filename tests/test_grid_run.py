@@ -25,7 +25,7 @@ from ltgate.data.store import is_test_file
 from ltgate.errors import Failed, UserError
 from ltgate.files import lock
 from ltgate.grid import clusters, work
-from ltgate.grid.run import _tasks
+from ltgate.grid.execution import _tasks
 from ltgate.grid.spec import Grid
 from ltgate.params import Params
 from ltgate.perf import fresh

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ltgate import backends, fixed_point, neurons
-from ltgate.data.tasks import schedule
+from ltgate.data.tasks import FAST, TaskSpec, schedule
 from ltgate.errors import UserError
 from ltgate.loihi import (
     deploy,
@@ -22,7 +22,7 @@ from ltgate.loihi import (
 from ltgate.loihi.quantise import Samples
 from ltgate.network import create
 from ltgate.neurons import Dynamics
-from ltgate.params import FAST, Params, TaskSpec
+from ltgate.params import Params
 
 
 @pytest.fixture(autouse=True)

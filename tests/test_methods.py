@@ -8,9 +8,10 @@ import torch
 
 from ltgate import checkpoint, methods, metrics
 from ltgate.data import batches, open_task
+from ltgate.data.tasks import TaskSpec
 from ltgate.errors import UserError
 from ltgate.methods.base import Method
-from ltgate.params import Params, TaskSpec
+from ltgate.params import Params
 
 TASKS = [
     TaskSpec(name="fast", classes=[0, 1, 2], frame_rate_hz=1000.0, duration_ms=10.0),

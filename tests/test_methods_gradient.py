@@ -6,11 +6,11 @@ import torch
 
 from ltgate import backends, methods, surrogate
 from ltgate.data import batches, open_task
-from ltgate.data.tasks import schedule
+from ltgate.data.tasks import TaskSpec, schedule
 from ltgate.methods import dsd_snn, hlop
 from ltgate.methods.gradient import READOUT
 from ltgate.network import KERNEL
-from ltgate.params import Params, TaskSpec
+from ltgate.params import Params
 from ltgate.plasticity.projector import patches
 
 TASKS = [

@@ -10,7 +10,8 @@ import papermill
 import pytest
 
 from ltgate import paths
-from ltgate.params import Params, read
+from ltgate.parameter_files import read
+from ltgate.params import Params
 
 LONGEST_CELL = 15
 DESIGNED = (

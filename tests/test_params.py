@@ -11,8 +11,10 @@ import pytest
 import yaml
 
 from ltgate import methods, paths
+from ltgate.data.tasks import TaskSpec
 from ltgate.errors import UserError
-from ltgate.params import Params, TaskSpec, from_namespace, is_compute, read
+from ltgate.parameter_files import read
+from ltgate.params import Params, from_namespace, is_compute
 
 FIELDS = Params.model_fields
 PARAMETER_FILES = sorted(paths.params().glob("*.yaml"))  # the grids below are files of another kind

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from ltgate import paths, results, robustness, train
+from ltgate.data.tasks import TaskSpec
 from ltgate.errors import UserError
 from ltgate.figures import robustness as draw
 from ltgate.methods.base import SpikingLearner
-from ltgate.params import Params, TaskSpec
+from ltgate.params import Params
 
 PARAMS = Params(
     name="tiny",

@@ -14,9 +14,10 @@ import torch
 
 from ltgate import checkpoint, files, memory, methods, paths, results, train
 from ltgate.data import idx, open_task, sources
+from ltgate.data.tasks import TaskSpec
 from ltgate.errors import NotFinite, UserError
 from ltgate.methods.base import Method, SpikingLearner
-from ltgate.params import Params, TaskSpec
+from ltgate.params import Params
 from ltgate.train import Trial
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,13 +13,15 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from itertools import pairwise
 from math import prod
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ltgate.data.tasks import Schedule
+from ltgate.declare import Group, OneOf
 from ltgate.errors import NotFinite, UserError
 from ltgate.network import KERNEL, Network
 from ltgate.neurons import COMPILED
@@ -32,6 +34,18 @@ BACKENDS: dict[str, str | Any] = {
     "gpu": "ltgate.backends.gpu",
     "portable": "ltgate.backends.portable",
 }
+
+
+class BackendParameters(Group, compute=True):
+    """Where to compute."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")] = "auto"
+    """where to compute"""
+    backend: Annotated[str, OneOf(BACKENDS, ("auto",))] = "auto"
+    """simulator of the network: auto, portable, event, gpu, or another of
+    ltgate.backends.BACKENDS"""
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    """CPU threads; 0 = all"""
 
 
 @dataclass

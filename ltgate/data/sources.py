@@ -14,12 +14,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
+from pydantic import field_validator, model_validator
 
 from ltgate import files, paths
 from ltgate.data import idx
+from ltgate.declare import FilePath, Group
 from ltgate.errors import UserError
 
 SIDE = 28  # pixels of a side of MNIST's images, and of the digits brought to that
@@ -49,6 +51,39 @@ DIGITS_SHA256 = {
     "train": "52ee35b51c9e6effd8484b4569c8163d82e65fbec1e64795ad7b25c7417d5120",
     "test": "3e1c5762885e415dbb7a9725e93fd6abf05f96a1ab47ccec8c9d032b56969c29",
 }
+
+
+class SourceParameters(Group):
+    """Images."""
+
+    source: FilePath = "digits"
+    """images: digits (offline), mnist, or idx:FOLDER"""
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, name: str) -> str:
+        if not known(name):
+            raise ValueError(f"allowed: {allowed()}")
+        return name
+
+    @model_validator(mode="after")
+    def _known_classes(self) -> Self:
+        for task in self.tasks:
+            for label in task.classes:
+                if label > 9 and self.source in ("digits", "mnist"):
+                    raise ValueError(
+                        f"tasks: class {label} of {task.name!r} is not in source "
+                        f"{self.source!r}, which has 0 to 9"
+                    )
+        return self
+
+
+class FolderParameters(Group, compute=True):
+    """Where images lie."""
+
+    data_folder: FilePath = ""
+    """folder that already holds the MNIST files; empty = environment variable LTGATE_DATA, else
+    download"""
 
 
 class Source(Protocol):

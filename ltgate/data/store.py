@@ -14,23 +14,48 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
+from pydantic import Field
 
 from ltgate import files, paths
 from ltgate.data import seal
 from ltgate.data.sources import Source, source
+from ltgate.data.tasks import TaskSpec
+from ltgate.declare import Group, Whole
 from ltgate.errors import UserError
 
 if TYPE_CHECKING:
-    from ltgate.params import Params, TaskSpec
+    from ltgate.params import Params
 
 SPLITS = ("train", "validation", "test")
 TEST_MARK = "-test.h5"  # ends the name of every task file with test images
 SOURCE_TEST_MARK = "t10k-"  # begins the name of every source file with test images
 
 _FORMAT = 1  # part of the file's name: raise it when the layout changes
+
+
+class SplitParameters(Group):
+    """How many images, and which."""
+
+    train_images: Whole = 0
+    """training images per task; 0 = all"""
+    validation_images: Whole = 0
+    """validation images per task; 0 = all"""
+    test_images: Whole = 0
+    """test images per task; 0 = all"""
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """share of the training images held back for validation"""
+
+
+class LoaderParameters(Group, compute=True):
+    """Loading."""
+
+    workers: Annotated[int, Field(ge=0, le=1024)] = 0
+    """loader processes; 0 = none"""
+    prefetch: Annotated[int, Field(ge=1, le=1024)] = 2
+    """batches each loader process keeps ready"""
 
 
 def is_test_file(path: str | Path) -> bool:
@@ -90,7 +115,7 @@ class TaskImages:
             the classes, and the rows that split, seed and limits chose.
     """
 
-    task: "TaskSpec"
+    task: TaskSpec
     split: str
     images: Rows
     labels: np.ndarray
@@ -114,13 +139,13 @@ class Batch:
     images: np.ndarray
     labels: np.ndarray
     indices: np.ndarray
-    task: "TaskSpec"
+    task: TaskSpec
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def open_task(params: "Params", task: "TaskSpec", split: str, seed: int) -> TaskImages:
+def open_task(params: "Params", task: TaskSpec, split: str, seed: int) -> TaskImages:
     """Open one split of ``task``; its HDF5 file is built when it is not there or damaged.
 
     The pool of training images is divided by a permutation that depends on the seed and the
@@ -214,7 +239,7 @@ def _unchanged(batch: Batch) -> Batch:
 
 
 def _part(
-    count: int, task: "TaskSpec", split: str, seed: int, validation_fraction: float, limit: int
+    count: int, task: TaskSpec, split: str, seed: int, validation_fraction: float, limit: int
 ) -> np.ndarray:
     """Rows of the training or validation part of ``count`` rows; int64, ascending."""
     order = np.random.default_rng([seed, *sorted(task.classes)]).permutation(count)
@@ -254,7 +279,7 @@ class _Stored(NamedTuple):
         return np.asarray(np.memmap(self.path, np.uint8, "r", self.offset, self.shape))
 
 
-def _stored(origin: Source, task: "TaskSpec", pool: str) -> _Stored:
+def _stored(origin: Source, task: TaskSpec, pool: str) -> _Stored:
     """The task file of a pool, checked; built when it is missing or damaged."""
     identity = origin.identity(pool)
     classes = sorted(task.classes)
@@ -276,7 +301,7 @@ def _stored(origin: Source, task: "TaskSpec", pool: str) -> _Stored:
             return _inspect(path, identity)
 
 
-def _build(path: Path, origin: Source, identity: str, task: "TaskSpec", pool: str) -> None:
+def _build(path: Path, origin: Source, identity: str, task: TaskSpec, pool: str) -> None:
     import h5py
 
     images, labels = origin.read(pool)

@@ -14,20 +14,87 @@ as_coded   1 ms        1: one step per frame, whatever its rate (the published c
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Annotated, Self
 
 import numpy as np
+from pydantic import model_validator
 
+from ltgate.declare import Distinct, Group, Label, Name, OneOf, Positive, Some, Strict
 from ltgate.errors import UserError
 
-if TYPE_CHECKING:
-    from ltgate.params import TaskSpec
-
 PRESENTATIONS = ("frame", "pulse", "hold", "as_coded")
+MOST_FRAMES = 1_000_000  # of a sample, and its most milliseconds
 
 _BOUNDARY_MS = (
     1e-9  # a frame this close to the next millisecond starts in it (rounding of 1000/rate)
 )
+
+
+class TaskSpec(Strict):
+    """A temporal task: some classes of the images, shown at one frame rate for one duration."""
+
+    name: Name
+    """short name, used in tables and file names"""
+    classes: Annotated[list[Label], Some, Distinct]
+    """classes of the image source, no repeats"""
+    frame_rate_hz: Positive
+    """frames per second (Hz)"""
+    duration_ms: Positive
+    """how long an image is shown (ms)"""
+
+    @property
+    def frames(self) -> int:
+        """Number of frames of a sample, ``round(duration_ms * frame_rate_hz / 1000)``."""
+        return round(self.duration_ms * self.frame_rate_hz / 1000)
+
+    @model_validator(mode="after")
+    def _not_endless(self) -> Self:
+        longest = max(self.duration_ms, self.duration_ms * self.frame_rate_hz / 1000)
+        if longest > MOST_FRAMES:
+            raise ValueError(
+                f"frame_rate_hz = {self.frame_rate_hz:g} for duration_ms = {self.duration_ms:g}: "
+                f"at most {MOST_FRAMES:,} frames and ms are allowed"
+            )
+        return self
+
+
+FAST = TaskSpec(name="fast", classes=[0, 1, 2, 3, 4], frame_rate_hz=1000.0, duration_ms=200.0)
+SLOW = TaskSpec(name="slow", classes=[5, 6, 7, 8, 9], frame_rate_hz=50.0, duration_ms=400.0)
+
+
+class TaskParameters(Group):
+    """Tasks."""
+
+    tasks: Annotated[list[TaskSpec], Some] = [FAST, SLOW]
+    """tasks in learning order"""
+    presentation: Annotated[str, OneOf(PRESENTATIONS)] = "frame"
+    """how frames become time steps"""
+
+    @model_validator(mode="after")
+    def _possible_tasks(self) -> Self:
+        owner: dict[int, str] = {}
+        names = [task.name for task in self.tasks]
+        for task in self.tasks:
+            if names.count(task.name) > 1:
+                raise ValueError(f"tasks: two are named {task.name!r}; names must differ")
+            for label in task.classes:
+                if label in owner:
+                    raise ValueError(
+                        f"tasks: class {label} is in both {owner[label]!r} and {task.name!r}; "
+                        "a class belongs to one task"
+                    )
+                owner[label] = task.name
+            if task.frames < 1:
+                raise ValueError(
+                    f"tasks: {task.name!r} has no frame: frame_rate_hz = {task.frame_rate_hz:g} "
+                    f"for duration_ms = {task.duration_ms:g} rounds to 0 frames, at least 1 needed"
+                )
+            if self.presentation in ("pulse", "hold") and round(task.duration_ms) < 1:
+                raise ValueError(
+                    f"tasks: duration_ms = {task.duration_ms:g} of {task.name!r} rounds to 0 ms; "
+                    f"presentation {self.presentation!r} needs at least 1"
+                )
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +126,7 @@ class Schedule:
         return len(self.drive)
 
 
-def schedule(task: "TaskSpec", presentation: str) -> Schedule:
+def schedule(task: TaskSpec, presentation: str) -> Schedule:
     """The clock of ``task``'s samples under ``presentation``.
 
     Raises:

@@ -5,23 +5,21 @@ what has no result yet, ``halve`` by rungs that spend the effort on what looks b
 the file says; ``table`` shows what there is, ``best`` writes the winner as a parameter file.
 """
 
-from ltgate.grid.cost import cost
-from ltgate.grid.halving import halve, search
-from ltgate.grid.run import run
-from ltgate.grid.spec import Configuration, Grid
-from ltgate.grid.tables import ablations, best, points, slices, table, tabulate
+from ltgate import lazy
 
-__all__ = [
-    "Configuration",
-    "Grid",
-    "ablations",
-    "best",
-    "cost",
-    "halve",
-    "points",
-    "run",
-    "search",
-    "slices",
-    "table",
-    "tabulate",
-]
+_HOMES = {
+    "Configuration": "spec",
+    "Grid": "spec",
+    "ablations": "tables",
+    "best": "tables",
+    "cost": "growth",
+    "halve": "halving",
+    "points": "tables",
+    "run": "execution",
+    "search": "halving",
+    "slices": "tables",
+    "table": "tables",
+    "tabulate": "tables",
+}
+__all__ = [*_HOMES]
+__getattr__ = lazy.names(__name__, _HOMES)

@@ -14,7 +14,7 @@ import math
 import pandas as pd
 
 from ltgate.errors import UserError
-from ltgate.grid.run import run
+from ltgate.grid.execution import run
 from ltgate.grid.spec import Configuration, Grid
 from ltgate.grid.tables import ranked, table
 

@@ -9,7 +9,8 @@ import hashlib
 import json
 from typing import Any
 
-from ltgate.params import Params, TaskSpec, is_compute
+from ltgate.data.tasks import TaskSpec
+from ltgate.params import Params, is_compute
 
 
 class Hasher:

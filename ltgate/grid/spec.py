@@ -35,9 +35,11 @@ import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from ltgate import methods, paths, train
+from ltgate.declare import Name, Seed, Strict
 from ltgate.errors import UserError
 from ltgate.grid.hashing import Hasher
-from ltgate.params import GRID_ONLY, Name, Params, Seed, Strict, read
+from ltgate.parameter_files import read
+from ltgate.params import GRID_ONLY, Params
 
 
 class Range(Strict):

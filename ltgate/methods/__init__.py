@@ -1,13 +1,17 @@
 """The methods compared, one file each. A new method is one file and one entry in ``METHODS``."""
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ltgate.methods.base import Method
-from ltgate.params import Params
 
 # name -> class, or module:class, imported when used, so that listing the names costs nothing
+
+if TYPE_CHECKING:
+    from ltgate.params import Params
+
 METHODS: dict[str, str | type[Method]] = {
     "lt_gate": "ltgate.methods.lt_gate:LTGate",
     "lt_gate_published": "ltgate.methods.lt_gate_published:LTGatePublished",
@@ -38,7 +42,7 @@ def find(name: str) -> type[Method]:
     return getattr(import_module(module), cls)
 
 
-def create(name: str, params: Params, generator: np.random.Generator) -> Method:
+def create(name: str, params: "Params", generator: np.random.Generator) -> Method:
     """A fresh learner; the method's preset goes over ``params`` first."""
     cls = find(name)
     return cls(cls.configure(params), generator)

@@ -1,7 +1,7 @@
 """What every method offers to the continual loop, and the spiking learner that most of them are."""
 
 import hashlib
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -11,12 +11,11 @@ from ltgate import backends, checkpoint, features, fixed_point, memory, paths
 from ltgate.backends import Activity
 from ltgate.data.sources import source
 from ltgate.data.store import Batch, TaskImages
-from ltgate.data.tasks import schedule
+from ltgate.data.tasks import TaskSpec, schedule
 from ltgate.files import lock
 from ltgate.network import KERNEL, Layer, Network
 from ltgate.network import create as create_network
 from ltgate.neurons import Dynamics
-from ltgate.params import Params, TaskSpec, is_compute
 from ltgate.plasticity import competitive, hebbian, homeostasis, readout
 from ltgate.plasticity.gate import VarianceGate
 from ltgate.plasticity.projector import RankOne, Subspace, patches
@@ -24,22 +23,16 @@ from ltgate.plasticity.prototypes import Prototypes
 from ltgate.progress import track
 from ltgate.stages import stage
 
-# Parameters that filters learned before the first task's pass do not depend on.
-_NOT_OF_FILTERS = {name for name in Params.model_fields if is_compute(name)}
-_NOT_OF_FILTERS |= {
-    "readout",
-    "normalise_counts",
-    "root_counts",
-    "readout_rate",
-    "readout_l2",
-    "ridge",
-    "prototypes",
-    "replay_bytes",
-    "projector",
-    "projector_rank",
-    "eta_v",
-}
-_NOT_OF_FILTERS |= {"tasks", "epochs", "curve_points", "validation_images", "test_images"}
+if TYPE_CHECKING:
+    from ltgate.params import Params
+
+# Parameters that filters learned before the first task's pass do not depend on, beside those of
+# computing.
+_NOT_OF_FILTERS = {
+    "readout", "normalise_counts", "root_counts", "readout_rate", "readout_l2", "ridge",
+    "prototypes", "replay_bytes", "projector", "projector_rank", "eta_v", "tasks", "epochs",
+    "curve_points", "validation_images", "test_images",
+}  # fmt: skip
 
 
 class Method(Protocol):
@@ -47,11 +40,11 @@ class Method(Protocol):
 
     preset: ClassVar[dict[str, Any]]
 
-    def __init__(self, params: Params, generator: np.random.Generator) -> None:
+    def __init__(self, params: "Params", generator: np.random.Generator) -> None:
         """A learner that has seen nothing."""
 
     @classmethod
-    def configure(cls, params: Params) -> Params:
+    def configure(cls, params: "Params") -> "Params":
         """``params`` with what defines this method put over them."""
 
     def curriculum(self, position: int) -> list[int]:
@@ -94,7 +87,7 @@ class SpikingLearner:
 
     preset: ClassVar[dict[str, Any]] = {}
 
-    def __init__(self, params: Params, generator: np.random.Generator) -> None:
+    def __init__(self, params: "Params", generator: np.random.Generator) -> None:
         p = self.params = params
         self.generator = generator
         self.device = backends.device(p.device)
@@ -140,7 +133,7 @@ class SpikingLearner:
         self._cache: dict[tuple, features.Features] = {}
 
     @classmethod
-    def configure(cls, params: Params) -> Params:
+    def configure(cls, params: "Params") -> "Params":
         """``params`` under the method's preset."""
         return params.with_(**cls.preset)
 
@@ -235,7 +228,8 @@ class SpikingLearner:
 
     def _prepare_filters(self, images: TaskImages) -> None:
         """:meth:`_make_filters`, once for all trials that need the same filters."""
-        values = self.params.model_dump_json(exclude=_NOT_OF_FILTERS)
+        computing = {name for name, group in self.params.groups.items() if group.compute}
+        values = self.params.model_dump_json(exclude=_NOT_OF_FILTERS | computing)
         origin = (
             f"{values}/{images.fingerprint}/{images.task!r}/{self.generator.bit_generator.state}"
         )

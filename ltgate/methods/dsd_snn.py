@@ -21,7 +21,7 @@ Thresholds are calibrated for the first task's units; units grown later start wi
 """
 
 import math
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,15 +30,30 @@ from torch.nn.functional import normalize
 
 from ltgate import features
 from ltgate.data.store import TaskImages
+from ltgate.data.tasks import TaskSpec
+from ltgate.declare import Group, Share, Whole
 from ltgate.methods.gradient import READOUT, GradientLearner
 from ltgate.network import Layer
-from ltgate.params import Params, TaskSpec
 from ltgate.plasticity import competitive, readout
+
+if TYPE_CHECKING:
+    from ltgate.params import Params
 
 UNUSED, PRUNED = -1, -2  # otherwise a unit's owner is the position of the task that grew it
 FULL_SCORE = 5.0
 LIMITS = {"conv": (0.8, 0.5), "dense": (1.3, 1.0)}  # theta in the first task and in later ones
 FALL = {"conv": 12, "dense": 13}  # rounds in which pruning weakens by a factor e
+
+
+class DSDSNNParameters(Group):
+    """Method dsd_snn."""
+
+    dsd_start: Share = 0.3
+    """share of units of the first task"""
+    dsd_growth: Share = 0.15
+    """share of units of each later task"""
+    dsd_pruning: Whole = 30
+    """pruning rounds per task; 0 = none"""
 
 
 class DSDSNN(GradientLearner):
@@ -53,7 +68,7 @@ class DSDSNN(GradientLearner):
         "dsd_pruning": 8,
     }
 
-    def __init__(self, params: Params, generator: np.random.Generator) -> None:
+    def __init__(self, params: "Params", generator: np.random.Generator) -> None:
         super().__init__(params, generator)
         layers = self._used.layers
         self.owner = {x.name: torch.full((x.out_shape[0],), UNUSED) for x in layers}

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -10,17 +10,35 @@ from torch import Tensor
 
 from ltgate import features
 from ltgate.data.store import Batch, TaskImages
-from ltgate.data.tasks import schedule
+from ltgate.data.tasks import TaskSpec, schedule
+from ltgate.declare import Count, Group, Positive
 from ltgate.errors import NotFinite, UserError
 from ltgate.methods.adam import Adam
 from ltgate.methods.base import SpikingLearner, _part, _slices
 from ltgate.neurons import COMPILED
-from ltgate.params import Params, TaskSpec
 from ltgate.plasticity import readout
 from ltgate.progress import track
 from ltgate.surrogate import LinearHead, loss_and_gradients
 
+if TYPE_CHECKING:
+    from ltgate.params import Params
+
 READOUT = "readout"  # the readout's name among those of the layers
+
+
+class GradientParameters(Group):
+    """Methods trained by surrogate gradients."""
+
+    gradient_rate: Positive = 0.002
+    """Adam rate of the layers' weights"""
+    gradient_slope: Positive = 10.0
+    """steepness of the surrogate derivative"""
+    gradient_batch: Count = 8
+    """images per step; a batch is split into such"""
+    head_rate: Positive = 0.05
+    """Adam rate of the readout's weights"""
+    head_classes: Literal["all", "current"] = "all"
+    """classes that compete in the loss: all, or the current task's"""
 
 
 class GradientLearner(SpikingLearner):
@@ -39,7 +57,7 @@ class GradientLearner(SpikingLearner):
         "keep_features": False,  # the network changes with every batch
     }
 
-    def __init__(self, params: Params, generator: np.random.Generator) -> None:
+    def __init__(self, params: "Params", generator: np.random.Generator) -> None:
         if params.output not in COMPILED:
             raise UserError(
                 f"output = {params.output!r}: has no surrogate gradient; allowed: "

@@ -10,19 +10,33 @@ readout's bias does only in the first task. What the projection leaves exactly i
 currents of full-precision weights; the forward pass rounds these to their grid of 2^-10.
 """
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ltgate.data.store import TaskImages
-from ltgate.data.tasks import Schedule, schedule
+from ltgate.data.tasks import Schedule, TaskSpec, schedule
+from ltgate.declare import Group, Positive, Share
 from ltgate.methods.gradient import READOUT, GradientLearner
 from ltgate.network import KERNEL, Network
-from ltgate.params import Params, TaskSpec
 from ltgate.plasticity.projector import patches
 from ltgate.plasticity.subspace import SubspaceNeurons
+
+if TYPE_CHECKING:
+    from ltgate.params import Params
+
+
+class HLOPParameters(Group):
+    """Method hlop."""
+
+    hlop_first: Share = 0.2
+    """subspace of the first task, share of a layer's inputs"""
+    hlop_next: Share = 0.1
+    """subspace of each later task, share of a layer's inputs"""
+    hlop_rate: Positive = 1.0
+    """learning rate of the subspace neurons"""
 
 
 class HLOP(GradientLearner):
@@ -35,7 +49,7 @@ class HLOP(GradientLearner):
         "hlop_next": 0.1,
     }
 
-    def __init__(self, params: Params, generator: np.random.Generator) -> None:
+    def __init__(self, params: "Params", generator: np.random.Generator) -> None:
         super().__init__(params, generator)
         self.neurons = {
             layer.name: SubspaceNeurons.create(layer.weight[0, 0].numel(), self.device)

@@ -1,16 +1,27 @@
 """Replay: images of earlier tasks are stored and shown again."""
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ltgate.data.store import Batch, TaskImages
+from ltgate.data.tasks import TaskSpec
+from ltgate.declare import Group, Whole
 from ltgate.methods.base import SpikingLearner
-from ltgate.params import Params, TaskSpec
+
+if TYPE_CHECKING:
+    from ltgate.params import Params
 
 MEMORY = ("images", "labels", "positions")  # positions of their tasks in the sequence
+
+
+class ReplayParameters(Group):
+    """Method replay."""
+
+    replay_bytes: Whole = 0
+    """memory of the method replay (bytes); 0 = as much as readout rls keeps"""
 
 
 class Replay(SpikingLearner):
@@ -28,7 +39,7 @@ class Replay(SpikingLearner):
         "readout_rate": 16.0,  # of 1, 4, 16, 64 on validation images (params/tuning.csv)
     }
 
-    def __init__(self, params: Params, generator: np.random.Generator) -> None:
+    def __init__(self, params: "Params", generator: np.random.Generator) -> None:
         super().__init__(params, generator)
         inputs = self.readout.weight.shape[0]
         projector = 8 * (inputs * (inputs + 1) // 2 + inputs * self.classes)

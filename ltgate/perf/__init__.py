@@ -1,38 +1,20 @@
 """Speed and memory on the machine at hand: the performance guide row by row, scaling, peers.
 
-``python -m ltgate bench`` runs all of it (:func:`write`), the notebook 06_performance shows it. All
+``python -m ltgate bench`` runs all of it (:mod:`ltgate.perf.tables`), the notebook 06_performance shows it. All
 of it looks at one workload: the published network at 5 % activity (:mod:`ltgate.perf.bench`). A row
 of the guide is a line of ``guide.csv`` and the measuring function that it names
 (:mod:`ltgate.perf.guide`).
 """
 
-from pathlib import Path
+from ltgate import lazy
 
-from ltgate import paths
-from ltgate.perf.bench import Bench
-from ltgate.perf.guide import table as guide_table
-from ltgate.perf.side_by_side import table as bench_table
-from ltgate.perf.sweeps import table as scaling_table
-from ltgate.perf.training import stage_table
-from ltgate.progress import track
-
-__all__ = ["Bench", "bench_table", "guide_table", "scaling_table", "stage_table", "write"]
-
-TABLES = {
-    "table_guide": guide_table,
-    "table_bench": bench_table,
-    "table_stages": stage_table,
-    "table_scaling": scaling_table,
+_HOMES = {
+    "Bench": "bench",
+    "bench_table": "side_by_side:table",
+    "guide_table": "guide:table",
+    "scaling_table": "sweeps:table",
+    "stage_table": "training",
+    "write": "tables",
 }
-
-
-def write(bench: Bench) -> list[Path]:
-    """Measure everything; all tables and figures into ``figures/<name>``. Returns the tables."""
-    from ltgate import figures  # matplotlib is no part of what a fresh process measures
-
-    folder, made = paths.figures(bench.params.name), []
-    for name, measure in track(TABLES.items(), len(TABLES), "benchmark"):
-        figures.save_table(measure(bench), folder, name)
-        made.append(folder / f"{name}.csv")
-    figures.save_figure(figures.scaling(scaling_table(bench)), folder, "scaling")
-    return made
+__all__ = [*_HOMES]
+__getattr__ = lazy.names(__name__, _HOMES)

@@ -17,10 +17,10 @@ from ltgate import backends, surrogate
 from ltgate.backends import Activity
 from ltgate.data.sources import source
 from ltgate.data.store import TaskImages, open_task
-from ltgate.data.tasks import Schedule, schedule
+from ltgate.data.tasks import FAST, SLOW, Schedule, schedule
 from ltgate.network import Network, create
 from ltgate.neurons import Dynamics
-from ltgate.params import FAST, SLOW, Params
+from ltgate.params import Params
 from ltgate.perf import fresh, timing
 from ltgate.plasticity import homeostasis
 

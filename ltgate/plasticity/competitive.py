@@ -13,17 +13,33 @@ whose fixed points are the centres of spherical k-means (compare Coates & Ng 201
 active lowers its threshold until it responds to something.
 """
 
+from typing import Literal
+
 import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
 from ltgate.backends.portable import correlate
+from ltgate.declare import Count, Group, Share, Whole
 from ltgate.errors import UserError
 from ltgate.network import KERNEL, LARGEST, Layer
 
 # Patches with less than this share of the mean variance are blank and teach nothing.
 BLANK = 1e-4
+
+
+class FilterParameters(Group):
+    """Filters."""
+
+    filters: Literal["random", "first", "always"] = "first"
+    """filters stay random, learn before the first task's pass, or always"""
+    eta_filters: Share = 1.0
+    """rate of competitive learning; 1 = mean of a filter's wins"""
+    filter_passes: Count = 12
+    """passes of competitive learning per layer"""
+    hebbian_images: Whole = 400
+    """images of the first task that the filters learn from; 0 = all"""
 
 
 def balance(weight: Tensor) -> Tensor:

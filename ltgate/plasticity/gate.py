@@ -13,11 +13,26 @@ Two readings, both kept:
 """
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from ltgate.declare import Group, Share
+
 START = 1e-4
+
+
+class GateParameters(Group):
+    """Gate."""
+
+    gate: Literal["select", "blend", "fixed"] = "select"
+    """gate: hard, masks updates; soft, in the neuron; or fixed at gamma"""
+    gamma: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """fixed or initial weight of the fast membrane"""
+    variance_lambda: Share = 0.001
+    """rate of the gate's running variance per step"""
 
 
 @dataclass

@@ -9,10 +9,23 @@ neuron's weights are returned to a sphere after the update, which is what Oja's 
 limit of a small rate (Oja 1982: w <- (w + eta y x) / |w + eta y x|).
 """
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from ltgate.declare import Group, NotNegative
 from ltgate.network import LARGEST
+
+
+class HebbianParameters(Group):
+    """Published Hebbian update."""
+
+    eta: NotNegative = 0.01
+    """rate of the published Hebbian update"""
+    trace_decay: Annotated[float, Field(ge=0, lt=1)] = 0.8
+    """presynaptic trace kept per step"""
 
 
 def update(weight: Tensor, correlation: Tensor, rate: float, mask: Tensor | None = None) -> Tensor:

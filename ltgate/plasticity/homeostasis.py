@@ -6,14 +6,45 @@ until its rate is within the tolerance of the target; layer by layer from the in
 """
 
 from collections.abc import Callable
+from typing import Annotated, Literal, Self
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from ltgate.backends import Activity
+from ltgate.declare import Count, Group, Positive, Whole
 from ltgate.network import Layer, Network
 
 LOWEST, HIGHEST = 2.0**-8, 2.0**8
+
+
+class HomeostasisParameters(Group):
+    """Thresholds."""
+
+    target_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """spikes per neuron and step that calibration aims at"""
+    threshold_scope: Literal["layer", "compartment", "channel"] = "channel"
+    """what shares one calibrated threshold"""
+    threshold_lowest: Positive = 0.0039
+    """lower bound of calibration"""
+    threshold_highest: Positive = 256.0
+    """upper bound of calibration"""
+    calibration_batches: Count = 2
+    """batches per calibration iteration"""
+    calibration_iterations: Whole = 10
+    """most calibration iterations; 0 = none"""
+    calibration_tolerance: Positive = 0.1
+    """relative distance from the target rate that is good enough"""
+
+    @model_validator(mode="after")
+    def _ordered_bounds(self) -> Self:
+        if self.threshold_lowest >= self.threshold_highest:
+            raise ValueError(
+                f"threshold_lowest = {self.threshold_lowest:g}: must be below threshold_highest = "
+                f"{self.threshold_highest:g}"
+            )
+        return self
 
 
 def rates(activity: Activity, layer: Layer, scope: str) -> Tensor:

@@ -13,12 +13,36 @@ back to their length, which scales its response.)
 """
 
 from dataclasses import dataclass
+from typing import Literal, Self
 
 import numpy as np
 import scipy.linalg
 import torch
+from pydantic import model_validator
 from torch import Tensor
 from torch.nn import functional
+
+from ltgate.declare import Count, Group, NotNegative
+
+
+class ProjectorParameters(Group):
+    """Projector."""
+
+    projector: Literal["none", "rank1", "rankk", "full"] = "full"
+    """directions that earlier tasks use and updates avoid"""
+    projector_rank: Count = 20
+    """rank of the projector rankk"""
+    eta_v: NotNegative = 0.001
+    """learning rate of the projector's vectors"""
+
+    @model_validator(mode="after")
+    def _full_is_of_rls(self) -> Self:
+        if self.projector == "full" and self.readout in ("delta", "delta_current"):
+            raise ValueError(
+                f"projector = 'full': is the matrix of readout 'rls'; with readout = "
+                f"{self.readout!r} allowed are none, rank1, rankk"
+            )
+        return self
 
 
 @dataclass

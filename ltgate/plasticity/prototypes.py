@@ -23,6 +23,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ltgate.declare import Count, Group
+
+
+class PrototypeParameters(Group):
+    """Readout prototypes."""
+
+    prototypes: Count = 400
+    """neurons per class of the readout prototypes"""
+
 
 @dataclass
 class Prototypes:

@@ -13,16 +13,60 @@ The features of an image are the spike counts of the chosen layers, each divided
   Neither local nor on-chip, and its state can be larger than the training set.
 """
 
+import re
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Literal, Protocol, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
+from ltgate.declare import Group, NotNegative, Positive, Some, shown
 from ltgate.errors import NotFinite
 from ltgate.plasticity.projector import Subspace
 
 BAND = 512  # rows of the Gram matrix updated by one product
+
+
+class ReadoutParameters(Group):
+    """Readout."""
+
+    readout_layers: Annotated[list[str], Some] = ["conv1/4", "conv2/2", "conv3"]
+    """layers the readout sees: conv1, ..., dense1, ...; dense = the last dense; conv1/4 = summed
+    over patches of 4 x 4"""
+    normalise_counts: bool = True
+    """divide each layer's spike counts by their L2 norm for the readout"""
+    root_counts: bool = False
+    """take the square root of spike counts for the readout, before the norm"""
+    readout: Literal["delta", "delta_current", "rls", "prototypes"] = "rls"
+    """rule: delta, delta on the current task's classes, recursive least squares, or prototypes
+    (strictly local)"""
+    readout_rate: Positive = 0.001
+    """learning rate of the delta rules"""
+    readout_l2: NotNegative = 0.0001
+    """weight decay of the delta rules"""
+    ridge: Positive = 0.1
+    """ridge penalty of recursive least squares"""
+
+    @model_validator(mode="after")
+    def _views_of_this_network(self) -> Self:
+        layers = self.layers()
+        text = f"readout_layers = {shown(self.readout_layers)}"
+        for view in self.readout_layers:
+            layer, _, side = view.partition("/")
+            if "/" in view and not (layer.startswith("conv") and re.fullmatch("[1-9][0-9]?", side)):
+                raise ValueError(
+                    f"{text}: {view!r} is no view; patches are written conv1/4 (side in positions)"
+                )
+            if layer not in layers and not (layer == "dense" and self.hidden):
+                allowed = layers + (["dense"] if self.hidden else [])
+                raise ValueError(
+                    f"{text}: no layer {layer!r} in this network; allowed: {', '.join(allowed)}"
+                )
+        named = [layers[-1] if layer == "dense" else layer for layer in self.readout_layers]
+        if len(set(named)) < len(named):
+            raise ValueError(f"{text}: a layer is named twice")
+        return self
 
 
 class Readout(Protocol):

@@ -19,7 +19,8 @@ from typing import Any
 
 from ltgate import files, origin, paths
 from ltgate.errors import Failed, UserError
-from ltgate.params import Params, parse
+from ltgate.parameter_files import parse
+from ltgate.params import Params
 from ltgate.runner import provenance
 from ltgate.runner.jupyter import environment, this_kernel
 from ltgate.runner.plan import (

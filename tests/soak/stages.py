@@ -22,7 +22,8 @@ import small_grid  # noqa: E402
 
 from ltgate import checkpoint, train  # noqa: E402
 from ltgate.data import idx, open_task, sources  # noqa: E402
-from ltgate.params import FAST, SLOW, Params  # noqa: E402
+from ltgate.data.tasks import FAST, SLOW  # noqa: E402
+from ltgate.params import Params  # noqa: E402
 
 IMAGES = 20_000  # of the files that HDF5 files are built from
 SAVED = 40  # checkpoints written one after the other
@@ -118,7 +119,7 @@ def _train(_: Path, method: str) -> None:
         "validation_images": 40, "test_images": 40, "hebbian_images": 40, "batch_size": 8,
         "threads": 1, "control": False, "device": "cpu",
     }  # fmt: skip
-    from ltgate.params import TaskSpec
+    from ltgate.data.tasks import TaskSpec
 
     small["tasks"] = [TaskSpec(**task) for task in tasks]
     train.run(Params(name="soak", methods=[method], checkpoint_every=2, **small))

@@ -20,7 +20,7 @@ from distributed import Client
 from ltgate import paths
 from ltgate.errors import UserError
 from ltgate.grid import clusters
-from ltgate.grid.run import run
+from ltgate.grid.execution import run
 from ltgate.grid.spec import Grid
 from ltgate.grid.tables import points
 from ltgate.growth import with_exponents

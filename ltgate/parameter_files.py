@@ -1,0 +1,91 @@
+"""Parameter files: flat YAML, plain data only, each name once."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ltgate.declare import shown
+from ltgate.errors import UserError
+
+LARGEST_FILE = 1 << 16  # bytes of a parameter file
+DEEPEST = 20  # lists and mappings inside each other in it
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The names and values a YAML parameter file gives, not yet validated.
+
+    Raises `UserError` for a missing file, broken YAML, a repeated name, or anything but a mapping.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise UserError(f"{path}: too large; a parameter file has at most {LARGEST_FILE} bytes")
+        values = parse(content.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: cannot read this parameter file (not UTF-8 text)") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot read this parameter file ({error.strerror})") from None
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{path}:{error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: must hold 'name: value' lines, not {shown(values)}")
+    for name in values:
+        if not isinstance(name, str):
+            raise UserError(f"{path}: {name!r}: a parameter's name must be text")
+    return values
+
+
+def parse(text: str) -> Any:
+    """The value of a YAML text: plain data only, each name once, no aliases.
+
+    Raises `ValueError`, one line that begins with the place.
+    """
+    try:
+        return yaml.load(text, _Plain)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}:" if mark else ""
+        problem = getattr(error, "problem", None) or "characters that YAML does not allow"
+    except (ValueError, TypeError, OverflowError) as error:  # a date or a number that is none
+        line, problem = "", str(error).split("\n")[0][:200]
+    raise ValueError(f"{line} not valid YAML: {problem}")
+
+
+class _Plain(yaml.SafeLoader):
+    """YAML's safe loader, refusing a name that is given twice, and aliases.
+
+    Through aliases a file of a few lines can stand for more values than any memory holds.
+    """
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.events.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", mark)
+        self.depth += 1
+        if self.depth > DEEPEST:
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "nested too deeply", mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value!r} is given twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)

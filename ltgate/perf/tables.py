@@ -1,0 +1,30 @@
+"""All tables and figures of the benchmark."""
+
+from pathlib import Path
+
+from ltgate import paths
+from ltgate.perf.bench import Bench
+from ltgate.perf.guide import table as guide_table
+from ltgate.perf.side_by_side import table as bench_table
+from ltgate.perf.sweeps import table as scaling_table
+from ltgate.perf.training import stage_table
+from ltgate.progress import track
+
+TABLES = {
+    "table_guide": guide_table,
+    "table_bench": bench_table,
+    "table_stages": stage_table,
+    "table_scaling": scaling_table,
+}
+
+
+def write(bench: Bench) -> list[Path]:
+    """Measure everything; all tables and figures into ``figures/<name>``. Returns the tables."""
+    from ltgate import figures  # matplotlib is no part of what a fresh process measures
+
+    folder, made = paths.figures(bench.params.name), []
+    for name, measure in track(TABLES.items(), len(TABLES), "benchmark"):
+        figures.save_table(measure(bench), folder, name)
+        made.append(folder / f"{name}.csv")
+    figures.save_figure(figures.scaling(scaling_table(bench)), folder, "scaling")
+    return made
