@@ -134,7 +134,7 @@ def _place(group: type[Group]) -> tuple[int, str]:
 
 def is_compute(name: str) -> bool:
     """Whether parameter ``name`` cannot change the value of any result, so that no hash has it."""
-    return __getattr__("Params").groups[name].compute
+    return import_module(__name__).Params.groups[name].compute
 
 
 def from_namespace(namespace: dict[str, Any]) -> "Params":
@@ -145,17 +145,18 @@ def from_namespace(namespace: dict[str, Any]) -> "Params":
     succeeded, names the notebook defines further down are no longer mistaken for parameters, so
     the cell may be run again.
     """
+    model = import_module(__name__).Params
     plain = (bool, int, float, str, list, tuple, dict, set, types.NoneType)
     ignored = (types.ModuleType, types.FunctionType, type)
     values: dict[str, Any] = {}
     for name, value in namespace.items():
         if name.startswith("_") or name in ("In", "Out") or isinstance(value, ignored):
             continue
-        known = name in Params.model_fields
+        known = name in model.model_fields
         if known or (isinstance(value, plain) and "_ltgate_params_read" not in namespace):
             values[name] = value
     try:
-        result = Params(**values)
+        result = model(**values)
     except UserError as error:
         stale = str(error).startswith("unknown")  # a name once set stays in the kernel
         raise UserError(f"{error}{'; mend it and restart the kernel' * stale}") from None

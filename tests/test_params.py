@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from ltgate import methods, paths
-from ltgate.data.tasks import TaskSpec
+from ltgate.data.tasks import PRESENTATIONS, TaskSpec
 from ltgate.errors import UserError
 from ltgate.parameter_files import read
 from ltgate.params import Params, from_namespace, is_compute
@@ -147,7 +147,7 @@ CHOICES = {
     name: typing.get_args(field.annotation)
     for name, field in FIELDS.items()
     if typing.get_origin(field.annotation) is typing.Literal
-}
+} | {"presentation": PRESENTATIONS}
 SWITCHES = {name for name in FIELDS if type(FIELDS[name].get_default()) is bool}
 
 
