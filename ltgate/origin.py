@@ -25,9 +25,9 @@ LIBRARIES = (
 
 # Files and folders of the library that can change a learned number: a result row or a checkpoint.
 LEARNING = {
-    "backends", "checkpoint.py", "data", "declare.py", "features.py", "fixed_point.py", "memory.py", "methods",
-    "metrics.py", "network.py", "neurons.py", "params.py", "plasticity", "results.py",
-    "robustness.py", "surrogate", "train.py",
+    "backends", "checkpoint.py", "data", "declare.py", "features.py", "fixed_point.py",
+    "memory.py", "methods", "metrics.py", "network.py", "neurons.py", "params.py", "plasticity",
+    "results.py", "robustness.py", "surrogate", "train.py",
 }  # fmt: skip
 
 

@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from ltgate import backends
-from ltgate.data.tasks import schedule
+from ltgate.data.tasks import FAST, SLOW, schedule
 from ltgate.loihi import twin
 from ltgate.loihi.quantise import Samples, quantise
 from ltgate.network import create
 from ltgate.neurons import Dynamics
-from ltgate.params import FAST, SLOW
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
