@@ -20,12 +20,16 @@ HARMLESS = {
     "errors": "kinds of errors",
     "files": "whole files, locks and checksums",
     "homes": "folders of other libraries' caches",
+    "lazy": "imports names when they are used",
     "origin": "notes what was run, and this list",
+    "parameter_files": "what a file gives is in the record of the result",
     "paths": "where things lie",
     "progress": "bars",
     "stages": "labels of a profiler, and times",
     "statistics": "tables of result rows that are there",
 }
+# Rooms of which only the declaration of parameters is loaded; values are in a result's record.
+DECLARING = {f"{room}{part}" for room in ("grid", "loihi", "perf") for part in ("", ".parameters")}
 
 
 def named(package: Path, file: Path) -> set[str]:
@@ -39,7 +43,7 @@ def named(package: Path, file: Path) -> set[str]:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             found.add(node.value.partition(":")[0])
-    parts = [name.split(".")[1:] for name in found if name.startswith("ltgate.")]
+    parts = [name.split(".")[1:] for name in found if name.startswith("ltgate.") and name[7:]]
     return {
         ".".join(part)
         for part in parts
@@ -104,7 +108,8 @@ print(*(name for name in sys.modules if name.startswith("ltgate.")))
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     )
-    loaded = {name.split(".")[1] for name in done.stdout.splitlines()[-1].split()}
+    modules = {name.removeprefix("ltgate.") for name in done.stdout.splitlines()[-1].split()}
+    loaded = {name.split(".")[0] for name in modules - DECLARING}
     listed = {name.removesuffix(".py") for name in origin.LEARNING}
     assert {"train", "methods", "surrogate", "backends", "plasticity"} <= loaded
     assert loaded <= listed | HARMLESS.keys()
