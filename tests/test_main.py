@@ -33,7 +33,6 @@ def loaded(code: str) -> set[str]:
         ("import ltgate.__main__ as m\ntry: m.main(['--help'])\nexcept SystemExit: pass",
          {"pydantic", "yaml"}),
         ("import ltgate.__main__ as m\nm.main(['list'])", set()),
-        ("import ltgate.__main__ as m\nm.main(['parameters'])", set()),
     ],
 )  # fmt: skip
 def test_what_only_tells_loads_nothing_heavy(code: str, more: set[str]) -> None:

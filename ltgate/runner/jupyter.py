@@ -5,13 +5,16 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ltgate import files, paths
-from ltgate.params import Params
+
+if TYPE_CHECKING:
+    from ltgate.params import Params
 
 
 @contextlib.contextmanager
-def this_kernel(params: Params) -> Iterator[None]:
+def this_kernel(params: "Params") -> Iterator[None]:
     """Make 'python3' mean this very interpreter, with this package, for the block.
 
     Otherwise a kernel of that name in the user's home could run another Python.

@@ -11,14 +11,16 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ltgate import origin, paths
 from ltgate.errors import UserError
 from ltgate.files import digest
-from ltgate.params import Params
 from ltgate.runner import expected, provenance
 from ltgate.runner.provenance import Record
+
+if TYPE_CHECKING:
+    from ltgate.params import Params
 
 FORCED = "forced"
 
@@ -61,7 +63,7 @@ def title(notebook: Path) -> str:
     return heading[1].strip() if heading else ""
 
 
-def plan(params: Params, names: dict[Path, set[str]], force: bool = False) -> list[Step]:
+def plan(params: "Params", names: dict[Path, set[str]], force: bool = False) -> list[Step]:
     """What each notebook would be passed, and which of them have to run.
 
     ``names``: those declared in each chosen notebook's parameters cell. A notebook is passed those,
@@ -69,7 +71,7 @@ def plan(params: Params, names: dict[Path, set[str]], force: bool = False) -> li
     """
     record = provenance.read(params.name)
     done = record.get("notebooks", {})
-    values, defaults = params.model_dump(), Params().model_dump()
+    values, defaults = params.model_dump(), type(params)().model_dump()
     steps: list[Step] = []
     for notebook, known in names.items():
         passed = {k: v for k, v in values.items() if k in known or v != defaults[k]}
@@ -87,7 +89,7 @@ def plan(params: Params, names: dict[Path, set[str]], force: bool = False) -> li
     return steps
 
 
-def _reason(params: Params, notebook: Path, passed: dict[str, Any], done: Record) -> str:
+def _reason(params: "Params", notebook: Path, passed: dict[str, Any], done: Record) -> str:
     entry = done.get(notebook.stem)
     if entry is None:
         return "not run yet"
@@ -103,7 +105,9 @@ def _reason(params: Params, notebook: Path, passed: dict[str, Any], done: Record
     return ""
 
 
-def inputs(params: Params, notebook: Path, passed: dict[str, Any], done: Record) -> dict[str, str]:
+def inputs(
+    params: "Params", notebook: Path, passed: dict[str, Any], done: Record
+) -> dict[str, str]:
     """Fingerprints of everything a notebook's result depends on, by kind."""
     earlier = [p.stem for p in select() if p.name < notebook.name]
     return {
@@ -116,7 +120,7 @@ def inputs(params: Params, notebook: Path, passed: dict[str, Any], done: Record)
     }
 
 
-def _image_files(params: Params) -> list[list[Any]]:
+def _image_files(params: "Params") -> list[list[Any]]:
     """Names, sizes and times of a user's own image files; other sources never change."""
     _, colon, argument = params.source.partition(":")
     if not colon:
@@ -126,7 +130,7 @@ def _image_files(params: Params) -> list[list[Any]]:
     return [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in found]
 
 
-def announce(path: str, params: Params, steps: list[Step]) -> None:
+def announce(path: str, params: "Params", steps: list[Step]) -> None:
     """Say what will run, for how long and on how much disk."""
     print(f"{params.name}  ({path}, configuration {params.hash})  ->  {paths.run(params.name)}")
     width = max(len(step.name) for step in steps)

@@ -5,10 +5,12 @@ import datetime
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ltgate import files, origin, paths
-from ltgate.params import Params
+
+if TYPE_CHECKING:
+    from ltgate.params import Params
 
 Record = dict[str, Any]
 
@@ -24,7 +26,7 @@ def write(record: Record) -> None:
 
 
 @contextlib.contextmanager
-def timed(params: Params, command: str) -> Iterator[None]:
+def timed(params: "Params", command: str) -> Iterator[None]:
     """Note time and disk space of a command that is no notebook (``grid``, ``bench``, ...).
 
     What is found is not made again, so of several calls with the same parameters the longest
