@@ -213,7 +213,7 @@ def test_the_command(home, capsys):
     assert main(["grid", file, "--set", "etta=1"]) == 2
     assert "etta" in capsys.readouterr().err
     assert main(["grid", "nowhere"]) == 2
-    assert capsys.readouterr().err.startswith("error: nowhere: cannot read")
+    assert capsys.readouterr().err.startswith("error: nowhere: there is no such parameter file")
 
 
 def test_the_command_shows_what_failed(home, capsys):

@@ -12,7 +12,17 @@ from small_bench import small_bench
 from ltgate import growth, paths, perf
 from ltgate.__main__ import main
 from ltgate.perf import bench as benching
-from ltgate.perf import fresh, loading, passes, peers, side_by_side, sweeps, timing, training
+from ltgate.perf import (
+    fresh,
+    loading,
+    passes,
+    peers,
+    side_by_side,
+    sweeps,
+    tables,
+    timing,
+    training,
+)
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +262,7 @@ def test_every_table_and_the_figure_are_written(
     monkeypatch.setattr(paths, "figures", lambda name: tmp_path / name)
     small = pd.DataFrame({"id": ["a"]})
     for name in ("table_guide", "table_bench"):
-        monkeypatch.setitem(perf.TABLES, name, lambda bench: small)
+        monkeypatch.setitem(tables.TABLES, name, lambda bench: small)
     made = perf.write(bench)
     assert [path.name for path in made] == [
         "table_guide.csv", "table_bench.csv", "table_stages.csv", "table_scaling.csv",

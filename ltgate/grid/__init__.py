@@ -12,7 +12,7 @@ _HOMES = {
     "Grid": "spec",
     "ablations": "tables",
     "best": "tables",
-    "cost": "growth",
+    "cost": "cost_curve",
     "halve": "halving",
     "points": "tables",
     "run": "execution",

@@ -1,9 +1,9 @@
 """Speed and memory on the machine at hand: the performance guide row by row, scaling, peers.
 
-``python -m ltgate bench`` runs all of it (:mod:`ltgate.perf.tables`), the notebook 06_performance shows it. All
-of it looks at one workload: the published network at 5 % activity (:mod:`ltgate.perf.bench`). A row
-of the guide is a line of ``guide.csv`` and the measuring function that it names
-(:mod:`ltgate.perf.guide`).
+``python -m ltgate bench`` runs all of it (:mod:`ltgate.perf.tables`), the notebook 06_performance
+shows it. All of it looks at one workload: the published network at 5 % activity
+(:mod:`ltgate.perf.bench`). A row of the guide is a line of ``guide.csv`` and the measuring function
+that it names (:mod:`ltgate.perf.guide`).
 """
 
 from ltgate import lazy

@@ -156,7 +156,7 @@ def _slope(values: dict[int, float]) -> float:
 
 def grid(bench: Bench) -> Facts:
     """Exponents of the published grid's cost, one trial at a time."""
-    from ltgate.grid.cost import cost  # a scheduler that no fresh process needs
+    from ltgate.grid.cost_curve import cost  # a scheduler that no fresh process needs
     from ltgate.grid.spec import Grid, GridFile
 
     axes = {"eta": [1e-5, 2e-5], "tau_slow_ms": [100.0, 250.0]}  # so small: see Bench.published
