@@ -10,7 +10,7 @@ at its end (the last word counts). Shortened are:
 - ``jupyter lab``: starts and answers; ``test_jupyterlab.py`` drives it in a browser.
 - ``make``: what it would do is listed (``-n``). Its ``ltgate`` commands are in the table below, the
   others are this test suite, Ruff and pip.
-- ``pip``: not run, as it wants a network; its extra exists.
+- ``pip``: not run, as it wants a network; its file of requirements exists.
 """
 
 import os
@@ -148,9 +148,13 @@ CASES = {
     "LTGATE_DATA=/path/to/mnist make mnist": Case("-n"),
     "make test": Case("-n"),
     "make browser": Case("-n"),
+    "make lock": Case("-n"),
     "make clean": Case("-n"),
 }
-BY_THEMSELVES = {"python -m pip install -e '.[peers]'", ".venv/bin/jupyter lab notebooks"}
+BY_THEMSELVES = {
+    ".venv/bin/python -m pip install --no-deps --require-hashes -r requirements/peers.txt",
+    ".venv/bin/jupyter lab notebooks",
+}
 
 SMALLER_BENCH = {
     "2, 2, 64, 20, (4, 8, 16), (50, 100, 200), (1, 2), (1, 2, 3), (32, 64, 96), False": (
@@ -236,9 +240,9 @@ def test_a_command_runs(command: str, run: Callable[[str], str]) -> None:
         assert ours or command.split()[-1] not in ("quick", "mnist")
 
 
-def test_the_extra_is_there() -> None:
-    extra = re.search(r"\[(\w+)\]", " ".join(BY_THEMSELVES))[1]
-    assert f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+def test_the_requirements_are_there() -> None:
+    file = re.search(r"-r (\S+)", " ".join(BY_THEMSELVES))[1]
+    assert "--hash=sha256:" in (ROOT / file).read_text(encoding="utf-8")
 
 
 def test_jupyterlab_starts_and_answers(checkout: Path, variables: dict[str, str]) -> None:
