@@ -170,40 +170,40 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _grid(options: argparse.Namespace) -> None:
-    from ltgate.grid.report import report
+    from ltgate.grid.products import report
     from ltgate.grid.spec import Grid
-    from ltgate.runner import execute, provenance
+    from ltgate.runner import execute, run_record
 
     grid = Grid.load(options.file, **execute.parse_overrides(options.set))
     if grid.base.cluster in ("none", "local"):  # other machines have their own devices and images
         execute.check(grid.base)
-    with provenance.timed(grid.base, "grid"):
+    with run_record.timed(grid.base, "grid"):
         for text in report(grid):
             print(text, flush=True)
 
 
 def _bench(options: argparse.Namespace) -> None:
     from ltgate.params import Params
-    from ltgate.runner import execute, provenance
+    from ltgate.runner import execute, run_record
 
     params = Params.load(options.file, **execute.parse_overrides(options.set))
     execute.check(params)
     from ltgate import perf  # after the check of the parameters: it loads everything
 
-    with provenance.timed(params, "bench"):
+    with run_record.timed(params, "bench"):
         for table in perf.write(perf.Bench(params)):
             print(table)
 
 
 def _robustness(options: argparse.Namespace) -> None:
     from ltgate.params import Params
-    from ltgate.runner import execute, provenance
+    from ltgate.runner import execute, run_record
 
     params = Params.load(options.file, **execute.parse_overrides(options.set))
     execute.check(params)
     from ltgate import figures, robustness  # after the check of the parameters
 
-    with provenance.timed(params, "robustness"):
+    with run_record.timed(params, "robustness"):
         robustness.run(params)
         table, folder = robustness.table(params), paths.figures(params.name)
         figures.save_figure(figures.robustness(table), folder, "robustness")
@@ -271,11 +271,11 @@ def _list(options: argparse.Namespace) -> None:
 
 def _status(name: str) -> str:
     """A run in a line: what is done, how long it took, its disk space."""
-    from ltgate.runner import plan, provenance
+    from ltgate.runner import plan, run_record
 
-    notebooks = provenance.read(name).get("notebooks", {})
+    notebooks = run_record.read(name).get("notebooks", {})
     done = [entry for entry in notebooks.values() if entry.get("status") == "done"]
-    size = sum(size for _, size in provenance.snapshot(paths.run(name)).values()) / 1e6
+    size = sum(size for _, size in run_record.snapshot(paths.run(name)).values()) / 1e6
     took = plan.duration(sum(entry["seconds"] for entry in done))
     told = f"{len(done)} of {len(notebooks)} notebooks done in {took}, " if notebooks else ""
     return f"{told}{size:.0f} MB"

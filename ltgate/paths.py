@@ -4,7 +4,9 @@ Outputs lie in the root: the folder named by the environment variable ``LTGATE_H
 checkout that holds this package, else (the package is installed) the working directory.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from ltgate.errors import UserError
@@ -84,3 +86,18 @@ def run(name: str) -> Path:
 def figures(name: str) -> Path:
     """Figures and tables of the parameter file ``name``."""
     return root() / "figures" / name
+
+
+@contextlib.contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Set environment variables for the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -84,9 +84,9 @@ def write(
 ) -> Path:
     """Write ``rows`` (each with exactly the columns above) as ``folder/results/<key>.csv``.
 
-    ``folder`` is the run's folder; ``record`` says where the rows come from (``ltgate.origin``) and
-    lies beside them as ``<key>.json``. An earlier file of the same key is replaced; a kill leaves
-    the old file or the new one. Returns the path.
+    ``folder`` is the run's folder; ``record`` says where the rows come from
+    (:mod:`ltgate.provenance`) and lies beside them as ``<key>.json``. An earlier file of the same
+    key is replaced; a kill leaves the old file or the new one. Returns the path.
     """
     path = _path(folder, key)
     if not rows:

@@ -19,7 +19,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 import ltgate
-from ltgate import checkpoint, memory, methods, metrics, origin, paths, results
+from ltgate import checkpoint, memory, methods, metrics, paths, provenance, results
 from ltgate.data.store import Batch, TaskImages, batches, open_task
 from ltgate.data.tasks import TaskSpec, schedule
 from ltgate.declare import Count, Distinct, Group, Name, Seed, Some, Whole, nearest
@@ -155,7 +155,7 @@ class Trial:
     def origin(self, **more: Any) -> dict[str, Any]:
         """All that it takes to get the trial's rows again."""
         named = {"method": self.method, "seed": self.seed, "cue": self.cue}
-        return origin.describe(self.params, **named, **more)
+        return provenance.describe(self.params, **named, **more)
 
     def restore(self, file: str) -> Method:
         """The learner that answers as it did when the snapshot ``file`` was written."""

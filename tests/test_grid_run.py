@@ -24,9 +24,10 @@ from ltgate.__main__ import main
 from ltgate.data.store import is_test_file
 from ltgate.errors import Failed, UserError
 from ltgate.files import lock
-from ltgate.grid import clusters, work
+from ltgate.grid import clusters
 from ltgate.grid.execution import _tasks
 from ltgate.grid.spec import Grid
+from ltgate.grid.trial import FAILED, Task, _device, folder, work
 from ltgate.params import Params
 from ltgate.perf import fresh
 
@@ -41,12 +42,12 @@ pytestmark = [
 
 def rows(name="small") -> dict[str, bytes]:
     """Every result file of a grid."""
-    return {f.name: f.read_bytes() for f in (work.folder(name) / "results").glob("*.csv")}
+    return {f.name: f.read_bytes() for f in (folder(name) / "results").glob("*.csv")}
 
 
 def records(name="small") -> dict[str, dict]:
     """Every trial's record."""
-    found = (work.folder(name) / "trials").glob("*.json")
+    found = (folder(name) / "trials").glob("*.json")
     return {file.stem: json.loads(file.read_text()) for file in found}
 
 
@@ -106,7 +107,7 @@ def test_selection_opens_no_test_image(home, monkeypatch):
     assert not tests_opened()
     package.run(small_grid(home, "tested", axes={"ridge": [0.1]}, measure="test"))
     assert tests_opened()
-    assert set(results.load(work.folder("tested"))["split"]) == {"train", "validation", "test"}
+    assert set(results.load(folder("tested"))["split"]) == {"train", "validation", "test"}
 
 
 def test_no_checkpoint_is_left_but_those_that_a_notebook_needs(home):
@@ -158,20 +159,20 @@ def test_a_trial_of_another_process_is_waited_for_and_not_done_again(home):
     grid = small_grid(home)
     first, *_ = [job.key for job in grid.jobs()]
     package.run(small_grid(home, "aside", axes={"ridge": [0.1], "tau_slow_ms": [100.0]}))
-    (ready,) = (work.folder("aside") / "results").glob("*.csv")
+    (ready,) = (folder("aside") / "results").glob("*.csv")
     outcome = {}
 
     def second() -> None:
         outcome.update(package.run(grid))
 
     thread = threading.Thread(target=second)
-    with lock(work.folder("small") / "trials" / f"{first}.lock"):
+    with lock(folder("small") / "trials" / f"{first}.lock"):
         thread.start()
         deadline = time.monotonic() + 30
         while len(rows()) < 3 and time.monotonic() < deadline:
             time.sleep(0.05)
         assert len(rows()) == 3 and thread.is_alive()
-        (work.folder("small") / "results" / f"{first}.csv").write_bytes(ready.read_bytes())
+        (folder("small") / "results" / f"{first}.csv").write_bytes(ready.read_bytes())
     thread.join(30)
     assert outcome == {"done": 4, "failed": 0, "skipped": 0}
     assert first not in records() and len(records()) == 3
@@ -181,7 +182,7 @@ def test_a_killed_process_counts_as_a_failed_attempt(home, monkeypatch):
     """An attempt without an end is one whose process died."""
     grid = small_grid(home, axes={"ridge": [0.1]}, retries=1)
     (task,) = _tasks(grid, list(grid.jobs()))
-    path = work.folder("small") / "trials" / f"{task.key}.json"
+    path = folder("small") / "trials" / f"{task.key}.json"
 
     class Killed(BaseException):
         pass
@@ -192,9 +193,9 @@ def test_a_killed_process_counts_as_a_failed_attempt(home, monkeypatch):
     monkeypatch.setattr(train, "measure", die)
     for _ in range(2):
         with pytest.raises(Killed):
-            work.work(task)
+            work(task)
         assert "error" not in files.read_json(path)["attempts"][-1]
-    assert work.work(task) == work.FAILED  # a third is not allowed
+    assert work(task) == FAILED  # a third is not allowed
     errors = [attempt["error"] for attempt in files.read_json(path)["attempts"]]
     assert errors == ["its process was killed"] * 2
 
@@ -321,19 +322,19 @@ def test_number_of_workers(monkeypatch):
 
 
 def test_workers_share_the_gpus_in_turn(monkeypatch):
-    assert work._device("cuda") == "cuda" and work._device("auto") == "auto"  # no GPU
+    assert _device("cuda") == "cuda" and _device("auto") == "auto"  # no GPU
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for name, device in ((0, "cuda:0"), (1, "cuda:1"), (2, "cuda:0"), ("job-5", "cuda:1")):
         monkeypatch.setattr(distributed, "get_worker", lambda name=name: SimpleNamespace(name=name))
-        assert work._device("auto") == device
-    assert work._device("cpu") == "cpu" and work._device("cuda:3") == "cuda:3"
+        assert _device("auto") == device
+    assert _device("cpu") == "cpu" and _device("cuda:3") == "cuda:3"
 
 
-def _work_all(tasks: list[work.Task], home: str, data: str) -> list[str]:
+def _work_all(tasks: list[Task], home: str, data: str) -> list[str]:
     """In a process of its own: what became of each trial."""
     os.environ |= {"LTGATE_HOME": home, "LTGATE_DATA_CACHE": data}
-    return [work.work(task, wait=True) for task in tasks]
+    return [work(task, wait=True) for task in tasks]
 
 
 def test_two_processes_at_once_do_no_trial_twice(home):

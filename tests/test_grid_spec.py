@@ -168,7 +168,7 @@ def test_the_quick_hash_is_the_hash(changes):
 def test_ten_thousand_configurations_are_listed_hashed_and_skipped(tmp_path, monkeypatch):
     """In under 5 s, and in a few megabytes whatever their number."""
     from ltgate import grid as package
-    from ltgate.grid.work import folder
+    from ltgate.grid.trial import folder
 
     monkeypatch.setenv("LTGATE_HOME", str(tmp_path))
     (folder("small") / "results").mkdir(parents=True)

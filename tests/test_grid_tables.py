@@ -12,8 +12,9 @@ from ltgate import figures, paths, results, train
 from ltgate import grid as package
 from ltgate.__main__ import main
 from ltgate.errors import UserError
-from ltgate.grid import tables, work
-from ltgate.grid.report import report
+from ltgate.grid import tables
+from ltgate.grid.products import report
+from ltgate.grid.trial import folder
 from ltgate.metrics import mean_interval
 from ltgate.params import Params
 from ltgate.runner import execute
@@ -40,7 +41,7 @@ def pretend(grid, values) -> None:
                     rows.append(train.row(trial, *more))
                 cost = (split, scenario, 1, "all", "spikes_per_sample", spikes)
                 rows.append(train.row(trial, *cost))
-        results.write(work.folder(grid.name), job.key, rows)
+        results.write(folder(grid.name), job.key, rows)
 
 
 def test_a_row_per_trial_and_per_configuration(home):
@@ -104,7 +105,7 @@ def test_an_incomplete_configuration_is_not_selected(home):
     pretend(grid, lambda labels, seed: ([[0.9, 0], [0.9, labels["ridge"] / 2]], 1.0))
     assert package.best(grid).ridge == 1.0
     lost = next(job.key for job in grid.jobs() if job.configuration.labels["ridge"] == 1.0)
-    (work.folder("small") / "results" / f"{lost}.csv").unlink()
+    (folder("small") / "results" / f"{lost}.csv").unlink()
     assert package.best(grid).ridge == 0.1
     with pytest.raises(UserError, match="no configuration has a result"):
         package.best(small_grid(home, "empty"))
@@ -145,10 +146,10 @@ def test_halving_spends_more_on_fewer(home):
     assert list(last["best"]) == ["yes"]
     best = package.best(grid, last)
     assert best.ridge == last["ridge"][0] and best.train_images == PARAMS["train_images"]
-    before = work.folder("small").stat().st_mtime_ns
+    before = folder("small").stat().st_mtime_ns
     again, _ = package.search(grid)
     pd.testing.assert_frame_equal(again, found)  # nothing ran twice: the same seconds
-    assert work.folder("small").stat().st_mtime_ns == before
+    assert folder("small").stat().st_mtime_ns == before
     with pytest.raises(UserError, match="halving is missing"):
         package.halve(small_grid(home, "other"))
 
@@ -168,13 +169,13 @@ def test_ablations_are_a_grid(home):
     assert list(dict.fromkeys(table["variant"])) == list(variants)
     assert set(table.loc[table["cue"] == "no", "variant"]) == {"base"}
     assert (paths.figures("ablate") / "ablations.pdf").exists()
-    rows = results.load(work.folder("ablate"))
+    rows = results.load(folder("ablate"))
     assert set(rows["split"]) == {"train", "validation", "test"}
     # the base is the method whose preset it has
     (job, *_) = grid.jobs()
     trial = train.Trial(grid.params(job.configuration), "lt_gate", 0)
     plain = train.frame(train.train(trial) + train.evaluate(trial))
-    mine = results.load(work.folder("ablate"), job.key)
+    mine = results.load(folder("ablate"), job.key)
     np.testing.assert_array_equal(mine["value"], plain["value"])
     with pytest.raises(UserError, match="has no variants"):
         package.ablations(small_grid(home))
@@ -226,7 +227,7 @@ def test_the_command_shows_what_failed(home, capsys):
     assert list(table["failed"]) == [0, 1] and "must be below" in table["error"][1]
     file = yaml.safe_load((home / "small.yaml").read_text())
     assert file["axes"] == {"tau_fast_ms": [5.0, 200.0]}
-    records = sorted((work.folder("small") / "trials").glob("*.json"))
+    records = sorted((folder("small") / "trials").glob("*.json"))
     assert list(table["stale"]) == [0, 0]
     for path in records:
         record = json.loads(path.read_text())

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ltgate import __main__, figures, origin, paths
+from ltgate import __main__, figures, paths, provenance
 from ltgate.params import Params
-from ltgate.runner import claims, compare, expected, page, provenance, report
+from ltgate.runner import claims, compare, expected, html, report, run_record
 
 ROOT = Path(__file__).resolve().parent.parent
 PIXEL = base64.b64decode(
@@ -26,8 +26,8 @@ def make_run(name: str, acc: float, **changes) -> None:
         (folder / f"{figure}.png").write_bytes(PIXEL + figure.encode() + str(acc).encode())
     outputs = [f"figures/{name}/table_main.csv", f"figures/{name}/r_heatmap.png"]
     entry = {"status": "done", "seconds": 61.0, "megabytes": 2.5, "outputs": outputs}
-    record = origin.describe(Params(name=name, **changes))
-    provenance.write({**record, "file": "mine.yaml", "notebooks": {"03_train_slow": entry}})
+    record = provenance.describe(Params(name=name, **changes))
+    run_record.write({**record, "file": "mine.yaml", "notebooks": {"03_train_slow": entry}})
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_report_has_every_product_with_command_time_and_space(home, capsys):
 
 
 def test_a_page_asks_nothing_of_the_network(home):
-    path = page.write(home / "page.html", "Title", ["# Head", page.table(pd.DataFrame({"a": [1]}))])
+    path = html.write(home / "page.html", "Title", ["# Head", html.table(pd.DataFrame({"a": [1]}))])
     shown = path.read_text()
     assert "<title>Title</title>" in shown and "<td>1</td>" in shown
     assert "<script" not in shown
@@ -149,13 +149,13 @@ def test_the_cost_of_a_claim_is_that_of_its_notebooks(home, monkeypatch):
 
 def test_a_command_that_is_no_notebook_notes_what_it_cost(home):
     params = Params(name="timed")
-    with provenance.timed(params, "grid"):
+    with run_record.timed(params, "grid"):
         paths.figures("timed").mkdir(parents=True)
         (paths.figures("timed") / "x.csv").write_bytes(b"x" * 1000)
-    record = provenance.read("timed")
+    record = run_record.read("timed")
     assert record["commands"]["grid"]["megabytes"] == 0.001 and record["hash"] == params.hash
     record["commands"]["grid"]["seconds"] = 100.0
-    provenance.write(record)
-    with provenance.timed(params, "grid"):
+    run_record.write(record)
+    with run_record.timed(params, "grid"):
         pass
-    assert provenance.read("timed")["commands"]["grid"]["seconds"] == 100.0
+    assert run_record.read("timed")["commands"]["grid"]["seconds"] == 100.0

@@ -18,10 +18,10 @@ import pytest
 import torch
 
 import ltgate
-from ltgate import __main__, origin, paths
+from ltgate import __main__, paths, provenance
 from ltgate.data import idx
 from ltgate.params import Params
-from ltgate.runner import execute, expected, plan, provenance
+from ltgate.runner import execute, expected, plan, run_record
 
 OUTSIDE = ("figures/bars.py", "runner/plan.py", "loihi/report.py")  # of the learning code
 
@@ -482,7 +482,7 @@ def test_the_commit_is_unknown_outside_a_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(paths, "published", lambda: tmp_path)
-    assert origin.commit() == "unknown"
+    assert provenance.commit() == "unknown"
 
 
 def test_expectations_come_from_the_last_run_else_from_the_table(three: World, capsys) -> None:
@@ -497,9 +497,9 @@ def test_expectations_come_from_the_last_run_else_from_the_table(three: World, c
     assert "01_first   about 3 min 20 s as on a big machine (not run yet)" in said
     assert "02_second  time unknown, never measured" in said
     assert "expected: 3 min 20 s, and 2 of unknown time; 4 MB of disk, " in said
-    record = provenance.read("small")
+    record = run_record.read("small")
     record["notebooks"]["01_first"]["seconds"] = 7320.0
-    provenance.write(record)
+    run_record.write(record)
     three.run(three.params(), "--force")
     assert "01_first   about 2 h 02 min as last time (forced)" in capsys.readouterr().out
 
@@ -620,8 +620,8 @@ def test_a_real_failure_gives_the_error_its_line_and_the_notebook(world: World, 
     output = world.folder / "runs/small/notebooks/01_first.ipynb"
     assert said[3] == f"  see {output}" and len(said) == 4
     assert "JSONDecodeError" in output.read_text()
-    assert provenance.read("small")["notebooks"]["01_first"]["status"] == "unfinished"
-    assert "02_second" not in provenance.read("small")["notebooks"]
+    assert run_record.read("small")["notebooks"]["01_first"]["status"] == "unfinished"
+    assert "02_second" not in run_record.read("small")["notebooks"]
 
 
 def test_a_real_kernel_that_dies_is_a_failure(world: World, capsys) -> None:

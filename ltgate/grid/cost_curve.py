@@ -24,7 +24,6 @@ from ltgate.grid.execution import run
 from ltgate.grid.spec import Grid
 from ltgate.grid.tables import points
 from ltgate.growth import with_exponents
-from ltgate.runner.jupyter import environment
 
 COLUMNS = ["sweep", "x", "quantity", "value", "unit", "exponent"]
 
@@ -67,7 +66,7 @@ def _fresh(scratch: Path) -> Iterator[None]:
     for entry in paths.data().glob("*"):
         if entry.name != "features":
             (data / entry.name).symlink_to(entry)
-    with environment(LTGATE_HOME=str(home), LTGATE_DATA_CACHE=str(data)):
+    with paths.environment(LTGATE_HOME=str(home), LTGATE_DATA_CACHE=str(data)):
         yield
 
 

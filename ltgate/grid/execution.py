@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 
 from distributed import Client, Future, as_completed
 
-from ltgate import origin, paths, results
+from ltgate import paths, provenance, results
 from ltgate.grid import clusters
 from ltgate.grid.spec import Configuration, Grid, Job
-from ltgate.grid.work import BUSY, DONE, FAILED, Task, folder, note, work
+from ltgate.grid.trial import BUSY, DONE, FAILED, Task, folder, note, work
 from ltgate.progress import track
 
 
@@ -92,7 +92,7 @@ def _ended(client: Client, futures: dict[Future, Task], cluster: str) -> Iterato
 
 
 def _tasks(grid: Grid, jobs: list[Job]) -> Iterator[Task]:
-    code, since = origin.learning_code(), time.time()
+    code, since = provenance.learning_code(), time.time()
     for job in jobs:
         yield Task(
             base=grid.base,

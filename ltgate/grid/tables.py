@@ -9,11 +9,11 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from ltgate import metrics, origin, paths, results
+from ltgate import metrics, paths, provenance, results
 from ltgate.errors import UserError
 from ltgate.files import atomic, read_json
 from ltgate.grid.spec import Configuration, Grid
-from ltgate.grid.work import folder
+from ltgate.grid.trial import folder
 from ltgate.params import Params
 
 MEASURES = ("acc", "forgetting", "spikes_per_sample")
@@ -35,7 +35,7 @@ def points(
     ============================== ===============================================================
     """
     rows = []
-    where, code = folder(grid.name), origin.learning_code()
+    where, code = folder(grid.name), provenance.learning_code()
     for configuration in grid.configurations() if configurations is None else configurations:
         for job in grid.jobs(iter([configuration])):
             record = read_json(where / "trials" / f"{job.key}.json")

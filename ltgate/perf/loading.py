@@ -16,7 +16,6 @@ from ltgate.params import Params
 from ltgate.perf import fresh, timing
 from ltgate.perf.bench import BATCH, TASKS, Bench
 from ltgate.perf.guide import Facts
-from ltgate.runner.jupyter import environment
 
 
 def endless(images: TaskImages, workers: int = 0) -> Iterator[Batch]:
@@ -49,7 +48,7 @@ def first_load(bench: Bench) -> Facts:
     images = [bench.images(task) for task in TASKS]  # downloads, where they are needed, are over
     with (
         tempfile.TemporaryDirectory() as folder,
-        environment(
+        paths.environment(
             LTGATE_DATA_CACHE=folder,
             LTGATE_DATA=os.environ.get("LTGATE_DATA") or str(paths.data() / "mnist"),
         ),

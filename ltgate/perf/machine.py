@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ltgate import origin, paths
+from ltgate import paths, provenance
 from ltgate.data.store import open_task
 from ltgate.params import Params
 from ltgate.perf import fresh
@@ -22,7 +22,7 @@ def hardware(bench: Bench) -> Facts:
 
     A requirement is refuted where this machine has less and every row was measured all the same.
     """
-    there = origin.machine()
+    there = provenance.machine()
     work = (bench.published, bench.workloads["fast"])
     ram = fresh.call(memory_of_training, *work, threads=bench.threads)
     root = paths.root()  # which the first output makes

@@ -11,7 +11,7 @@ import pandas as pd
 from ltgate import files, paths
 from ltgate.errors import UserError
 from ltgate.params import Params
-from ltgate.runner import page, provenance
+from ltgate.runner import html, run_record
 
 # Columns that name a row; of other tables the shortest run of leading columns that tells rows apart
 KEYS = {
@@ -57,10 +57,10 @@ class Comparison:
             texts += [f"## {name}", _or_none(frame)]
         texts += ["## Figures", _or_none(self.figures)]
         for file in self.figures.loc[self.figures["state"] == "differs", "file"]:
-            pair = [page.image(paths.figures(run) / f"{file}.png", file) for run in self.columns]
+            pair = [html.image(paths.figures(run) / f"{file}.png", file) for run in self.columns]
             half = "".join(f'<td style="width: 50%">{shown}</td>' for shown in pair)
             texts.append(f"### {file}\n\n<table><tr>{half}</tr></table>")
-        return page.write(Path(path), f"ltgate: {self.one} beside {self.other}", texts)
+        return html.write(Path(path), f"ltgate: {self.one} beside {self.other}", texts)
 
 
 def compare(one: str, other: str) -> Comparison:
@@ -125,7 +125,7 @@ def _parameters(one: str, other: str) -> pd.DataFrame:
 def _values(name: str) -> dict[str, Any]:
     """Parameters of a run: as it ran, else of the file of that name; {} where there is neither."""
     file = paths.params() / f"{name}.yaml"
-    ran = provenance.read(name).get("parameters", {})
+    ran = run_record.read(name).get("parameters", {})
     return ran or (Params.load(file).model_dump() if file.exists() else {})
 
 
@@ -179,4 +179,4 @@ def _section(title: str, frame: pd.DataFrame) -> str:
 
 
 def _or_none(frame: pd.DataFrame) -> str:
-    return "none" if frame.empty else page.table(frame)
+    return "none" if frame.empty else html.table(frame)

@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ltgate import files, origin, paths
+from ltgate import files, paths, provenance
 from ltgate.errors import Failed, UserError
 from ltgate.parameter_files import parse
 from ltgate.params import Params
-from ltgate.runner import provenance
-from ltgate.runner.jupyter import environment, this_kernel
+from ltgate.runner import run_record
+from ltgate.runner.jupyter import this_kernel
 from ltgate.runner.plan import (
     FORCED,
     Step,
@@ -34,7 +34,7 @@ from ltgate.runner.plan import (
     plan,
     select,
 )
-from ltgate.runner.provenance import Record
+from ltgate.runner.run_record import Record
 
 
 class NotebookFailed(Failed):
@@ -120,18 +120,18 @@ def parse_overrides(settings: list[str]) -> dict[str, Any]:
 
 def _execute(path: str, params: Params, steps: list[Step]) -> None:
     folder = paths.run(params.name)
-    earlier = provenance.read(params.name)
+    earlier = run_record.read(params.name)
     if not any(step.reason for step in steps):
         print(f"{params.name}: nothing to do", flush=True)
         return
-    changed = earlier.get("learning_code") not in (None, origin.learning_code())
+    changed = earlier.get("learning_code") not in (None, provenance.learning_code())
     if changed and _set_aside(folder, ["results", "checkpoints", "grid"]):
         print(f"the learning code has changed: older results now lie in {folder / 'previous'}")
     record = {
         **earlier,
-        **origin.describe(params),
+        **provenance.describe(params),
         "file": path,
-        "learning_code": origin.learning_code(),
+        "learning_code": provenance.learning_code(),
         "notebooks": earlier.get("notebooks", {}),
     }
     with this_kernel(params):
@@ -161,20 +161,20 @@ def _execute_step(params: Params, step: Step, record: Record, label: str) -> Non
         commit=record["commit"],
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     )
-    provenance.write(record)
+    run_record.write(record)
     produced = (folder, paths.figures(params.name), paths.data())
-    before, start = provenance.snapshot(*produced), time.monotonic()
+    before, start = run_record.snapshot(*produced), time.monotonic()
     try:
         with _ticker(label, step.seconds):
             _run_notebook(step, folder / "notebooks" / step.notebook.name)
         entry.update(status="done", seconds=round(time.monotonic() - start, 2))
     finally:
-        after = provenance.snapshot(*produced)
+        after = run_record.snapshot(*produced)
         written = [path for path, state in after.items() if before.get(path) != state]
         if entry["status"] == "done":
             entry["megabytes"] = round(sum(after[path][1] for path in written) / 1e6, 6)
         _note_outputs(entry, written, params)
-        provenance.write(record)
+        run_record.write(record)
 
 
 def _run_notebook(step: Step, output: Path) -> None:
@@ -304,5 +304,5 @@ def _output_root(out: str) -> Iterator[None]:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {out}: cannot make this folder ({error.strerror})") from None
-    with environment(LTGATE_DATA_CACHE=str(paths.data()), LTGATE_HOME=str(home)):
+    with paths.environment(LTGATE_DATA_CACHE=str(paths.data()), LTGATE_HOME=str(home)):
         yield

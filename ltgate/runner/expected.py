@@ -5,14 +5,14 @@ from pathlib import Path
 
 from ltgate import files, paths
 from ltgate.errors import UserError
-from ltgate.runner import provenance
+from ltgate.runner import run_record
 
 
 def record(name: str) -> Path:
     """Copy the measured time and disk space of run ``name`` into ``params/expected.csv``."""
     if paths.installed():
         raise UserError(f"{_file()}: is a file of the installed package; record from a checkout")
-    run = provenance.read(name)
+    run = run_record.read(name)
     machine = run.get("machine", {})
     label = f"{machine.get('cpu')}, {machine.get('cores')} cores, GPU {machine.get('gpu')}"
     measured = [

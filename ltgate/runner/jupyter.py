@@ -36,23 +36,8 @@ def this_kernel(params: "Params") -> Iterator[None]:
     if params.threads:
         for library in ("OMP", "MKL", "OPENBLAS"):
             variables[f"{library}_NUM_THREADS"] = str(params.threads)
-    with environment(**variables):
+    with paths.environment(**variables):
         yield
-
-
-@contextlib.contextmanager
-def environment(**variables: str) -> Iterator[None]:
-    """Set environment variables for the block."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _before(folder: str, variable: str) -> str:

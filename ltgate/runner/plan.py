@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ltgate import origin, paths
+from ltgate import paths, provenance
 from ltgate.errors import UserError
 from ltgate.files import digest
-from ltgate.runner import expected, provenance
-from ltgate.runner.provenance import Record
+from ltgate.runner import expected, run_record
+from ltgate.runner.run_record import Record
 
 if TYPE_CHECKING:
     from ltgate.params import Params
@@ -69,7 +69,7 @@ def plan(params: "Params", names: dict[Path, set[str]], force: bool = False) -> 
     ``names``: those declared in each chosen notebook's parameters cell. A notebook is passed those,
     and whatever else differs from its default, so that every notebook sees the whole configuration.
     """
-    record = provenance.read(params.name)
+    record = run_record.read(params.name)
     done = record.get("notebooks", {})
     values, defaults = params.model_dump(), type(params)().model_dump()
     steps: list[Step] = []
@@ -112,8 +112,8 @@ def inputs(
     earlier = [p.stem for p in select() if p.name < notebook.name]
     return {
         "notebook": digest([[c["cell_type"], c["source"]] for c in _cells(notebook)]),
-        "learning code": origin.learning_code(),
-        "library": digest(origin.sources()),
+        "learning code": provenance.learning_code(),
+        "library": digest(provenance.sources()),
         "parameters": digest(passed),
         "images": digest(_image_files(params)),
         "earlier results": digest([done.get(stem, {}).get("id") for stem in earlier]),

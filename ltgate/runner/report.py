@@ -8,15 +8,15 @@ import pandas as pd
 from ltgate import figures, paths
 from ltgate.errors import UserError
 from ltgate.params import Params
-from ltgate.runner import claims, expected, page, plan, provenance
-from ltgate.runner.provenance import Record
+from ltgate.runner import claims, expected, html, plan, run_record
+from ltgate.runner.run_record import Record
 
 LONGEST = 40  # rows of a table that are shown; the file has them all
 
 
 def report(name: str, out: str | Path = "") -> Path:
     """Write ``runs/<name>/report.html``, or ``out``, from ``run.json`` and ``figures/<name>``."""
-    folder, record = paths.figures(Params(name=name).name), provenance.read(name)
+    folder, record = paths.figures(Params(name=name).name), run_record.read(name)
     products = sorted(
         [*folder.glob("*.png"), *folder.glob("table_*.csv")], key=lambda path: path.stem
     )
@@ -26,7 +26,7 @@ def report(name: str, out: str | Path = "") -> Path:
     for source, paths_ in _by_source(name, record, products).items():
         texts.append(_source(name, source, record))
         texts += [_product(path) for path in paths_]
-    return page.write(
+    return html.write(
         Path(out) if out else paths.run(name) / "report.html",
         f"ltgate: {name}",
         [text for text in texts if text],
@@ -54,7 +54,7 @@ def _head(name: str, record: Record) -> str:
     lines = "\n".join(f"- {key}: {value}" for key, value in facts.items())
     return (
         f"# {name}\n\n{lines}\n\n## Parameters that are not the default\n\n"
-        f"{page.table(pd.DataFrame(changed))}"
+        f"{html.table(pd.DataFrame(changed))}"
     )
 
 
@@ -70,7 +70,7 @@ def _claims(name: str) -> str:
             "shown by": [", ".join(claim.files) for claim in found],
         }
     )
-    return f"## Claims\n\n{page.table(rows)}"
+    return f"## Claims\n\n{html.table(rows)}"
 
 
 def _by_source(name: str, record: Record, products: list[Path]) -> dict[str, list[Path]]:
@@ -114,7 +114,7 @@ def _product(path: Path) -> str:
     shown = f"`figures/{path.parent.name}/{path.name}`"
     if path.suffix == ".png":
         caption = figure_caption(path.stem)
-        return f"**{path.stem}** {caption} {shown}\n\n{page.image(path, caption)}"
+        return f"**{path.stem}** {caption} {shown}\n\n{html.image(path, caption)}"
     frame = pd.read_csv(path)
     more = f" The first {LONGEST} of {len(frame)} rows." * (len(frame) > LONGEST)
     body = figures.show(frame.head(LONGEST)).html()

@@ -157,7 +157,7 @@ import sys, time, tracemalloc
 from pathlib import Path
 from small_grid import small_grid
 from ltgate import grid, paths
-from ltgate.grid.work import folder
+from ltgate.grid.trial import folder
 def finished(side):
     made = small_grid(Path({str(home)!r}), axes={{k: v[:side] for k, v in {axes!r}.items()}})
     (folder("small") / "results").mkdir(parents=True, exist_ok=True)

@@ -139,7 +139,7 @@ def _grid(home: Path, _: str) -> None:
 
 def _figures(home: Path, _: str) -> None:
     from ltgate import grid
-    from ltgate.grid.report import report
+    from ltgate.grid.products import report
 
     list(report(grid.Grid.load(home / "soak.yaml")))
 

@@ -21,7 +21,6 @@ from ltgate import paths, results, train
 from ltgate.errors import UserError, one_line
 from ltgate.files import atomic, lock, read_json
 from ltgate.params import Params
-from ltgate.runner.jupyter import environment
 from ltgate.train import Trial
 
 DONE, BUSY, FAILED = "done", "busy", "failed"
@@ -75,7 +74,7 @@ def work(task: Task, wait: bool = False) -> str:
     is false. Raises `TrialFailed` where another attempt is allowed.
     """
     places = {"LTGATE_HOME": task.home, "LTGATE_DATA_CACHE": task.data}
-    with environment(**places, LTGATE_PROGRESS="off"):
+    with paths.environment(**places, LTGATE_PROGRESS="off"):
         path = folder(task.base.name) / "trials" / f"{task.key}.json"
         try:
             with lock(path.with_suffix(".lock"), wait):
@@ -145,7 +144,7 @@ def _device(wanted: str) -> str:
 
 def note(task: Task, error: BaseException) -> None:
     """Put on record that a trial took its worker down without a word (too often)."""
-    with environment(LTGATE_HOME=task.home):
+    with paths.environment(LTGATE_HOME=task.home):
         path = folder(task.base.name) / "trials" / f"{task.key}.json"
     with lock(path.with_suffix(".lock")):
         attempts = read_json(path).get("attempts", [])

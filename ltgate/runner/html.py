@@ -1,9 +1,9 @@
 """One self-contained HTML page from Markdown texts, tables and images, by nbconvert."""
 
 import base64
-import html
 import re
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 
 import nbformat
@@ -21,7 +21,7 @@ def table(frame: pd.DataFrame) -> str:
 def image(path: Path, caption: str = "") -> str:
     """A PNG file as HTML that a Markdown text may hold, its bytes included."""
     data = base64.b64encode(path.read_bytes()).decode()
-    text = html.escape(caption, quote=True)
+    text = escape(caption, quote=True)
     return f'<img src="data:image/png;base64,{data}" alt="{text}" style="max-width: 100%">'
 
 

@@ -10,7 +10,7 @@ import pytest
 from small_grid import PARAMS
 
 import ltgate
-from ltgate import origin
+from ltgate import provenance
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,7 +21,7 @@ HARMLESS = {
     "files": "whole files, locks and checksums",
     "homes": "folders of other libraries' caches",
     "lazy": "imports names when they are used",
-    "origin": "notes what was run, and this list",
+    "provenance": "notes what was run, and this list",
     "parameter_files": "what a file gives is in the record of the result",
     "paths": "where things lie",
     "progress": "bars",
@@ -53,7 +53,7 @@ def named(package: Path, file: Path) -> set[str]:
 
 def forgotten(package: Path) -> set[str]:
     """Modules and packages that learning code uses and neither list names."""
-    listed = {name.removesuffix(".py") for name in origin.LEARNING}
+    listed = {name.removesuffix(".py") for name in provenance.LEARNING}
     files = [
         file
         for name in listed
@@ -66,7 +66,7 @@ def forgotten(package: Path) -> set[str]:
 
 @pytest.fixture
 def copy(tmp_path, monkeypatch) -> Path:
-    """A copy of the library, which `origin` takes for the real one."""
+    """A copy of the library, which `provenance` takes for the real one."""
     folder = tmp_path / "ltgate"
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(Path(ltgate.__file__).parent, folder, ignore=ignored)
@@ -76,8 +76,8 @@ def copy(tmp_path, monkeypatch) -> Path:
 
 def test_the_list_names_what_there_is():
     package = Path(ltgate.__file__).parent
-    assert all((package / name).exists() for name in origin.LEARNING)
-    assert not {name.removesuffix(".py") for name in origin.LEARNING} & HARMLESS.keys()
+    assert all((package / name).exists() for name in provenance.LEARNING)
+    assert not {name.removesuffix(".py") for name in provenance.LEARNING} & HARMLESS.keys()
 
 
 def test_no_module_that_learning_uses_is_forgotten(copy):
@@ -110,19 +110,19 @@ print(*(name for name in sys.modules if name.startswith("ltgate.")))
     )
     modules = {name.removeprefix("ltgate.") for name in done.stdout.splitlines()[-1].split()}
     loaded = {name.split(".")[0] for name in modules - DECLARING}
-    listed = {name.removesuffix(".py") for name in origin.LEARNING}
+    listed = {name.removesuffix(".py") for name in provenance.LEARNING}
     assert {"train", "methods", "surrogate", "backends", "plasticity"} <= loaded
     assert loaded <= listed | HARMLESS.keys()
 
 
 def test_a_comment_changes_the_fingerprint_of_learning_code_alone(copy):
-    before, files = origin.learning_code(), sorted(copy.rglob("*.py"))
+    before, files = provenance.learning_code(), sorted(copy.rglob("*.py"))
     changed = set()
     for file in files:
         text = file.read_text()
         file.write_text(text + "# a comment\n")
-        if origin.learning_code() != before:
+        if provenance.learning_code() != before:
             changed.add(file.relative_to(copy).parts[0])
         file.write_text(text)
-    assert origin.learning_code() == before
-    assert changed == origin.LEARNING
+    assert provenance.learning_code() == before
+    assert changed == provenance.LEARNING

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ltgate import files, origin, paths
+from ltgate import files, paths, provenance
 
 if TYPE_CHECKING:
     from ltgate.params import Params
@@ -48,7 +48,7 @@ def timed(params: "Params", command: str) -> Iterator[None]:
         "seconds": seconds,
         "megabytes": round(written / 1e6, 6),
     }
-    write({**record, **origin.describe(params), "commands": {**earlier, command: entry}})
+    write({**record, **provenance.describe(params), "commands": {**earlier, command: entry}})
 
 
 def snapshot(*folders: Path) -> dict[Path, tuple[int, int]]:

@@ -10,7 +10,7 @@ from ltgate.figures import save_figure, save_table
 from ltgate.grid.halving import search
 from ltgate.grid.spec import Grid
 from ltgate.grid.tables import ablations, best, points, slices
-from ltgate.grid.work import folder
+from ltgate.grid.trial import folder
 
 
 def report(grid: Grid) -> Iterator[str]:
