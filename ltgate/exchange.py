@@ -128,7 +128,6 @@ def _add(
     name, shape = layer.name, _shape(layer)
     decay = dynamics.decay(clock.dt_ms).astype(float)
     gain = dynamics.gain(clock.charge_ms).astype(float)
-    resistance = gain / (1 - decay)
     theta = _spread(layer, layer.threshold)
     gate = layer.forward_gate.cpu().numpy()
 
@@ -145,11 +144,7 @@ def _add(
     for index in range(dynamics.compartments):
         part = COMPARTMENTS[index]
         current = node(f"{part}_synapses", _synapses(layer, index), before)
-        full = {
-            "tau": np.full(shape, dynamics.tau_ms[index] / 1000),
-            "r": np.full(shape, resistance[index]),
-            "v_leak": np.zeros(shape),
-        }
+        full = _leaky(shape, dynamics.tau_ms[index], gain[index] / (1 - decay[index]))
         if not dynamics.subtracts:
             spiking = nir.LIF(**full, v_threshold=below(theta[index]), v_reset=np.zeros(shape))
             ends.append(node(part, spiking, current))
@@ -170,6 +165,15 @@ def _add(
             factor = decay[index] / gain[index]
             _reset(node, COMPARTMENTS[index], theta[0], factor, spikes, membrane, edges)
     return spikes
+
+
+def _leaky(shape: tuple[int, ...], tau_ms: float, resistance: float) -> dict[str, np.ndarray]:
+    """What nodes that integrate take."""
+    return {
+        "tau": np.full(shape, tau_ms / 1000),
+        "r": np.full(shape, resistance),
+        "v_leak": np.zeros(shape),
+    }
 
 
 def _reset(

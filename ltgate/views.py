@@ -130,50 +130,39 @@ def headline(table: pd.DataFrame, scenario: str = "class") -> pd.DataFrame:
     of all layers per image (with the cue); seeds (of the control, where it has others); megabytes
     of learner state.
     """
-    chosen = table[table["scenario"] == scenario]
+    chosen = table[table["scenario"] == scenario].set_index(["method", "cue", "metric"])
+    return pd.DataFrame([_headline(chosen, m) for m in chosen.index.unique("method")])
 
-    def row(method: str, cue: str, metric: str) -> pd.Series | None:
-        rows = chosen[
-            (chosen["method"] == method) & (chosen["cue"] == cue) & (chosen["metric"] == metric)
-        ]
-        return None if rows.empty else rows.iloc[0]
 
-    def percent(method: str, cue: str, metric: str) -> str:
-        found = row(method, cue, metric)
-        if found is None:
+def _headline(table: pd.DataFrame, method: str) -> dict[str, str]:
+    """One row of :func:`headline`; ``table`` by method, cue and metric."""
+
+    def found(cue: str, metric: str) -> pd.Series | None:
+        place = (method, cue, metric)
+        return table.loc[place] if place in table.index else None
+
+    def percent(cue: str, metric: str) -> str:
+        row = found(cue, metric)
+        if row is None:
             return ""
-        half = (found["ci_high"] - found["ci_low"]) / 2
-        return f"{100 * found['mean']:.2f}" + (f" ± {100 * half:.2f}" if half == half else "")
+        half = (row["ci_high"] - row["ci_low"]) / 2
+        return f"{100 * row['mean']:.2f}" + (f" ± {100 * half:.2f}" if half == half else "")
 
-    def told(method: str) -> str:
-        cue, control = (row(method, cue, "task_told") for cue in ("yes", "no"))
-        first = "" if cue is None else f"{100 * cue['mean']:.1f}"
-        return first + ("" if control is None else f" ({100 * control['mean']:.1f})")
-
-    def spikes(method: str) -> str:
-        found = row(method, "yes", "spikes_per_sample")
-        return "" if found is None else f"{found['mean']:,.0f}"
-
-    def seeds(method: str) -> str:
-        cue, control = (row(method, cue, "acc") for cue in ("yes", "no"))
-        cue, control = (0 if found is None else int(found["seeds"]) for found in (cue, control))
-        return f"{cue}" + (f" ({control})" if control not in (0, cue) else "")
-
-    lines = []
-    for method in chosen["method"].unique():
-        rows = chosen[chosen["method"] == method]
-        state = rows.loc[rows["metric"] == "state_bytes", "mean"].max() / 1e6
-        lines.append(
-            {
-                "method": method,
-                "ACC, %": percent(method, "yes", "acc"),
-                "forgetting, points": percent(method, "yes", "forgetting"),
-                "control: ACC, %": percent(method, "no", "acc"),
-                "control: forgetting, points": percent(method, "no", "forgetting"),
-                "task told, % (control)": told(method),
-                "spikes": spikes(method),
-                "seeds": seeds(method),
-                "state, MB": f"{state:.1f}",
-            }
-        )
-    return pd.DataFrame(lines)
+    told = {cue: found(cue, "task_told") for cue in ("yes", "no")}
+    told = {c: "" if row is None else f"{100 * row['mean']:.1f}" for c, row in told.items()}
+    seeds = {cue: found(cue, "acc") for cue in ("yes", "no")}
+    seeds = {c: 0 if row is None else int(row["seeds"]) for c, row in seeds.items()}
+    control = f" ({seeds['no']})" * (seeds["no"] not in (0, seeds["yes"]))
+    spikes = found("yes", "spikes_per_sample")
+    state = [row["mean"] for c in told if (row := found(c, "state_bytes")) is not None]
+    return {
+        "method": method,
+        "ACC, %": percent("yes", "acc"),
+        "forgetting, points": percent("yes", "forgetting"),
+        "control: ACC, %": percent("no", "acc"),
+        "control: forgetting, points": percent("no", "forgetting"),
+        "task told, % (control)": told["yes"] + f" ({told['no']})" * bool(told["no"]),
+        "spikes": "" if spikes is None else f"{spikes['mean']:,.0f}",
+        "seeds": f"{seeds['yes']}{control}",
+        "state, MB": f"{max(state, default=float('nan')) / 1e6:.1f}",
+    }

@@ -4,7 +4,7 @@ import loihi_reference as reference
 import numpy as np
 import pytest
 
-from ltgate.loihi import estimate, mapping, report
+from ltgate.loihi import chip_table, estimate, mapping
 from ltgate.loihi.deploy import Activity, messages_per_pixel
 from ltgate.loihi.mapping import DoesNotFit, Shape
 
@@ -38,7 +38,7 @@ def test_every_neuron_is_on_a_core_and_no_core_is_overfull() -> None:
             assert part.neurons * part.cores >= shape.neurons > part.neurons * (part.cores - 1)
             assert part.neurons <= part.capacity <= mapping.NEURONS
             assert part.words <= mapping.WORDS
-        grid = report.cores(placed)
+        grid = chip_table.cores(placed)
         assert (~grid["layer"].isin(["", "margin"])).sum() == placed.bare
         assert (grid["layer"] != "").sum() == placed.cores
         assert grid["used"].between(0, 1).all()

@@ -14,9 +14,9 @@ from ltgate.loihi import (
     hardware,
     lava_backend,
     learning,
-    netx,
     quantise,
     readout,
+    rule,
     twin,
 )
 from ltgate.loihi.quantise import Samples
@@ -212,7 +212,7 @@ lava_needed = pytest.mark.skipif(not lava_backend.available(), reason=lava_backe
 def test_a_python_model_is_no_hardware_run() -> None:
     from lava.magma.core.run_configs import Loihi2SimCfg
 
-    from ltgate.loihi.lava_backend.processes.frames import FrameSource
+    from ltgate.loihi.lava_backend.processes.spiking import FrameSource
 
     source = FrameSource(images=np.zeros((1, 2)), drive=np.ones(1, int))
     chosen = hardware.models(source.compile(Loihi2SimCfg(select_tag="fixed_pt")))
@@ -236,11 +236,11 @@ def test_the_chips_learning_rule_by_hand() -> None:
     spikes = np.zeros((1, 11, 8), bool)
     spikes[:, 0] = True
     for taus in ((20.0, 50.0), (15.0, 80.0)):
-        shown = learning.Shown(np.packbits(spikes, axis=2), 8, np.array([1]), [1], 2, 0.5, taus)
-        weight = learning.learn(shown, np.zeros((2, 2, 8)))
+        shown = rule.Shown(np.packbits(spikes, axis=2), 8, np.array([1]), [1], 2, 0.5, taus)
+        weight = rule.learn(shown, np.zeros((2, 2, 8)))
         assert (weight[:, 0] == 0).all()
         for found, tau in zip(weight[:, 1], taus, strict=True):
-            expected = learning.ETA * np.exp(-10 / tau) * 0.5 / 4 * learning.TARGET
+            expected = rule.ETA * np.exp(-10 / tau) * 0.5 / 4 * rule.TARGET
             np.testing.assert_allclose(found, expected)
 
 
@@ -253,28 +253,12 @@ def test_the_chips_learning_rule_learns(activity: float, rounded: bool) -> None:
     rates = np.full((2, 60), activity)
     rates[0, :20] = rates[1, 20:40] = 3 * activity
     spikes = random.random((24, 50, 60)) < rates[labels][:, None]
-    shown = learning.Shown(np.packbits(spikes, axis=2), 60, labels, [0, 1], 3, 0.5, (5.0, 100.0))
+    shown = rule.Shown(np.packbits(spikes, axis=2), 60, labels, [0, 1], 3, 0.5, (5.0, 100.0))
     weight = np.zeros((2, 3, 60))
     generator = random if rounded else None
     for _ in range(3):
-        weight = learning.learn(shown, weight, generator)
-    counts = learning.answer(shown, weight)
+        weight = rule.learn(shown, weight, generator)
+    counts = rule.answer(shown, weight)
     assert (counts.argmax(1) == labels).mean() > 0.8
     assert (weight[:, 2] == 0).all()  # no lesson was about it
-    assert not rounded or (weight / learning.LSB == np.rint(weight / learning.LSB)).all()
-
-
-def test_netx_file_holds_the_whole_network(deployed: deploy.Deployment, tmp_path) -> None:
-    import h5py
-
-    with h5py.File(netx.write(deployed.net, tmp_path / "network.net")) as file:
-        layers = [file["layer"][str(i)] for i in range(len(file["layer"]))]
-        assert [layer["type"][()].decode() for layer in layers] == ["input", *["conv"] * 3]
-        for group, layer in zip(layers[1:], deployed.net.layers, strict=True):
-            both = layer.weight.reshape(-1, *layer.weight.shape[2:])
-            np.testing.assert_array_equal(group["weight"], both)
-            theta = group["neuron/vThMant"][()].astype(int) << group["neuron/vThShift"][()][:, None]
-            np.testing.assert_array_equal(theta, layer.threshold)
-            np.testing.assert_array_equal(group["neuron/vDecay"], deployed.net.decay)
-            assert tuple(group["shape"]) == layer.out_shape
-            assert tuple(group["stride"]) == (layer.stride, layer.stride)
+    assert not rounded or (weight / rule.LSB == np.rint(weight / rule.LSB)).all()

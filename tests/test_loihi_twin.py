@@ -79,16 +79,6 @@ def test_membranes_saturate_at_24_bits() -> None:
     assert saturated
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_saved_and_loaded_is_equal(seed: int, tmp_path) -> None:
-    net, images, drive = case(seed, limit=MEMBRANE_LIMIT)
-    net.save(tmp_path / "net.safetensors")
-    again = QuantNetwork.load(tmp_path / "net.safetensors")
-    first, second = (twin.forward(n, images, drive) for n in (net, again))
-    for name in net.names:
-        assert torch.equal(first.counts[name], second.counts[name])
-
-
 def test_mistakes_are_named() -> None:
     net, images, drive = case(0)
     with pytest.raises(UserError, match="engine='lava'; allowed are auto, event, portable"):

@@ -23,7 +23,7 @@ from ltgate.data import idx
 from ltgate.params import Params
 from ltgate.runner import execute, expected, plan, run_record
 
-OUTSIDE = ("figures/bars.py", "runner/plan.py", "loihi/report.py")  # of the learning code
+OUTSIDE = ("figures/bars.py", "runner/plan.py", "loihi/search.py")  # of the learning code
 
 
 def write_notebook(path: Path, parameters: str, *cells: str) -> None:

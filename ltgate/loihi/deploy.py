@@ -96,7 +96,6 @@ class Activity:
         spikes: By layer.
         synops: Synaptic operations in each layer.
         seconds: What the twin took.
-        predicted, labels: One entry per sample.
     """
 
     task: str
@@ -107,8 +106,6 @@ class Activity:
     spikes: dict[str, int] = field(default_factory=dict)
     synops: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
-    predicted: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def evaluate(
@@ -119,7 +116,7 @@ def evaluate(
     images = of.open(position, split)
     steps = schedule(of.tasks[position], of.params.presentation)
     number = min(limit, len(images)) if limit else len(images)
-    made = Activity(of.tasks[position].name, number, len(steps), labels=images.labels[:number])
+    made = Activity(of.tasks[position].name, number, len(steps))
     maps = {layer.name: np.zeros(layer.out_shape[1:], np.int64) for layer in net.layers}
     lit = np.zeros(net.layers[0].in_shape[1:], np.int64)
     scores = []
@@ -133,9 +130,7 @@ def evaluate(
             maps[name] += counts.sum((0, 1)).numpy()
     made.seconds = time.perf_counter() - start
     every = [label for task in of.tasks for label in task.classes]
-    joined = np.concatenate(scores)
-    made.accuracy = metrics.accuracy(joined, made.labels, every)
-    made.predicted = np.array(every)[joined[:, every].argmax(1)]
+    made.accuracy = metrics.accuracy(np.concatenate(scores), images.labels[:number], every)
     sent = messages_per_pixel(steps.drive, of.params.chip_input)
     made.messages = int(lit.sum()) * sent
     inputs = lit * sent

@@ -129,21 +129,8 @@ def report(network: Network, net: QuantNetwork, samples: Sequence[Samples]) -> p
     or two early or late, and each such shift counts twice here and goes on into the next layer. At
     50 Hz some are missing or added: one in 25 counts of conv3 on MNIST.
     """
-    names = tuple(net.names)
-    both, either = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
-    least, most = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
-    peaks = {name: np.zeros(net.compartments) for name in names}
-    part = network.upto(names[-1])
-    for s in samples:
-        ours = twin.forward(net, s.images, s.steps.drive, raster=names)
-        theirs = backends.forward(part, s.images, s.steps, raster=names)
-        for name in names:
-            a, b = ours.rasters[name].bool(), theirs.rasters[name].cpu().bool()
-            both[name] += int((a & b).sum())
-            either[name] += int((a | b).sum())
-            least[name] += int(torch.minimum(a.sum(0), b.sum(0)).sum())
-            most[name] += int(torch.maximum(a.sum(0), b.sum(0)).sum())
-            peaks[name] = np.maximum(peaks[name], ours.peaks[name])
+    part = network.upto(net.names[-1])
+    agreement, peaks = _agreement(part, net, samples)
     labels = ("fast", "slow") if net.compartments == 2 else ("single",)
     rows = []
     for layer, float_layer in zip(net.layers, part.layers, strict=True):
@@ -164,11 +151,35 @@ def report(network: Network, net: QuantNetwork, samples: Sequence[Samples]) -> p
                     "threshold_lsb": int(layer.threshold[min(c, len(layer.threshold) - 1)].min()),
                     "headroom_bits": math.log2(net.limit / peak),
                     "saturated": bool(peak > net.limit),
-                    "agreement": both[layer.name] / max(either[layer.name], 1),
-                    "count_agreement": least[layer.name] / max(most[layer.name], 1),
+                    **agreement[layer.name],
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _agreement(
+    network: Network, net: QuantNetwork, samples: Sequence[Samples]
+) -> tuple[dict[str, dict[str, float]], dict[str, np.ndarray]]:
+    """Two columns of :func:`report` by layer, and the largest |v| [K] there."""
+    names = tuple(net.names)
+    sums = {name: np.zeros(4, np.int64) for name in names}  # both, either, least, most
+    peaks = {name: np.zeros(net.compartments) for name in names}
+    for s in samples:
+        ours = twin.forward(net, s.images, s.steps.drive, raster=names)
+        theirs = backends.forward(network, s.images, s.steps, raster=names)
+        for name in names:
+            a, b = ours.rasters[name].bool(), theirs.rasters[name].cpu().bool()
+            one, other = a.sum(0), b.sum(0)
+            found = (a & b, a | b, torch.minimum(one, other), torch.maximum(one, other))
+            sums[name] += [int(part.sum()) for part in found]
+            peaks[name] = np.maximum(peaks[name], ours.peaks[name])
+    return {
+        name: {
+            "agreement": int(both) / max(int(either), 1),
+            "count_agreement": int(least) / max(int(most), 1),
+        }
+        for name, (both, either, least, most) in sums.items()
+    }, peaks
 
 
 def few(samples: Sequence[Samples], number: int) -> list[Samples]:

@@ -14,19 +14,15 @@ State starts at zero for every sample. ``trunc`` is sign(v) (|v| (4096 - d) >> 1
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import torch
 
-from ltgate import checkpoint
 from ltgate.errors import UserError
 from ltgate.fixed_point import DECAY_ONE, MEMBRANE_LIMIT
 from ltgate.network import GATE_STEPS, KERNEL
 from ltgate.neurons import Options
 
 MANTISSA_BITS = 17  # of a threshold, as lava.proc.lif has it
-_FIELDS = ("weight", "exponent", "mantissa", "shift", "gate", "unit")
 
 
 @dataclass
@@ -140,37 +136,6 @@ class QuantNetwork(Options):
                 _require(layer.exponent == layer.exponent[0], name + "exponents of a blended "
                          "neuron", layer.exponent, "equal values")  # fmt: skip
         return self
-
-    def save(self, path: str | Path) -> None:
-        """Write one safetensors file."""
-        tensors = {
-            f"{layer.name}.{field}": torch.from_numpy(np.ascontiguousarray(getattr(layer, field)))
-            for layer in self.layers
-            for field in _FIELDS
-        }
-        plain = {
-            "decay": self.decay.tolist(),
-            "output": self.output,
-            "reset": self.reset,
-            "weight_bits": self.weight_bits,
-            "layers": [
-                [x.name, x.stride, x.padding, list(x.in_shape), list(x.out_shape)]
-                for x in self.layers
-            ],
-        }
-        checkpoint.save(path, tensors, plain)
-
-    @classmethod
-    def load(cls, path: str | Path) -> "QuantNetwork":
-        """Read what :meth:`save` wrote."""
-        tensors, plain = checkpoint.load(path)
-        layers = [
-            QuantLayer(name, stride, padding, tuple(before), tuple(after),
-                       **{field: tensors[f"{name}.{field}"].numpy() for field in _FIELDS})
-            for name, stride, padding, before, after in plain["layers"]
-        ]  # fmt: skip
-        return cls(layers, np.array(plain["decay"]), plain["output"], plain["reset"],
-                   plain["weight_bits"])  # fmt: skip
 
 
 def _require(allowed: np.ndarray, name: str, values: np.ndarray, words: str) -> None:

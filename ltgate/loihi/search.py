@@ -6,7 +6,7 @@ that is chosen becomes parameters: ``target_rate``, ``chip_bits``, ``chip_input`
 
 import pandas as pd
 
-from ltgate.loihi import deploy, mapping, report
+from ltgate.loihi import chip_table, deploy, mapping
 from ltgate.loihi.estimate import estimate
 from ltgate.params import Params
 from ltgate.progress import track
@@ -44,7 +44,7 @@ def search(
             done = [deploy.recoded(deployed, i, a, coding) for i, a in enumerate(ran)]
             for spread in SPREADS:
                 try:
-                    placed = report.place(deployed, spread)
+                    placed = chip_table.place(deployed, spread)
                 except mapping.DoesNotFit:
                     continue
                 found = [estimate(deployed.net, d, placed) for d in done]

@@ -54,10 +54,8 @@ class Session:
         self.process = process
         self.config = config or Loihi2SimCfg(select_tag=tag)
         self.runtime: Runtime | None = None
-        self.build_seconds = 0.0
 
     def __enter__(self) -> "Session":
-        start = time.perf_counter()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about files that the compiler cannot execute
@@ -66,7 +64,6 @@ class Session:
         except BaseException:
             self.close()
             raise
-        self.build_seconds = time.perf_counter() - start
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -12,11 +12,11 @@ from lava.magma.core.process.variable import Var
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from ltgate.loihi.learning import third_factor
+from ltgate.loihi.rule import third_factor
 
 
 class LearningLTGate(LearningNeuronProcess, AbstractProcess):
-    """Class neurons that learn; see :mod:`ltgate.loihi.learning` for the equation.
+    """Class neurons that learn; see :mod:`ltgate.loihi.rule` for the equation.
 
     Args:
         shape: (classes,).
