@@ -91,6 +91,11 @@ class Layer:
         return self.stride > 0
 
     @property
+    def padding(self) -> int:
+        """Silent positions around the input of a convolution."""
+        return int(self.is_conv)
+
+    @property
     def neurons(self) -> int:
         """Number of neurons."""
         return int(np.prod(self.out_shape))

@@ -81,7 +81,7 @@ def _twin(seed: int) -> dict:
     random = np.random.default_rng(seed)
     net = reference.draw(random, channels=1 + seed % 3)
     images, drive = reference.images(random, net, 2), reference.drive(random, 20)
-    return twin.forward(net, images, drive, tuple(net.names), engine="event").counts
+    return twin.forward(net, images, drive, tuple(net.names)).counts
 
 
 def _gradients(seed: int) -> dict:
@@ -108,7 +108,7 @@ def _beyond(_: int) -> dict:
     """One element too many, at either end."""
     from numba import njit
 
-    from ltgate.backends.lanes import load16, store
+    from ltgate.backends.simd import load16, store
 
     @njit
     def shift(array, by):
@@ -121,12 +121,10 @@ def _beyond(_: int) -> dict:
 
 def _kernels() -> list[tuple[Any, str]]:
     from ltgate.backends import event
-    from ltgate.loihi.twin import event as twin
     from ltgate.surrogate import tiles
 
     names = {
         event: ("run", "pack", "unpack", "keep_traces", "update_dense"),
-        twin: ("run",),
         tiles: ("find_live", "forward", "backward", "spread"),
     }
     return [(module, name) for module, some in names.items() for name in some]

@@ -1,13 +1,37 @@
 """The integer network in plain NumPy int64, step by step, and random networks to try it on."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ltgate.loihi.quantnet import QuantLayer, QuantNetwork
 
 
+class Activity(NamedTuple):
+    """By layer name.
+
+    Attributes:
+        rasters: Spikes, uint8 [T, B, channels, height, width].
+        crossings: How often each compartment reached the threshold by itself, [B, K, channels].
+        peaks: The largest |v| of each compartment before it was clipped, [K].
+    """
+
+    rasters: dict[str, np.ndarray]
+    crossings: dict[str, np.ndarray]
+    peaks: dict[str, np.ndarray]
+
+
 def forward(net: QuantNetwork, images: np.ndarray, drive: np.ndarray) -> dict[str, np.ndarray]:
-    """Spikes of every layer, uint8 [T, B, channels, height, width]."""
+    """Spikes of every layer."""
+    return activity(net, images, drive).rasters
+
+
+def activity(net: QuantNetwork, images: np.ndarray, drive: np.ndarray) -> Activity:
+    """Everything that is counted."""
     batch = len(images)
+    crossings = {x.name: np.zeros((batch, net.compartments, x.out_shape[0]), int)
+                 for x in net.layers}  # fmt: skip
+    peaks = {x.name: np.zeros(net.compartments) for x in net.layers}
     membranes = [np.zeros((batch, net.compartments, *x.out_shape), np.int64) for x in net.layers]
     rasters = {x.name: [] for x in net.layers}
     for level in np.asarray(drive, np.int64):
@@ -20,8 +44,11 @@ def forward(net: QuantNetwork, images: np.ndarray, drive: np.ndarray) -> dict[st
                 e = int(layer.exponent[k])
                 charge = charge * 2**e if e >= 0 else np.floor_divide(charge, 2**-e)
                 kept = np.abs(v[:, k]) * (4096 - int(net.decay[k])) // 4096
-                v[:, k] = np.clip(np.sign(v[:, k]) * kept + charge, -net.limit, net.limit)
+                grown = np.sign(v[:, k]) * kept + charge
+                peaks[layer.name][k] = max(peaks[layer.name][k], abs(grown).max())
+                v[:, k] = np.clip(grown, -net.limit, net.limit)
             theta = layer.threshold[:, :, None, None]
+            crossings[layer.name] += (v >= theta).sum((3, 4))
             if net.blended:
                 g = layer.gate[:, None, None]
                 spikes = g * v[:, 0] + (128 - g) * v[:, 1] >= 128 * theta[0]
@@ -33,7 +60,8 @@ def forward(net: QuantNetwork, images: np.ndarray, drive: np.ndarray) -> dict[st
             membranes[number] = v - reset * theta if net.reset == "subtract" else v * ~reset
             rasters[layer.name].append(spikes.astype(np.uint8))
             inputs = spikes.astype(np.int64)
-    return {name: np.stack(steps) for name, steps in rasters.items()}
+    rasters = {name: np.stack(steps) for name, steps in rasters.items()}
+    return Activity(rasters, crossings, peaks)
 
 
 def _currents(layer: QuantLayer, inputs: np.ndarray, k: int) -> np.ndarray:

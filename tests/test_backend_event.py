@@ -167,8 +167,8 @@ def test_weights_and_inputs_too_many_for_sixteen_bits():
     made.layers[1].threshold.fill_(300.0)
     made.layers[2].threshold.fill_(0.01)
     plan = event._Plan(made, 5, 0)
-    assert plan.model(clock(np.ones(5)), map).weights.dtype == np.int32
-    assert plan.scratch(np.int32).rows.dtype == np.uint32
+    model = plan.model(event._values(made, clock(np.ones(5))), made.dynamics, map)
+    assert model.weights.dtype == np.int32 and plan.scratch(model).rows.dtype == np.uint32
     decays = np.full(2, 0.8, np.float32)
     images = pictures(random, 1, (1, 27, 27))
     activity = assert_is_reference(made, images, clock(np.ones(5)), decays)

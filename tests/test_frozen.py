@@ -51,11 +51,10 @@ def test_published_network_spikes_as_it_always_did(
     assert digest(backends.forward(net, images, steps, backend=backend).counts) == frozen
 
 
-@pytest.mark.parametrize("engine", twin.ENGINES)
 @pytest.mark.parametrize("output, unit, frozen", FROZEN_INTEGERS)
-def test_integer_network_spikes_as_it_always_did(output, unit, frozen, engine):
+def test_integer_network_spikes_as_it_always_did(output, unit, frozen):
     net, images = published(Dynamics(output=output), unit)
     steps = schedule(SLOW, "pulse")
     quantised = quantise(net, [Samples(images, steps)])
-    run = twin.forward(quantised, images, steps.drive[:100], engine=engine)  # of 400 ms
+    run = twin.forward(quantised, images, steps.drive[:100])  # of 400 ms
     assert digest(run.counts) == frozen

@@ -1,4 +1,4 @@
-"""The twin's engines against plain NumPy, spike by spike."""
+"""The twin against plain NumPy: spikes, crossings, peaks."""
 
 import loihi_reference as reference
 import numpy as np
@@ -28,30 +28,22 @@ def case(seed: int, **options):
     return net, reference.images(random, net, 2), reference.drive(random, 24)
 
 
-def assert_same(net: QuantNetwork, images, drive, engines=twin.ENGINES) -> tuple[int, bool]:
-    """Spikes of all layers agree; returns how many there are, and whether any layer saturated."""
-    expected = reference.forward(net, images, drive)
-    for engine in engines:
-        run = twin.forward(net, images, drive, raster=tuple(net.names), engine=engine)
-        for name, raster in expected.items():
-            np.testing.assert_array_equal(run.rasters[name].numpy(), raster, err_msg=name)
-            np.testing.assert_array_equal(run.counts[name].numpy(), raster.sum(0, dtype=int))
-    return sum(int(r.sum()) for r in expected.values()), bool(run.saturated(net))
+def assert_same(net: QuantNetwork, images, drive) -> tuple[int, bool]:
+    """All layers agree; returns how many spikes there are, and whether any layer saturated."""
+    expected = reference.activity(net, images, drive)
+    run = twin.forward(net, images, drive, raster=tuple(net.names))
+    for name, raster in expected.rasters.items():
+        np.testing.assert_array_equal(run.rasters[name].numpy(), raster, err_msg=name)
+        np.testing.assert_array_equal(run.counts[name].numpy(), raster.sum(0, dtype=int))
+        np.testing.assert_array_equal(run.crossings[name].numpy(), expected.crossings[name])
+        np.testing.assert_array_equal(run.peaks[name], expected.peaks[name])
+    return sum(int(r.sum()) for r in expected.rasters.values()), bool(run.saturated(net))
 
 
 def test_equal_to_plain_numpy_over_random_configurations() -> None:
     found = [assert_same(*case(seed, channels=1 + seed % 3)) for seed in range(CONFIGURATIONS)]
     assert sum(spikes > 50 for spikes, _ in found) > 0.8 * CONFIGURATIONS  # they do something
     assert sum(saturated for _, saturated in found) > 0.1 * CONFIGURATIONS
-
-
-def test_engines_agree_on_crossings_and_peaks() -> None:
-    for seed in range(20):
-        net, images, drive = case(seed)
-        one, other = (twin.forward(net, images, drive, engine=e) for e in twin.ENGINES)
-        for name in net.names:
-            assert torch.equal(one.crossings[name], other.crossings[name])
-            np.testing.assert_array_equal(one.peaks[name], other.peaks[name])
 
 
 def test_a_sample_does_not_depend_on_its_batch_nor_on_threads() -> None:
@@ -65,24 +57,22 @@ def test_a_sample_does_not_depend_on_its_batch_nor_on_threads() -> None:
 
 
 def test_blocks_of_steps_join() -> None:
-    """More steps than the event engine takes at once."""
+    """More steps than the kernels take at once."""
     net, images, _ = case(5, compartments=2)
     drive = (np.arange(600) % 7 == 0).astype(int)
-    assert assert_same(net, images[:1], drive, ["event"])[0] > 100
+    assert assert_same(net, images[:1], drive)[0] > 100
 
 
 def test_membranes_saturate_at_24_bits() -> None:
     net, images, drive = case(11, compartments=2, limit=MEMBRANE_LIMIT)
     for layer in net.layers:
         layer.exponent = np.full(2, 16)
-    _, saturated = assert_same(net, images, drive, ["event"])
+    _, saturated = assert_same(net, images, drive)
     assert saturated
 
 
 def test_mistakes_are_named() -> None:
     net, images, drive = case(0)
-    with pytest.raises(UserError, match="engine='lava'; allowed are auto, event, portable"):
-        twin.forward(net, images, drive, engine="lava")
     with pytest.raises(UserError, match=r"drive = [0-9.]+: the chip takes integers"):
         twin.forward(net, images, drive + 0.5)
     net.layers[0].mantissa[0, 0] = 2**17

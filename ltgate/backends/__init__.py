@@ -55,8 +55,9 @@ class Activity:
     Attributes:
         steps: T.
         counts: Per layer, spikes of each neuron over all steps, int32 [B, channels, height, width].
-        crossings: Per layer, threshold crossings of each compartment, summed over steps and
-            positions, int64 [B, C, channels].
+        crossings: Per layer, how often each compartment reached the threshold by itself (also
+            under ``blend``: :attr:`ltgate.neurons.Step.crossed`), summed over steps and positions,
+            int64 [B, C, channels].
         updates: Only when ``trace_decay`` was given. Per layer, the raw Hebbian correlation
             sum over t, b and positions of post[t] x trace_c[t], float32, shaped like the weights.
         rasters: For the layers named in ``raster``, spikes uint8 [T, B, channels, height, width].
@@ -130,6 +131,25 @@ def device(wanted: str) -> str:
             f"here: {there}); allowed are auto, cpu and those"
         )
     return wanted
+
+
+def trace_response(
+    trace_decay: np.ndarray | None, drive: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The D trace decays that differ, and what the first layer's traces make of a unit pixel.
+
+    Equal decays give equal updates: one of them is kept. None: D = 0, no learning.
+
+    Returns:
+        float32 [D] and [D, T], r[t] = decay r[t-1] + drive[t].
+    """
+    decays = np.zeros(0, np.float32) if trace_decay is None else np.asarray(trace_decay, np.float32)
+    if len(decays) and (decays == decays[0]).all():
+        decays = decays[:1]
+    response = np.zeros((len(decays), len(drive)), np.float32)
+    for t in range(len(drive) if len(decays) else 0):
+        response[:, t] = drive[t] + (decays * response[:, t - 1] if t else 0)
+    return decays, response
 
 
 def fitting(

@@ -14,18 +14,21 @@ neurons of one position and up to 32 channels, with their compartments side by s
 Weights are integers in units of the grid: int16, as long as no sum of a neuron's weights can leave
 its range, so currents are exact in any order. Everything else is calculated in the order of
 :func:`ltgate.neurons.step`. Nothing depends on the number of threads.
+
+:mod:`ltgate.loihi.twin` runs the chip's integers on the same kernels.
 """
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ltgate.backends import Activity
+from ltgate.backends import Activity, trace_response
 from ltgate.backends.kernels import (
     LAYER,
     UNIT,
@@ -41,8 +44,8 @@ from ltgate.backends.kernels import (
     update_dense,
 )
 from ltgate.data.tasks import Schedule
-from ltgate.network import GRID, Network
-from ltgate.neurons import COMPILED
+from ltgate.network import GRID, KERNEL, Network
+from ltgate.neurons import COMPILED, Options
 
 NAME = "event"
 OUTPUTS = COMPILED
@@ -62,6 +65,30 @@ def _aligned(size: int, dtype: type) -> np.ndarray:
     return memory[offset : offset + size * np.dtype(dtype).itemsize].view(dtype)
 
 
+class Values(NamedTuple):
+    """The numbers of a network, layer by layer; their type decides the arithmetic.
+
+    Either all are float32, or all but the weights are float64 and hold the chip's integers.
+
+    Attributes:
+        weights: float32 [C, out, inputs]; they are rounded to the grid.
+        theta: [C, out] or [1, out].
+        gate: [out], gamma.
+        gain: [C], on a sum of weights in units of the grid, times pixel bytes in the first layer.
+        decay: a_c, [C] for all layers.
+        drive: [T].
+        limit: [1], where the chip's membranes saturate.
+    """
+
+    weights: list[np.ndarray]
+    theta: list[np.ndarray]
+    gate: list[np.ndarray]
+    gain: list[np.ndarray]
+    decay: np.ndarray
+    drive: np.ndarray
+    limit: np.ndarray
+
+
 class _Plan:
     """A network laid out for the kernels, for blocks of ``steps``.
 
@@ -73,9 +100,8 @@ class _Plan:
             layers, updates of the others, presynaptic traces.
     """
 
-    def __init__(self, network: Network, steps: int, decays: int) -> None:
-        self.network, self.steps = network, steps
-        self.compartments = network.dynamics.compartments
+    def __init__(self, network: Any, steps: int, decays: int) -> None:
+        self.steps, self.compartments = steps, network.compartments
         self.layers = np.zeros(len(network.layers), LAYER)
         self.dense = [k for k, layer in enumerate(network.layers) if k and not layer.is_conv]
         self.spikes = self.units = self.counts = self.theta = self.gate = self.weights = 0
@@ -86,9 +112,7 @@ class _Plan:
             blocks = -(-channels // UNIT)
             pixel = 1 if channels <= 16 else 2 * blocks
             pitch = (width + 2) * pixel
-            stride, padding, kernel = (layer.stride, 1, (3, 3)) if layer.is_conv else (
-                1, 0, (in_height, in_width)
-            )  # fmt: skip
+            kernel = (KERNEL, KERNEL) if layer.is_conv else (in_height, in_width)
             below = self.layers[number - 1] if number else None
             if number:  # with their padding
                 channels_below = 16 * int(below["pixel"])
@@ -96,7 +120,7 @@ class _Plan:
             lanes = blocks * self.compartments * UNIT
             dense = number in self.dense
             entry = {
-                "stride": stride, "padding": padding,
+                "stride": max(layer.stride, 1), "padding": layer.padding,
                 "kernel_height": kernel[0], "kernel_width": kernel[1],
                 "in_height": in_height, "in_width": in_width,
                 "height": height, "width": width, "channels": channels, "blocks": blocks,
@@ -124,36 +148,29 @@ class _Plan:
         """(layer, block of 32 channels) of the layers with these numbers."""
         return [(k, part) for k in numbers for part in range(self.layers["blocks"][k])]
 
-    def model(self, schedule: Schedule, each: Callable) -> Model:
+    def model(self, values: Values, options: Options, each: Callable) -> Model:
         """Weights as integers, thresholds and gates in the kernels' layout."""
-        dynamics = self.network.dynamics
-        theta, gate = [], []
-        for entry, layer in zip(self.layers, self.network.layers, strict=True):
-            channels, padded = layer.out_shape[0], entry["blocks"] * UNIT
-            spread = np.full((self.compartments, padded), np.inf, np.float32)
-            spread[:, :channels] = layer.threshold.cpu().numpy()
+        real, theta, gate = values.decay.dtype, [], []
+        for entry, thresholds, gates in zip(self.layers, values.theta, values.gate, strict=True):
+            channels, padded = len(gates), entry["blocks"] * UNIT
+            spread = np.full((self.compartments, padded), np.inf, real)
+            spread[:, :channels] = thresholds
             theta.append(spread.reshape(self.compartments, -1, UNIT).swapaxes(0, 1).ravel())
-            gate.append(np.pad(layer.forward_gate.cpu().numpy(), (0, padded - channels)))
-        gain = dynamics.gain(schedule.charge_ms)
+            gate.append(np.pad(gates, (0, padded - channels)))
         return Model(
             layers=self.layers,
-            weights=self._integers(each),
+            weights=self._integers(values.weights, each),
             theta=np.concatenate(theta),
             gate=np.concatenate(gate),
-            decay=dynamics.decay(schedule.dt_ms),
-            gain=gain,
-            grid_gain=gain * np.float32(GRID),
-            drive=np.ascontiguousarray(schedule.drive, np.float32),
-            blend=dynamics.blended,
-            subtract=dynamics.subtracts,
+            decay=values.decay,
+            gain=np.concatenate(values.gain),
+            drive=values.drive,
+            limit=values.limit,
+            blend=options.blended,
+            subtract=options.subtracts,
         )
 
-    def _integers(self, each: Callable) -> np.ndarray:
-        weights = [
-            (layer.forward_weight if layer.bits else layer.weight)  # pack rounds to the grid
-            .detach().cpu().flatten(2).contiguous().numpy()
-            for layer in self.network.layers
-        ]  # fmt: skip
+    def _integers(self, weights: list[np.ndarray], each: Callable) -> np.ndarray:
         parts = self.parts(range(len(weights)))
 
         def fill(item: tuple[int, int]) -> int:
@@ -168,34 +185,21 @@ class _Plan:
                 break
         return packed
 
-    def scratch(self, dtype: type) -> Scratch:
+    def scratch(self, model: Model) -> Scratch:
         """Working memory of one thread; pages never touched cost nothing."""
         row = self.compartments * UNIT
         rows = int(self.layers["rows"].max())
         return Scratch(
-            current=_aligned(self.steps * row, dtype),
-            constant=_aligned(row, np.float32),
+            current=_aligned(self.steps * row, model.weights.dtype),
+            constant=_aligned(row, model.decay.dtype),
             tally=_aligned(UNIT + row, np.int16),
-            membrane=_aligned(self.units * row, np.float32),
+            membrane=_aligned(self.units * row, model.decay.dtype),
             awake=np.empty(self.units, np.uint8),
             spikes=np.zeros(self.spikes + 4, np.uint16),
             rows=np.empty(rows * self.steps + 8, np.uint16 if rows <= 2**16 else np.uint32),
             ends=np.zeros(self.steps, np.int64),
             post=_aligned(self.steps * UNIT, np.float32),
         )
-
-
-def _rule(trace_decay: np.ndarray | None, drive: np.ndarray) -> Rule:
-    """Equal decays give equal updates: keep one of them."""
-    decays = np.zeros(0, np.float32)
-    if trace_decay is not None:
-        decays = np.ascontiguousarray(trace_decay, np.float32)
-        if (decays == decays[0]).all():
-            decays = decays[:1]
-    response = np.zeros((len(decays), len(drive)), np.float32)
-    for t in range(len(drive) if len(decays) else 0):
-        response[:, t] = drive[t] + (decays * response[:, t - 1] if t else 0)
-    return Rule(decays, response)
 
 
 def _tape(kept: list[tuple]) -> Tape:
@@ -218,9 +222,9 @@ class _Pass:
 
     def __init__(
         self,
-        network: Network,
+        network: Any,
+        values: Values,
         images: Tensor,
-        schedule: Schedule,
         trace_decay: np.ndarray | None,
         raster: tuple[str, ...],
         threads: int,
@@ -229,8 +233,8 @@ class _Pass:
         self.network, self.raster, self.each = network, raster, each
         inputs = prod(network.layers[0].in_shape)
         self.pixels = images.cpu().reshape(len(images), inputs).contiguous().numpy()
-        self.batch, self.steps = len(images), len(schedule.drive)
-        self.rule = _rule(trace_decay, schedule.drive)
+        self.batch, self.steps = len(images), len(values.drive)
+        self.rule = Rule(*trace_response(trace_decay, values.drive))
         self.decays = len(self.rule.decays)
         self.blocks = -(-self.steps // BLOCK_STEPS)
         self.plan = plan = _Plan(network, -(-self.steps // self.blocks), self.decays)
@@ -254,9 +258,11 @@ class _Pass:
         self.deferred = _aligned(plan.deferred, np.float32)
         self.tapes: dict[int, Tape] = {}
 
-        self.model = plan.model(schedule, each)
+        self.model = plan.model(values, getattr(network, "dynamics", network), each)
+        peaks = (len(self.layers), network.compartments, UNIT if values.decay.itemsize == 8 else 0)
+        self.peaks = np.zeros((self.batch, *peaks), values.decay.dtype)
         self.at_rest = bool((self.model.theta > 0).all())
-        self.spare = [plan.scratch(self.model.weights.dtype) for _ in range(threads)]
+        self.spare = [plan.scratch(self.model) for _ in range(threads)]
 
     def show(self, index: int) -> dict[int, list[tuple]]:
         """Run one image; returns what :func:`_tape` takes, by dense layer."""
@@ -267,7 +273,9 @@ class _Pass:
             scratch.membrane[:] = 0
         slot = self.slots[index % len(self.slots)]
         slot[:] = 0
-        record = Record(self.counts, self.crossings[index], self.rasters, slot)
+        record = Record(
+            self.counts, self.crossings[index], self.rasters, slot, self.peaks[index].ravel()
+        )
         trace = np.zeros(plan.traces if self.blocks > 1 else 0, np.float32)
         kept = {number: [] for number in plan.dense}
         cuts = [0, *(plan.dense if self.decays else ()), len(layers)]
@@ -339,6 +347,29 @@ class _Pass:
 
 
 @torch.no_grad()
+def simulate(
+    network: Any,
+    values: Values,
+    images: Tensor,
+    trace_decay: np.ndarray | None,
+    raster: tuple[str, ...],
+) -> tuple[Activity, np.ndarray]:
+    """Show images; also the peaks of :class:`ltgate.backends.kernels.Record`, [B, layers, C, 32].
+
+    Args:
+        network: Geometry and options: in floats, or in the chip's integers.
+        values: Its numbers.
+        images: Integers [B, channels, height, width].
+        trace_decay, raster: As in :func:`ltgate.backends.forward`.
+    """
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads) as pool:
+        each = map if threads == 1 else pool.map
+        running = _Pass(network, values, images, trace_decay, raster, threads, each)
+        running.run()
+        return running.activity(), running.peaks
+
+
 def forward(
     network: Network,
     images: Tensor,
@@ -347,9 +378,19 @@ def forward(
     raster: tuple[str, ...] = (),
 ) -> Activity:
     """See :func:`ltgate.backends.forward`. Uses ``torch.get_num_threads()`` threads of its own."""
-    threads = torch.get_num_threads()
-    with ThreadPoolExecutor(threads) as pool:
-        each = map if threads == 1 else pool.map
-        running = _Pass(network, images, schedule, trace_decay, raster, threads, each)
-        running.run()
-        return running.activity()
+    return simulate(network, _values(network, schedule), images, trace_decay, raster)[0]
+
+
+def _values(network: Network, schedule: Schedule) -> Values:
+    layers, dynamics = network.layers, network.dynamics
+    gain = dynamics.gain(schedule.charge_ms) * np.float32(GRID)
+    weights = (x.forward_weight if x.bits else x.weight for x in layers)  # pack rounds to the grid
+    return Values(
+        weights=[weight.detach().cpu().flatten(2).contiguous().numpy() for weight in weights],
+        theta=[layer.threshold.cpu().numpy() for layer in layers],
+        gate=[layer.forward_gate.cpu().numpy() for layer in layers],
+        gain=[gain / np.float32(256), *[gain] * (len(layers) - 1)],
+        decay=dynamics.decay(schedule.dt_ms),
+        drive=np.ascontiguousarray(schedule.drive, np.float32),
+        limit=np.array([np.inf], np.float32),
+    )

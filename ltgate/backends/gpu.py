@@ -39,7 +39,7 @@ import torch.nn.functional as functional
 import triton
 from torch import Tensor
 
-from ltgate.backends import Activity, fused, portable
+from ltgate.backends import Activity, fused, portable, trace_response
 from ltgate.data.tasks import Schedule
 from ltgate.network import GRID, LARGEST, Layer, Network
 from ltgate.neurons import COMPILED, Dynamics
@@ -351,12 +351,7 @@ def forward(
     """
     dynamics, drive = network.dynamics, schedule.drive
     device = network.layers[0].weight.device
-    decays = np.zeros(0, np.float32) if trace_decay is None else np.asarray(trace_decay, np.float32)
-    if len(decays) and (decays == decays[0]).all():
-        decays = decays[:1]  # equal decays, equal traces
-    response = np.zeros((len(decays), len(drive)), np.float32)
-    for t in range(len(drive)):
-        response[:, t] = drive[t] + (decays * response[:, t - 1] if t else 0)
+    decays, response = trace_response(trace_decay, drive)
     coefficients = np.concatenate(
         [dynamics.decay(schedule.dt_ms), dynamics.gain(schedule.charge_ms), decays]
     )

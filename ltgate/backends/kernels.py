@@ -1,7 +1,10 @@
 """Compiled kernels of the event-driven backend; see :mod:`ltgate.backends.event` for the idea.
 
 All arrays are flat and all indices are computed: the layer's record says where its part begins.
-Lanes of a row: compartment by compartment, ``UNIT`` channels each.
+
+The arithmetic of the membranes is that of their type, chosen when a kernel is compiled: float32 as
+in :mod:`ltgate.neurons`, or the chip's integers (:mod:`ltgate.loihi.quantnet`), held in float64.
+Every product of those stays below 2^53, so it is exact, and rounding is one instruction.
 """
 
 from typing import NamedTuple
@@ -9,13 +12,16 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from ltgate.backends.lanes import (
+from ltgate.backends.simd import (
+    are_doubles,
+    floor,
     from_bits,
     load8,
     load16,
     load32,
     load64,
     load_word,
+    magnitude,
     population,
     select,
     splat8,
@@ -24,17 +30,38 @@ from ltgate.backends.lanes import (
     to_bits,
     to_float,
     to_short,
+    trunc,
     widen,
 )
 from ltgate.network import GRID, LARGEST
 
 UNIT = 32
 
+# A unit is the neurons of one position in a block of 32 channels. Its row, for two compartments:
+#
+#   compartment   |            fast             |            slow             |
+#   channel       | 0 ....... 15 | 16 ...... 31 | 0 ....... 15 | 16 ...... 31 |    of the block
+#   lane          | 0 ....... 15 | 16 ...... 31 | 32 ...... 47 | 48 ...... 63 |
+#                   one register   one register ...                                of 16 lanes
+#
+#   weights       layer [ block [ y, x, input channel [ row ]]]      int16 or int32
+#   theta         layer [ block [ row ]]          gate      layer [ block [ 32 ]]
+#   membrane      layer [ y, x, block [ row ]]    current   step [ row ]          one unit's
+#   update        layer [ decay, block [ y, x, input channel [ 32 ]]]
+#
+# Spikes of a layer are a plane of 16-bit words; a word is 16 channels, bit i of it channel i:
+#
+#   plane         | strip y = 0            | strip y = 1            | ...
+#   strip         | step 0 | step 1 | ...  | step 0 | step 1 | ...  |
+#   step          | silent | x = 0 | x = 1 | ... | x = width - 1 | silent |      ``pitch`` words
+#   x             | channels 0-15 | 16-31 | ...                                  ``pixel`` words
+#
+# The bits of one row of a receptive field at one step therefore lie side by side, and the number of
+# a bit, counted over the field's rows, is the number of its row of weights.
+
 # One record per layer: geometry, then where its part begins in the flat arrays. A dense layer is a
 # convolution whose kernel covers its whole input; ``dense`` is its number, or -1. ``rows`` of
-# weights lead to a unit. Spikes of a layer are a plane of 16-bit words [y, step, x, channel / 16]
-# with a silent column on either side: ``pixel`` words per position, ``pitch`` per step, ``strip``
-# per y; ``in_...`` are those of the layer below.
+# weights lead to a unit; ``in_...`` are of the layer below.
 _FIELDS = (
     *("stride", "padding", "kernel_height", "kernel_width", "in_height", "in_width"),
     *("in_plane", "in_pixel", "in_pitch", "in_strip", "plane", "pixel", "pitch", "strip"),
@@ -58,11 +85,11 @@ class Model(NamedTuple):
         layers: One ``LAYER`` record per layer.
         weights: Per layer [block, y, x, input channel, C, 32], units of the grid.
         theta: Per layer [block, C, 32], infinite where there is no neuron.
-        gate: Per layer [block, 32].
-        decay: a_c.
-        gain: g_c, for the first layer.
-        grid_gain: g_c times the grid, for the others.
+        gate: Per layer [block, 32], gamma.
+        decay: a_c, [C].
+        gain: Per layer [C]: the membrane's units in one of the summed weights.
         drive: [T].
+        limit: [1], where the chip's membranes saturate.
         blend: Whether one spike resets both of two compartments.
         subtract: Whether a reset takes off the threshold.
     """
@@ -73,8 +100,8 @@ class Model(NamedTuple):
     gate: np.ndarray
     decay: np.ndarray
     gain: np.ndarray
-    grid_gain: np.ndarray
     drive: np.ndarray
+    limit: np.ndarray
     blend: bool
     subtract: bool
 
@@ -91,7 +118,7 @@ class Scratch(NamedTuple):
 
     Attributes:
         current: Of one unit, [step, C, 32], units of the grid.
-        constant: Of one unit of the first layer, [C, 32].
+        constant: Of one unit of the first layer at a drive of 1, [C, 32].
         tally: Spikes and crossings of one unit in a block, [1 + C, 32].
         membrane: [unit, C, 32].
         awake: Per unit, whether it had input; until then its membranes are zero, if unset.
@@ -113,12 +140,16 @@ class Scratch(NamedTuple):
 
 
 class Record(NamedTuple):
-    """Where results go: counts and rasters of all images, crossings and update of this one."""
+    """Where results go: counts and rasters of all images; crossings, update and peaks of this one.
+
+    ``peaks``: [layers, C, 32], the largest |v| of a chip's membranes before it was clipped.
+    """
 
     counts: np.ndarray
     crossings: np.ndarray
     rasters: np.ndarray
     update: np.ndarray
+    peaks: np.ndarray
 
 
 class Tape(NamedTuple):
@@ -219,29 +250,66 @@ def _gather(rows, ends, steps, weights, base, target, two):
 
 
 @_inline
+def _charge(value):
+    """What an input adds to a membrane: on the chip, whole."""
+    return floor(value) if are_doubles(value) else value
+
+
+@_inline
+def _decayed(value):
+    """What a decay leaves of a membrane: on the chip, rounded towards zero."""
+    return trunc(value) if are_doubles(value) else value
+
+
+@_inline
+def _clipped(value, low, limit):
+    """A membrane, on the chip between ``low`` and ``limit``."""
+    if are_doubles(value):
+        value = select(value >= limit, limit, select(low >= value, low, value))
+    return value
+
+
+@_inline
+def _peak(peak, value):
+    """The larger of ``peak`` and |value|, on the chip."""
+    if are_doubles(value):
+        size = magnitude(value)
+        peak = select(size >= peak, size, peak)
+    return peak
+
+
+@_inline
+def _keep_peak(peaks, at, peak):
+    if are_doubles(peak):
+        store(peaks, at, _peak(load16(peaks, at), peak))
+
+
+@_inline
 def _scan_lanes(
-    first, two, blend, subtract, model, scratch, begin, steps, lane, at, theta_at, gate_at, bits,
-    pitch,
+    first, two, blend, subtract, model, scratch, peaks, number, begin, steps, lane, at, theta_at,
+    gate_at, bits, pitch,
 ):  # fmt: skip
     """Run sixteen neurons of a unit through a block; the flags are constants of the caller."""
     row = 2 * UNIT if two else UNIT
     slow = lane + UNIT
-    zero = splat16(np.float32(0))
-    none = to_short(zero >= splat16(np.float32(1)))
-    gain = model.gain if first else model.grid_gain
+    real = model.drive.dtype.type
+    zero, one = splat16(real(0)), splat16(real(1))
+    none = to_short(zero >= one)
+    low, limit = splat16(-model.limit[0]), splat16(model.limit[0])
+    gains = number * model.decay.size
     v0, v1 = load16(scratch.membrane, at + lane), zero
     theta0, theta1 = load16(model.theta, theta_at + lane), zero
     decay0, decay1 = splat16(model.decay[0]), zero
-    gain0, gain1 = splat16(gain[0]), zero
+    gain0, gain1 = splat16(model.gain[gains]), zero
     if two:
         v1 = load16(scratch.membrane, at + slow)
         theta1 = load16(model.theta, theta_at + slow)
-        decay1, gain1 = splat16(model.decay[1]), splat16(gain[1])
+        decay1, gain1 = splat16(model.decay[1]), splat16(model.gain[gains + 1])
     gamma, rest = zero, zero
     if blend:
         gamma = load16(model.gate, gate_at + lane)
-        rest = splat16(np.float32(1)) - gamma
-    charge0, charge1 = zero, zero
+        rest = one - gamma
+    charge0, charge1, peak0, peak1 = zero, zero, zero, zero
     spiked, crossed0, crossed1 = none, none, none
     start = 0
     while start < steps:
@@ -251,21 +319,25 @@ def _scan_lanes(
             stop = start + 1
             while stop < steps and model.drive[begin + stop] == drive:
                 stop += 1
-            charge0 = splat16(drive) * load16(scratch.constant, lane) * gain0
+            charge0 = _charge(splat16(drive) * load16(scratch.constant, lane) * gain0)
             if two:
-                charge1 = splat16(drive) * load16(scratch.constant, slow) * gain1
+                charge1 = _charge(splat16(drive) * load16(scratch.constant, slow) * gain1)
         for t in range(start, stop):
             if not first:
-                charge0 = to_float(load16(scratch.current, t * row + lane)) * gain0
+                now = to_float(load16(scratch.current, t * row + lane), model.drive[0])
+                charge0 = _charge(now * gain0)
                 if two:
-                    charge1 = to_float(load16(scratch.current, t * row + slow)) * gain1
-            v0 = v0 * decay0 + charge0
+                    now = to_float(load16(scratch.current, t * row + slow), model.drive[0])
+                    charge1 = _charge(now * gain1)
+            v0 = _decayed(v0 * decay0) + charge0
+            peak0, v0 = _peak(peak0, v0), _clipped(v0, low, limit)
             cross0 = v0 >= theta0
             reset0 = cross0
             short0 = to_short(cross0)
             crossed0 = crossed0 - short0
             if two:
-                v1 = v1 * decay1 + charge1
+                v1 = _decayed(v1 * decay1) + charge1
+                peak1, v1 = _peak(peak1, v1), _clipped(v1, low, limit)
                 cross1 = v1 >= theta1
                 reset1 = cross1
                 short1 = to_short(cross1)
@@ -284,9 +356,11 @@ def _scan_lanes(
     store(scratch.membrane, at + lane, v0)
     store(scratch.tally, lane, spiked)
     store(scratch.tally, UNIT + lane, crossed0)
+    _keep_peak(peaks, number * row + lane, peak0)
     if two:
         store(scratch.membrane, at + slow, v1)
         store(scratch.tally, UNIT + slow, crossed1)
+        _keep_peak(peaks, number * row + slow, peak1)
 
 
 @_inline
@@ -328,10 +402,10 @@ def _constant_current(layer, model, image, window, part, constant):
                 pixel = image[(channel * layer.in_height + y) * layer.in_width + x]
                 if pixel:
                     lit = True
-                    value = splat16(np.float32(pixel) * np.float32(GRID / 256))
+                    value = splat16(constant.dtype.type(pixel))
                     at = layer.weights + _row(layer, part, y - top, x - left, channel) * row
                     for lane in range(0, row, 16):
-                        term = to_float(load16(model.weights, at + lane))
+                        term = to_float(load16(model.weights, at + lane), constant[0])
                         store(constant, lane, load16(constant, lane) + value * term)
     return lit
 
@@ -521,9 +595,9 @@ def run(
                     _gather(rows, ends, steps, model.weights, base, scratch.current, two)
                 for word in range(min(2, layer.pixel)):
                     _scan(
-                        first, two, model.blend, model.subtract, model, scratch, begin, steps,
-                        word * 16, unit * row, layer.theta + part * row, layer.gate + part * UNIT,
-                        bits + word, layer.pitch,
+                        first, two, model.blend, model.subtract, model, scratch, record.peaks,
+                        number, begin, steps, word * 16, unit * row, layer.theta + part * row,
+                        layer.gate + part * UNIT, bits + word, layer.pitch,
                     )  # fmt: skip
                 fired = _count(layer, scratch.tally, record, place, part, index, images, row)
                 if not fired:

@@ -108,9 +108,7 @@ class Activity:
     seconds: float = 0.0
 
 
-def evaluate(
-    deployed: Deployment, position: int, split: str = "test", limit: int = 0, engine: str = "auto"
-) -> Activity:
+def evaluate(deployed: Deployment, position: int, split: str = "test", limit: int = 0) -> Activity:
     """Run a task's images (or the first ``limit`` of them) on the twin."""
     of, net = deployed.trial, deployed.net
     images = of.open(position, split)
@@ -123,7 +121,7 @@ def evaluate(
     start = time.perf_counter()
     for begin in track(range(0, number, LARGE_BATCH), label=f"twin: {made.task} ({split})"):
         pixels = images.images[begin : min(begin + LARGE_BATCH, number)]
-        run = twin.forward(net, pixels, steps.drive, engine=engine)
+        run = twin.forward(net, pixels, steps.drive)
         scores.append(deployed.readout.scores(*deployed.readout.sums(run.counts)))
         lit += (pixels > 0).reshape(-1, *lit.shape).sum(0)
         for name, counts in run.counts.items():

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from ltgate.backends.lanes import load16, lowest, select, splat16, store, to_bits, to_short
+from ltgate.backends.simd import load16, lowest, select, splat16, store, to_bits, to_short
 
 LANES = 16
 

@@ -13,7 +13,7 @@ from ltgate import backends
 from ltgate.errors import UserError
 from ltgate.loihi.lava_backend import arithmetic, require
 from ltgate.loihi.quantnet import QuantLayer, QuantNetwork
-from ltgate.loihi.twin.base import Run
+from ltgate.loihi.twin import Run
 
 
 @dataclass

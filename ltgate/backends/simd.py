@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic, models, overload, register_model
 
 
@@ -141,6 +141,35 @@ def _greater_or_equal(left, right):
     return None
 
 
+def _rounding(name: str) -> Callable:
+    @intrinsic
+    def apply(typing, value):
+        def generate(context, builder, signature, arguments):
+            kind = arguments[0].type
+            name_of_kind = f"llvm.{name}.v{kind.count}f{value.element.bitwidth}"
+            function = ir.FunctionType(kind, [kind])
+            function = cgutils.get_or_insert_function(builder.module, function, name_of_kind)
+            return builder.call(function, arguments)
+
+        return value(value), generate
+
+    return apply
+
+
+# The whole number below, the whole number towards zero, the magnitude; of floats.
+floor, trunc, magnitude = _rounding("floor"), _rounding("trunc"), _rounding("fabs")
+
+
+@intrinsic
+def are_doubles(typing, value):
+    """Whether lanes are float64: a constant of the compiled code, which loses the other branch."""
+
+    def generate(context, builder, signature, arguments):
+        return ir.Constant(ir.IntType(1), int(value.element == types.float64))
+
+    return types.boolean(value), generate
+
+
 @intrinsic
 def select(typing, mask, yes, no):
     """``yes`` where the mask is set, ``no`` elsewhere."""
@@ -162,10 +191,10 @@ def _conversion(instruction: str, value: Lanes, element: types.Type):
 
 
 @intrinsic
-def to_float(typing, value):
-    """Signed integers as float32."""
-    lanes, generate = _conversion("sitofp", value, types.float32)
-    return lanes(value), generate
+def to_float(typing, value, example):
+    """Signed integers as the type of the float scalar ``example``."""
+    lanes, generate = _conversion("sitofp", value, example)
+    return lanes(value, example), generate
 
 
 @intrinsic
