@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ltgate import backends, paths
-from ltgate.data import seal
+from ltgate.data import checksum
 from ltgate.data.store import TaskImages
 from ltgate.data.tasks import schedule
 from ltgate.declare import Group, Whole
@@ -123,7 +123,7 @@ def compute(
 
 def _usable(path: Path) -> bool:
     """Whether the counts are there and as they were written."""
-    return path.exists() and seal.intact(path)
+    return path.exists() and checksum.intact(path)
 
 
 def _run(
@@ -186,13 +186,13 @@ def smallest(steps: int, side: int) -> type:
 
 def _write(path: Path, made: Features) -> None:
     with atomic(path) as temporary:
-        with h5py.File(temporary, "w", locking=False, userblock_size=seal.BYTES) as file:
+        with h5py.File(temporary, "w", locking=False, userblock_size=checksum.BYTES) as file:
             for view, values in made.counts.items():
                 file[f"counts/{view.replace('/', 'p')}"] = values
             for name, value in made.spikes.items():
                 file[f"spikes/{name}"] = value
                 file[f"rates/{name}"] = made.rates[name]
-        seal.write(temporary)
+        checksum.write(temporary)
 
 
 def _read(path: Path, views: list[str]) -> Features:

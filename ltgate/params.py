@@ -26,7 +26,7 @@ from ltgate.paths import parameter_file
 # every file is looked into, so that a method, a rule or a source brings its own.
 ROOMS = (
     "train", "data.", "neurons", "network", "plasticity.", "methods.", "features", "robustness",
-    "grid.parameters", "loihi.parameters", "perf.parameters", "backends",
+    "grid.parameters", "loihi.chip_parameters", "perf.bench_parameters", "backends",
 )  # fmt: skip
 
 GRID_ONLY = {"axes", "base", "set", "variants"}  # what a grid file has and a parameter file has not

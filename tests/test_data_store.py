@@ -13,7 +13,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltgate.data import SPLITS, TaskImages, batches, is_test_file, open_task, seal, sources, store
+from ltgate.data import (
+    SPLITS,
+    TaskImages,
+    batches,
+    checksum,
+    is_test_file,
+    open_task,
+    sources,
+    store,
+)
 from ltgate.data.idx import write
 from ltgate.data.tasks import FAST, SLOW, TaskSpec
 from ltgate.errors import UserError
@@ -263,9 +272,9 @@ def rewrite(path, name, value):
 
 
 def forge(path, name, value):
-    """Alter an attribute and seal the file again: a sound file, but of another source."""
+    """Alter an attribute and write its checksum again: a sound file, but of another source."""
     rewrite(path, name, value)
-    seal.write(path)
+    checksum.write(path)
 
 
 @pytest.mark.parametrize(
@@ -319,12 +328,12 @@ def test_no_changed_byte_of_a_file_goes_unseen(own, home):
 
 def test_a_file_is_hashed_once_by_a_process(own, monkeypatch):
     before = content(open_task(own, FAST, "train", 0))
-    monkeypatch.setattr(seal, "_of", None)
+    monkeypatch.setattr(checksum, "_of", None)
     assert content(open_task(own, FAST, "train", 0)) == before
 
 
 def test_failed_build_leaves_nothing(own, home, monkeypatch):
-    monkeypatch.setattr(seal, "_of", lambda _: 1 / 0)
+    monkeypatch.setattr(checksum, "_of", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         open_task(own, FAST, "train", 0)
     assert [path.suffix for path in (home / "data" / "tasks").iterdir()] == [".lock"]

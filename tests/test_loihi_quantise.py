@@ -14,8 +14,8 @@ from ltgate.loihi import (
     hardware,
     lava_backend,
     learning,
+    quant_readout,
     quantise,
-    readout,
     rule,
     twin,
 )
@@ -178,7 +178,7 @@ def test_readout_in_integers_scores_as_the_float_one_does(deployed: deploy.Deplo
 
 def test_readout_without_norms() -> None:
     weight = torch.tensor([[0.5, -0.25], [0.1, 0.0], [1.0, 2.0]], dtype=torch.float64)
-    made = readout.quantise(weight, ["dense1"], [2], normalise=False)
+    made = quant_readout.quantise(weight, ["dense1"], [2], normalise=False)
     counts = {"dense1": torch.tensor([[3, 1]]).reshape(1, 2, 1, 1)}
     scores = made.scores(*made.sums(counts))
     np.testing.assert_allclose(scores, [[0.5 * 3 + 0.1 + 1, -0.25 * 3 + 2]], atol=0.02)

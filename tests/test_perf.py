@@ -13,13 +13,13 @@ from ltgate import growth, paths, perf
 from ltgate.__main__ import main
 from ltgate.perf import bench as benching
 from ltgate.perf import (
+    bench_tables,
     fresh,
     loading,
     passes,
     peers,
     side_by_side,
     sweeps,
-    tables,
     timing,
     training,
 )
@@ -262,7 +262,7 @@ def test_every_table_and_the_figure_are_written(
     monkeypatch.setattr(paths, "figures", lambda name: tmp_path / name)
     small = pd.DataFrame({"id": ["a"]})
     for name in ("table_guide", "table_bench"):
-        monkeypatch.setitem(tables.TABLES, name, lambda bench: small)
+        monkeypatch.setitem(bench_tables.TABLES, name, lambda bench: small)
     made = perf.write(bench)
     assert [path.name for path in made] == [
         "table_guide.csv", "table_bench.csv", "table_stages.csv", "table_scaling.csv",

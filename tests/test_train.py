@@ -653,7 +653,7 @@ class File(plain):  # HDF5 opens files by itself, past the audit
         super().__init__(name, *arguments, **options)
 h5py.File = File
 
-from ltgate import train, views
+from ltgate import tidy, train
 from ltgate.data import is_test_file
 from ltgate.params import Params
 
@@ -668,12 +668,12 @@ trials = train.trials(params)
 for trial in trials:
     train.train(trial)
 note("train")
-views.samples(params)
-views.splits(params)
+tidy.samples(params)
+tidy.splits(params)
 learner = trials[0].restore("task0.safetensors")
-views.membranes(learner, trials[0])
-views.rates_and_gates(learner, trials[0])
-note("views")
+tidy.membranes(learner, trials[0])
+tidy.rates_and_gates(learner, trials[0])
+note("tidy")
 for trial in trials[:1]:
     train.evaluate(trial)
 note("evaluate")
@@ -691,8 +691,8 @@ def test_nothing_but_the_final_evaluation_opens_a_test_file(tmp_path, monkeypatc
     params = PARAMS.with_(source=f"idx:{tmp_path}", methods=methods.names(), epochs=1)
     (tmp_path / "params.yaml").write_text(params.to_yaml())
     found = json.loads(run_python(AUDIT, tmp_path / "params.yaml"))
-    assert found["train trained"] and found["views trained"]
-    assert found["train"] == found["views"] == []
+    assert found["train trained"] and found["tidy trained"]
+    assert found["train"] == found["tidy"] == []
     # The proof can fail: the evaluation opens the source's test files and both tasks' own.
     own = [name for name in found["evaluate"] if name.endswith("-test.h5")]
     assert len(own) == 2

@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from ltgate import files, paths
-from ltgate.data import seal
+from ltgate.data import checksum
 from ltgate.data.sources import Source, source
 from ltgate.data.tasks import TaskSpec
 from ltgate.declare import Group, Whole
@@ -314,7 +314,7 @@ def _build(path: Path, origin: Source, identity: str, task: TaskSpec, pool: str)
         )
     chosen = np.isin(labels, task.classes)
     with files.atomic(path) as temporary:
-        with h5py.File(temporary, "w", locking=False, userblock_size=seal.BYTES) as file:
+        with h5py.File(temporary, "w", locking=False, userblock_size=checksum.BYTES) as file:
             file["images"] = images[chosen]
             file["labels"] = labels[chosen]
             file.attrs["source"] = origin.name
@@ -325,7 +325,7 @@ def _build(path: Path, origin: Source, identity: str, task: TaskSpec, pool: str)
             file.attrs["task_classes"] = sorted(task.classes)
             file.attrs["task_frame_rate_hz"] = task.frame_rate_hz
             file.attrs["task_duration_ms"] = task.duration_ms
-        seal.write(temporary)
+        checksum.write(temporary)
 
 
 def _inspect(path: Path, identity: str) -> _Stored:
@@ -337,8 +337,8 @@ def _inspect(path: Path, identity: str) -> _Stored:
     """
     import h5py
 
-    if not seal.intact(path):
-        raise _DamagedError("its bytes do not fit its seal")
+    if not checksum.intact(path):
+        raise _DamagedError("its bytes do not fit its checksum")
     # Finished files never change, so HDF5's own locks (which some network disks lack) are idle.
     with h5py.File(path, "r", locking=False) as file:
         if file.attrs["source_sha256"] != identity:

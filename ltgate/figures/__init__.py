@@ -6,9 +6,11 @@ notebook cell's last line, shows. A figure's file is named after its one produce
 
 from ltgate.figures.ablations import ablations
 from ltgate.figures.comparison import acc_forgetting_bars
+from ltgate.figures.curves import learning_curves, r_heatmap
 from ltgate.figures.data import tasks_and_frames
+from ltgate.figures.display import show
+from ltgate.figures.frame_rates import robustness
 from ltgate.figures.grid import grid_heatmap, grid_slices
-from ltgate.figures.learning import learning_curves, r_heatmap
 from ltgate.figures.loihi import (
     loihi_accuracy,
     loihi_cores,
@@ -17,12 +19,10 @@ from ltgate.figures.loihi import (
     loihi_learning,
     loihi_ranges,
 )
-from ltgate.figures.neurons import membrane_traces, spike_rates_and_gates
 from ltgate.figures.registry import FIGURES
-from ltgate.figures.robustness import robustness
 from ltgate.figures.save import save_figure, save_table
 from ltgate.figures.scaling import scaling
-from ltgate.figures.tables import show
+from ltgate.figures.traces import membrane_traces, spike_rates_and_gates
 
 __all__ = [
     "FIGURES",

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ltgate.figures import style
-from ltgate.figures.tables import Table, show
+from ltgate.figures.display import Table, show
 from ltgate.files import atomic
 
 # Neither time nor library version, so that the same figure is the same file.

@@ -15,7 +15,7 @@ from ltgate import checkpoint, metrics, train
 from ltgate.data.tasks import schedule
 from ltgate.errors import UserError
 from ltgate.features import LARGE_BATCH, size
-from ltgate.loihi import quantise, readout, twin
+from ltgate.loihi import quant_readout, quantise, twin
 from ltgate.loihi.quantise import Samples
 from ltgate.loihi.quantnet import QuantNetwork
 from ltgate.methods.base import SpikingLearner
@@ -59,7 +59,7 @@ class Deployment:
     trial: Trial
     learner: SpikingLearner
     net: QuantNetwork
-    readout: readout.QuantReadout
+    readout: quant_readout.QuantReadout
     samples: list[Samples]
     seconds: float
 
@@ -78,7 +78,7 @@ def deploy(of: Trial) -> Deployment:
     start = time.perf_counter()
     net = quantise.quantise(learner._used, samples, p.chip_bits)
     sizes = [size(learner.network, view) for view in views]
-    weights = readout.quantise(learner.readout.weight, views, sizes, p.normalise_counts)
+    weights = quant_readout.quantise(learner.readout.weight, views, sizes, p.normalise_counts)
     seconds = time.perf_counter() - start
     return Deployment(of, learner, net, weights, samples, seconds)
 

@@ -209,7 +209,7 @@ def _outputs(layer: Shape) -> int:
 
 
 def readout_shapes(sizes: dict[str, int], classes: int) -> list[Shape]:
-    """The readout of :mod:`ltgate.loihi.readout`: counter neurons of each view, and its weights."""
+    """The readout of :mod:`.quant_readout`: counter neurons of each view, and its weights."""
     found = []
     for view, size in sizes.items():
         found.append(Shape(f"count {view}", size, 1, 1, 1, bits=0))

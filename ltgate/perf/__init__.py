@@ -1,6 +1,6 @@
 """Speed and memory on the machine at hand: the performance guide row by row, scaling, peers.
 
-``python -m ltgate bench`` runs all of it (:mod:`ltgate.perf.tables`), the notebook 06_performance
+``python -m ltgate bench`` runs all of it (:mod:`.bench_tables`), the notebook 06_performance
 shows it. All of it looks at one workload: the published network at 5 % activity
 (:mod:`ltgate.perf.bench`). A row of the guide is a line of ``guide.csv`` and the measuring function
 that it names (:mod:`ltgate.perf.guide`).
@@ -14,7 +14,7 @@ _HOMES = {
     "guide_table": "guide:table",
     "scaling_table": "sweeps:table",
     "stage_table": "training",
-    "write": "tables",
+    "write": "bench_tables",
 }
 __all__ = [*_HOMES]
 __getattr__ = lazy.names(__name__, _HOMES)

@@ -32,7 +32,7 @@ MEMORY = 64 << 20  # bytes that reading one input may take, beyond its declared 
 HANG = 120  # seconds for one input
 READERS = [
     "yaml", "gzip", "json.decoder", "ltgate.data.idx", "ltgate.params", "ltgate.grid.spec",
-    "ltgate.checkpoint", "ltgate.results", "ltgate.data.seal", "ltgate.data.store",
+    "ltgate.checkpoint", "ltgate.results", "ltgate.data.checksum", "ltgate.data.store",
 ]  # fmt: skip
 
 Target = Callable[[Path], object]
@@ -100,7 +100,7 @@ FORMATS: dict[str, tuple[Target, str]] = {
 def seeds(name: str, folder: Path) -> list[bytes]:
     """Sound files of a format, and a few that are meant to harm."""
     from ltgate import checkpoint, paths
-    from ltgate.data import idx, seal
+    from ltgate.data import checksum, idx
 
     path = folder / FORMATS[name][1]
     if name.startswith("IDX"):
@@ -110,11 +110,11 @@ def seeds(name: str, folder: Path) -> list[bytes]:
     if name == "HDF5":
         import h5py
 
-        with h5py.File(path, "w", userblock_size=seal.BYTES) as file:
+        with h5py.File(path, "w", userblock_size=checksum.BYTES) as file:
             file["images"] = np.zeros((3, 28, 28), np.uint8)
             file["labels"] = np.zeros(3, np.uint8)
             file.attrs["source_sha256"] = IDENTITY
-        seal.write(path)
+        checksum.write(path)
         return [path.read_bytes()]
     if name == "checkpoint":
         import torch

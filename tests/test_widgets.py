@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ltgate import explore, methods, train
+from ltgate import methods, train, widgets
 from ltgate.params import Params
 
 
@@ -44,13 +44,13 @@ def rows():
 
 def test_elsewhere_one_line_that_never_changes(learner, trial, monkeypatch, capsys):
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    assert explore.membranes(learner, trial) is None
-    assert explore.r_heatmap(rows()) is None
+    assert widgets.membranes(learner, trial) is None
+    assert widgets.r_heatmap(rows()) is None
     assert capsys.readouterr().out.count("In JupyterLab: ") == 2
 
 
 def test_sliders_draw_the_membranes(live, learner, trial):
-    widget = explore.membranes(learner, trial)
+    widget = widgets.membranes(learner, trial)
     rate, fast, slow = widget.children[:3]
     assert (fast.value, slow.value) == (5.0, 100.0)
     titles = []
@@ -64,7 +64,7 @@ def test_sliders_draw_the_membranes(live, learner, trial):
 
 
 def test_menus_choose_what_the_heat_map_shows(live):
-    widget = explore.r_heatmap(rows())
+    widget = widgets.r_heatmap(rows())
     methods_, scenario, cue = widget.children[:3]
     methods_.value, scenario.value, cue.value = ("b", "c"), "task", "no"
     live.clear()

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from ltgate import figures, views
+from ltgate import figures, tidy
 from ltgate.data.tasks import TaskSpec
 from ltgate.methods.base import SpikingLearner
 from ltgate.train import Trial
@@ -21,7 +21,7 @@ def live() -> bool:
 
 
 def membranes(learner: SpikingLearner, trial: Trial):
-    """The neuron of ``views.membranes`` at any frame rate and with any time constants."""
+    """The neuron of ``tidy.membranes`` at any frame rate and with any time constants."""
     if not live():
         return print("In JupyterLab: sliders over the frame rate and both time constants.")
     from IPython.display import display
@@ -34,7 +34,7 @@ def membranes(learner: SpikingLearner, trial: Trial):
         task = TaskSpec(
             name=f"{rate:.0f}Hz", classes=first.classes, frame_rate_hz=rate, duration_ms=400.0
         )
-        frame = views.membranes(learner, trial, [task], replace(dynamics, tau_ms=tuple(taus)))
+        frame = tidy.membranes(learner, trial, [task], replace(dynamics, tau_ms=tuple(taus)))
         display(figures.membrane_traces(frame))
 
     def slider(label: str, value: float, low: float, high: float) -> FloatLogSlider:
@@ -49,7 +49,7 @@ def membranes(learner: SpikingLearner, trial: Trial):
             style={"description_width": "initial"},
         )
 
-    names = views.COMPARTMENTS[trial.params.compartments]
+    names = tidy.COMPARTMENTS[trial.params.compartments]
     taus = {
         f"tau_{name}": slider(f"tau {name} (ms)", tau, 0, 3)
         for name, tau in zip(names, dynamics.tau_ms, strict=True)
@@ -65,7 +65,7 @@ def r_heatmap(rows: pd.DataFrame):
     from ipywidgets import Dropdown, SelectMultiple, interactive
 
     def draw(methods: tuple[str, ...], scenario: str, cue: str) -> None:
-        entries = views.r_entries(rows, scenario, cue)
+        entries = tidy.r_entries(rows, scenario, cue)
         chosen = entries[entries["method"].isin(methods)]
         if not chosen.empty:
             display(figures.r_heatmap(chosen))
