@@ -85,6 +85,10 @@ class Layer:
     gate: Tensor
     bits: int = 0
 
+    def __repr__(self) -> str:
+        inner, outer = (" x ".join(map(str, shape)) for shape in (self.in_shape, self.out_shape))
+        return f"{self.name}: {inner} -> {outer}" + f", stride {self.stride}" * self.is_conv
+
     @property
     def is_conv(self) -> bool:
         """Whether this is a convolution."""
@@ -125,6 +129,9 @@ class Network:
 
     dynamics: Dynamics
     layers: list[Layer]
+
+    def __repr__(self) -> str:
+        return "\n  ".join(["Network", *map(repr, self.layers), repr(self.dynamics)])
 
     @property
     def names(self) -> list[str]:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
-from ltgate import neurons
+from ltgate import figures, neurons
 from ltgate.backends import portable
 from ltgate.data.store import open_task
 from ltgate.data.tasks import TaskSpec, schedule
@@ -120,6 +121,11 @@ def r_entries(rows: pd.DataFrame, scenario: str = "class", cue: str = "yes") -> 
     ]
     columns = ["method", "seed", "step", "task", "accuracy"]
     return chosen.rename(columns={"value": "accuracy"})[columns].reset_index(drop=True)
+
+
+def plot(rows: pd.DataFrame, scenario: str = "class", cue: str = "yes") -> Figure:
+    """Matrix R of every method in result rows, drawn: :func:`ltgate.figures.r_heatmap`."""
+    return figures.r_heatmap(r_entries(rows, scenario, cue))
 
 
 def headline(table: pd.DataFrame, scenario: str = "class") -> pd.DataFrame:

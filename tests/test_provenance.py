@@ -29,7 +29,9 @@ HARMLESS = {
     "statistics": "tables of result rows that are there",
 }
 # Rooms of which only the declaration of parameters is loaded; values are in a result's record.
-DECLARING = {f"{room}{part}" for room in ("grid", "loihi", "perf") for part in ("", ".parameters")}
+DECLARING = {
+    "grid", "grid.parameters", "loihi", "loihi.chip_parameters", "perf", "perf.bench_parameters",
+}  # fmt: skip
 
 
 def named(package: Path, file: Path) -> set[str]:
