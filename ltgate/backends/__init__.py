@@ -173,19 +173,7 @@ def fitting(
     Raises:
         UserError: One line: what it is, and what the network takes.
     """
-    for layer in network.layers:
-        inputs = (layer.in_shape[0], KERNEL, KERNEL) if layer.is_conv else (prod(layer.in_shape),)
-        needed = (network.compartments, layer.out_shape[0], *inputs)
-        if tuple(layer.weight.shape) != needed:
-            raise UserError(
-                f"{layer.name}: weight has shape {tuple(layer.weight.shape)}; needed is {needed}"
-            )
-    for layer, after in pairwise(network.layers):
-        if tuple(after.in_shape) != tuple(layer.out_shape):
-            raise UserError(
-                f"{after.name}: takes {after.in_shape}; {layer.name} before it gives "
-                f"{layer.out_shape}"
-            )
+    _joined(network)
     images = torch.as_tensor(images)
     shape = tuple(network.layers[0].in_shape)
     kind = images.dtype
@@ -206,6 +194,23 @@ def fitting(
         if name not in network.names:
             raise UserError(f"{name!r} is no layer; known here: {', '.join(network.names)}")
     return images
+
+
+def _joined(network: Any) -> None:
+    """Refuse weights that do not fit their layer, and layers that do not fit each other."""
+    for layer in network.layers:
+        inputs = (layer.in_shape[0], KERNEL, KERNEL) if layer.is_conv else (prod(layer.in_shape),)
+        needed = (network.compartments, layer.out_shape[0], *inputs)
+        if tuple(layer.weight.shape) != needed:
+            raise UserError(
+                f"{layer.name}: weight has shape {tuple(layer.weight.shape)}; needed is {needed}"
+            )
+    for layer, after in pairwise(network.layers):
+        if tuple(after.in_shape) != tuple(layer.out_shape):
+            raise UserError(
+                f"{after.name}: takes {after.in_shape}; {layer.name} before it gives "
+                f"{layer.out_shape}"
+            )
 
 
 def check(network: Network) -> None:

@@ -250,38 +250,22 @@ def _gather(rows, ends, steps, weights, base, target, two):
 
 
 @_inline
-def _charge(value):
-    """What an input adds to a membrane: on the chip, whole."""
-    return floor(value) if are_doubles(value) else value
+def _larger(left, right):
+    return select(left >= right, left, right)
 
 
 @_inline
-def _decayed(value):
-    """What a decay leaves of a membrane: on the chip, rounded towards zero."""
-    return trunc(value) if are_doubles(value) else value
-
-
-@_inline
-def _clipped(value, low, limit):
-    """A membrane, on the chip between ``low`` and ``limit``."""
-    if are_doubles(value):
-        value = select(value >= limit, limit, select(low >= value, low, value))
-    return value
-
-
-@_inline
-def _peak(peak, value):
-    """The larger of ``peak`` and |value|, on the chip."""
-    if are_doubles(value):
-        size = magnitude(value)
-        peak = select(size >= peak, size, peak)
-    return peak
-
-
-@_inline
-def _keep_peak(peaks, at, peak):
-    if are_doubles(peak):
-        store(peaks, at, _peak(load16(peaks, at), peak))
+def _advance(chip, v, decay, charge, limit, peak):
+    """a v + charge and the largest |v| so far; on the chip, rounded and clipped to +-limit."""
+    v = v * decay
+    if chip:
+        v = trunc(v) + floor(charge)
+        peak = _larger(magnitude(v), peak)
+        low = limit - (limit + limit)
+        v = select(v >= limit, limit, _larger(v, low))
+    else:
+        v = v + charge
+    return v, peak
 
 
 @_inline
@@ -295,7 +279,7 @@ def _scan_lanes(
     real = model.drive.dtype.type
     zero, one = splat16(real(0)), splat16(real(1))
     none = to_short(zero >= one)
-    low, limit = splat16(-model.limit[0]), splat16(model.limit[0])
+    chip, limit = are_doubles(zero), splat16(model.limit[0])
     gains = number * model.decay.size
     v0, v1 = load16(scratch.membrane, at + lane), zero
     theta0, theta1 = load16(model.theta, theta_at + lane), zero
@@ -319,25 +303,21 @@ def _scan_lanes(
             stop = start + 1
             while stop < steps and model.drive[begin + stop] == drive:
                 stop += 1
-            charge0 = _charge(splat16(drive) * load16(scratch.constant, lane) * gain0)
+            charge0 = splat16(drive) * load16(scratch.constant, lane) * gain0
             if two:
-                charge1 = _charge(splat16(drive) * load16(scratch.constant, slow) * gain1)
+                charge1 = splat16(drive) * load16(scratch.constant, slow) * gain1
         for t in range(start, stop):
             if not first:
-                now = to_float(load16(scratch.current, t * row + lane), model.drive[0])
-                charge0 = _charge(now * gain0)
+                charge0 = to_float(load16(scratch.current, t * row + lane), real(0)) * gain0
                 if two:
-                    now = to_float(load16(scratch.current, t * row + slow), model.drive[0])
-                    charge1 = _charge(now * gain1)
-            v0 = _decayed(v0 * decay0) + charge0
-            peak0, v0 = _peak(peak0, v0), _clipped(v0, low, limit)
+                    charge1 = to_float(load16(scratch.current, t * row + slow), real(0)) * gain1
+            v0, peak0 = _advance(chip, v0, decay0, charge0, limit, peak0)
             cross0 = v0 >= theta0
             reset0 = cross0
             short0 = to_short(cross0)
             crossed0 = crossed0 - short0
             if two:
-                v1 = _decayed(v1 * decay1) + charge1
-                peak1, v1 = _peak(peak1, v1), _clipped(v1, low, limit)
+                v1, peak1 = _advance(chip, v1, decay1, charge1, limit, peak1)
                 cross1 = v1 >= theta1
                 reset1 = cross1
                 short1 = to_short(cross1)
@@ -356,11 +336,14 @@ def _scan_lanes(
     store(scratch.membrane, at + lane, v0)
     store(scratch.tally, lane, spiked)
     store(scratch.tally, UNIT + lane, crossed0)
-    _keep_peak(peaks, number * row + lane, peak0)
     if two:
         store(scratch.membrane, at + slow, v1)
         store(scratch.tally, UNIT + slow, crossed1)
-        _keep_peak(peaks, number * row + slow, peak1)
+    if chip:
+        fast = number * row + lane
+        store(peaks, fast, _larger(peak0, load16(peaks, fast)))
+        if two:
+            store(peaks, fast + UNIT, _larger(peak1, load16(peaks, fast + UNIT)))
 
 
 @_inline
