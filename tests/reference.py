@@ -1,6 +1,7 @@
 """The network step by step in plain NumPy: slow, obvious, and what every backend must reproduce."""
 
 import numpy as np
+import torch
 
 F32 = np.float32
 
@@ -94,3 +95,24 @@ def forward(network, images, schedule, trace_decay=None) -> tuple[dict, dict, di
                     updates[layer.name][c] += post.reshape(count, -1).T @ flat
             inputs = post
     return {name: np.stack(steps) for name, steps in rasters.items()}, crossings, updates
+
+
+def check(activity, made, images, schedule, trace_decay=None) -> None:
+    """Every spike and crossing is the reference's, with the types and shapes that callers know.
+
+    Updates are float32 sums and may round apart.
+    """
+    rasters, crossings, updates = forward(made, images, schedule, trace_decay)
+    assert activity.steps == len(schedule.drive)
+    for layer in made.layers:
+        name = layer.name
+        for found, wanted, kind in (
+            (activity.rasters[name], rasters[name], torch.uint8),
+            (activity.counts[name], rasters[name].sum(0), torch.int32),
+            (activity.crossings[name], crossings[name], torch.int64),
+        ):
+            assert np.array_equal(found.numpy(), wanted) and found.dtype == kind
+        if trace_decay is not None:
+            found, wanted = activity.updates[name].numpy(), updates[name]
+            assert found.shape == tuple(layer.weight.shape) and found.dtype == F32
+            np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())

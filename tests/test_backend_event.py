@@ -10,11 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltgate.backends import event, portable
+from ltgate.backends import event
 from ltgate.data.tasks import Schedule
 from ltgate.network import LARGEST, create
 from ltgate.neurons import Dynamics
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 OPTIONS = list(
     product([(5.0, 100.0), (20.0,)], ["or", "blend"], ["raw", "normalised"], ["subtract", "zero"])
 )
@@ -25,14 +26,6 @@ NETWORKS = [
     ([33, 2], [1, 2], [40]),
     ([], [], [9, 34]),
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def network(random, dynamics, channels, strides, hidden, shape=(1, 9, 9)):
@@ -61,19 +54,7 @@ def run(made, images, steps, trace_decay=None):
 
 def assert_is_reference(made, images, steps, trace_decay):
     activity = run(made, images, steps, trace_decay)
-    rasters, crossings, updates = reference.forward(made, images.numpy(), steps, trace_decay)
-    assert activity.steps == len(steps.drive)
-    for layer in made.layers:
-        name = layer.name
-        assert np.array_equal(activity.rasters[name].numpy(), rasters[name])
-        assert activity.counts[name].dtype == torch.int32
-        assert np.array_equal(activity.counts[name].numpy(), rasters[name].sum(0))
-        assert activity.crossings[name].dtype == torch.int64
-        assert np.array_equal(activity.crossings[name].numpy(), crossings[name])
-        if trace_decay is not None:
-            own, other = activity.updates[name].numpy(), updates[name]
-            assert own.shape == tuple(layer.weight.shape)
-            np.testing.assert_allclose(own, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
+    reference.check(activity, made, images.numpy(), steps, trace_decay)
     return activity
 
 
@@ -111,23 +92,6 @@ def test_random_networks_give_the_reference(data):
         torch.set_num_threads(data.draw(st.sampled_from([1, 2])))
         images = pictures(random, data.draw(st.integers(1, 4)), shape)
         assert_is_reference(made, images, clock(drive, 1.7), decays)
-
-
-def test_published_network_agrees_with_portable():
-    random = np.random.default_rng(3)
-    made = create(Dynamics(), [16, 32, 64], [1, 2, 2], [256], random)
-    images = torch.from_numpy(random.integers(0, 256, (2, 28, 28)).astype(np.uint8))
-    decays = np.full(2, 0.8, np.float32)
-    steps = clock(np.ones(25))
-    own, other = (x.forward(made, images, steps, decays) for x in (event, portable))
-    for name in made.names:
-        assert own.counts[name].sum() > 0
-        assert torch.equal(own.counts[name], other.counts[name])
-        assert torch.equal(own.crossings[name], other.crossings[name])
-        scale = float(other.updates[name].max())
-        torch.testing.assert_close(
-            own.updates[name], other.updates[name], rtol=1e-5, atol=1e-6 * scale
-        )
 
 
 def test_threads_change_nothing():

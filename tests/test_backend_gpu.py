@@ -127,16 +127,7 @@ def assert_is_reference(interpret, made, images, steps, decay, constants=(), **o
         forward, dict(constants), made, torch.from_numpy(images), steps,
         trace_decay=decay, raster=tuple(made.names), **options,
     )  # fmt: skip
-    rasters, crossings, updates = reference.forward(made, images, steps, decay)
-    assert activity.steps == len(steps)
-    for layer in made.layers:
-        name = layer.name
-        assert np.array_equal(activity.rasters[name].numpy(), rasters[name])
-        assert np.array_equal(activity.counts[name].numpy(), rasters[name].sum(0))
-        assert np.array_equal(activity.crossings[name].numpy(), crossings[name])
-        assert activity.updates[name].shape == layer.weight.shape
-        scale = max(1.0, np.abs(updates[name]).max())
-        np.testing.assert_allclose(activity.updates[name], updates[name], atol=1e-5 * scale)
+    reference.check(activity, made, images, steps, decay)
     return activity
 
 

@@ -62,15 +62,7 @@ def assert_same(activity, other):
 
 def assert_is_reference(made, images, steps, trace_decay):
     activity = run(made, images, steps, trace_decay=trace_decay)
-    rasters, crossings, updates = reference.forward(made, images, steps, trace_decay)
-    assert activity.steps == len(steps)
-    for layer in made.layers:
-        name = layer.name
-        assert np.array_equal(activity.rasters[name].numpy(), rasters[name])
-        assert np.array_equal(activity.counts[name].numpy(), rasters[name].sum(0))
-        assert np.array_equal(activity.crossings[name].numpy(), crossings[name])
-        scale = max(1.0, np.abs(updates[name]).max())
-        np.testing.assert_allclose(activity.updates[name], updates[name], atol=1e-5 * scale)
+    reference.check(activity, made, images, steps, trace_decay)
     return activity
 
 
@@ -182,15 +174,7 @@ def test_first_layer_current_is_the_drive_times_one_convolution(monkeypatch):
 # what must not matter
 
 
-@pytest.fixture
-def two_threads():
-    """Leave the number of threads as it was."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("two_threads")
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("output", ["or", "blend"])
 def test_one_and_two_threads_give_the_same_spikes(output):
     random = np.random.default_rng(3)
@@ -262,22 +246,6 @@ def test_gpu_gives_the_same_spikes():
 
 
 # what is returned
-
-
-def test_shapes_and_types():
-    random = np.random.default_rng(0)
-    made = network(random, Dynamics(), [3], [2], [4], 7)
-    activity = run(made, pictures(random, 5, 7), clock(9), trace_decay=np.full(2, 0.8, np.float32))
-    assert activity.steps == 9
-    for layer in made.layers:
-        channels = layer.out_shape[0]
-        assert activity.counts[layer.name].shape == (5, *layer.out_shape)
-        assert activity.counts[layer.name].dtype == torch.int32
-        assert activity.crossings[layer.name].shape == (5, 2, channels)
-        assert activity.crossings[layer.name].dtype == torch.int64
-        assert activity.updates[layer.name].shape == layer.weight.shape
-        assert activity.rasters[layer.name].shape == (9, 5, *layer.out_shape)
-        assert activity.rasters[layer.name].dtype == torch.uint8
 
 
 def test_updates_and_rasters_only_when_asked_for():

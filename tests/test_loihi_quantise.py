@@ -24,13 +24,7 @@ from ltgate.network import create
 from ltgate.neurons import Dynamics
 from ltgate.params import Params
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,8 @@ from ltgate.fixed_point import MEMBRANE_LIMIT
 from ltgate.loihi import twin
 from ltgate.loihi.quantnet import QuantNetwork
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIGURATIONS = 100
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def case(seed: int, **options):
