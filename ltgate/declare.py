@@ -110,20 +110,25 @@ class Group(Strict):
     but never a result's value, and do not enter the hash of a configuration.
     ``class More(Group, since="0.2")``: declared when results existed; they enter it only where they
     differ from their defaults, so that earlier results keep their hashes.
+    ``class Last(Group, late=True)``: nothing that a learner makes before its first batch (filters,
+    thresholds) depends on them, so that trials which differ in them alone share it.
     """
 
     compute: ClassVar[bool] = False
     since: ClassVar[str] = ""
+    late: ClassVar[bool] = False
     joined: ClassVar[bool] = False  # whether the model of all parameters has been put together
 
-    def __init_subclass__(cls, compute: bool = False, since: str = "", **options: Any) -> None:
+    def __init_subclass__(
+        cls, compute: bool = False, since: str = "", late: bool = False, **options: Any
+    ) -> None:
         super().__init_subclass__(**options)
         if Group.joined:
             raise UserError(
                 f"{cls.__name__}: parameters are declared before the first use of them; define it "
                 "in a file of its room, or above whatever reads ltgate.params.Params"
             )
-        cls.compute, cls.since = compute, since
+        cls.compute, cls.since, cls.late = compute, since, late
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

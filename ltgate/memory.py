@@ -18,6 +18,8 @@ from ltgate.data.sources import source
 from ltgate.errors import UserError
 from ltgate.features import LARGE_BATCH, patches, smallest, split
 from ltgate.network import KERNEL
+from ltgate.plasticity.filters import FILTERS
+from ltgate.plasticity.readout import READOUTS
 
 if TYPE_CHECKING:
     from ltgate.params import Params
@@ -66,19 +68,13 @@ def parts(params: "Params", images: Sequence[int], steps: int) -> list[Part]:
         values += patches(layers[name], side)
         bytes_ += patches(layers[name], side) * np.dtype(smallest(steps, side)).itemsize
     n, classes = values + 1, 1 + max(label for task in p.tasks for label in task.classes)
-    readout = {
-        "rls": 8 * n * (2 * n + 1024) + n * n,  # matrix, factor, waiting rows; a mask
-        "prototypes": 4 * classes * p.prototypes * n,
-    }.get(p.readout, 8 * n * classes * 3)
-    if p.readout == "delta" and p.projector == "rankk":
-        readout += 4 * n * n * 4  # moment, residual and their eigenvectors
-    learning = p.filters == "always"
+    readout, learning = READOUTS[p.readout], FILTERS[p.filters].online
     return [
         Part("weights", 4 * 3 * weights, "channels or hidden"),
         Part(
             f"readout {p.readout}",
-            readout,
-            "readout_layers (patches: conv1/4)" + (" or prototypes" * (p.readout == "prototypes")),
+            readout.memory(n, classes, p),
+            " or ".join(["readout_layers (patches: conv1/4)", *readout.lower]),
         ),
         Part("spike counts", bytes_ * sum(images), "train_images or readout_layers"),
         Part(

@@ -8,7 +8,6 @@ contradiction) is told in one line as a `UserError`.
 
 import hashlib
 import json
-import pkgutil
 import types
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +20,7 @@ from ltgate.declare import Group, Strict, help_line
 from ltgate.errors import UserError
 from ltgate.parameter_files import read
 from ltgate.paths import parameter_file
+from ltgate.registry import import_files
 
 # Where parameters are declared, in the order in which they are listed. Of a room that ends in a dot
 # every file is looked into, so that a method, a rule or a source brings its own.
@@ -108,8 +108,7 @@ def _join() -> type[_Joined]:
     for room in ROOMS:
         module = import_module(f"ltgate.{room.rstrip('.')}")
         if room.endswith("."):
-            for file in pkgutil.iter_modules(module.__path__):
-                import_module(f"{module.__name__}.{file.name}")
+            import_files(module.__name__, module.__path__)
     groups = sorted(Group.__subclasses__(), key=_place)
     declared = {name: group for group in groups for name in group.model_fields}
     if len(declared) < sum(len(group.model_fields) for group in groups):

@@ -69,7 +69,7 @@ class RunParameters(Group, compute=True):
         return chosen
 
 
-class TrainingParameters(Group):
+class TrainingParameters(Group, late=True):
     """Training."""
 
     epochs: Count = 1

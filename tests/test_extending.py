@@ -1,13 +1,19 @@
 """The README's own code runs, and what it registers passes the tests that everything registered
 has to pass (those of methods: ``test_methods.py``)."""
 
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import ltgate
 from ltgate import backends, methods, neurons, paths, results, train
 from ltgate.data import sources
 from ltgate.data.tasks import TaskSpec, schedule
@@ -21,6 +27,99 @@ TASKS = [
     TaskSpec(name="fast", classes=[0, 1, 2], frame_rate_hz=1000.0, duration_ms=10.0),
     TaskSpec(name="slow", classes=[7, 4], frame_rate_hz=50.0, duration_ms=120.0),
 ]
+RULES = {
+    "plasticity/readout_mine.py": """
+from ltgate.declare import Group, Positive
+from ltgate.plasticity.readout import READOUTS, Delta
+
+class MyReadoutParameters(Group, since="0.2"):
+    \"\"\"Readout of mine.\"\"\"
+
+    readout_stride: Positive = 2.0
+    \"\"\"rate of my readout\"\"\"
+
+@READOUTS.add("mine")
+class Mine(Delta):
+    @classmethod
+    def configured(cls, inputs, classes, params):
+        return cls.create(inputs, classes, params.readout_stride, 0.0)
+""",
+    "plasticity/gate_mine.py": """
+from ltgate.declare import Group, Share
+from ltgate.plasticity.gate import GATES, Gate
+
+class MyGateParameters(Group, since="0.2"):
+    \"\"\"Gate of mine.\"\"\"
+
+    gate_share: Share = 0.25
+    \"\"\"gamma of my gate\"\"\"
+
+@GATES.add("mine")
+class Mine(Gate):
+    def gamma(self, now):
+        return now * 0 + self.params.gate_share
+""",
+    "plasticity/projector_mine.py": """
+from ltgate.declare import Group, Share
+from ltgate.plasticity.projector import PROJECTORS, Projector
+
+class MyProjectorParameters(Group, since="0.2", late=True):
+    \"\"\"Projector of mine.\"\"\"
+
+    projector_share: Share = 0.5
+    \"\"\"share of an update that may act\"\"\"
+
+@PROJECTORS.add("mine")
+class Mine(Projector):
+    def project(self, update, samples, inputs):
+        return self.params.projector_share * update
+""",
+    "plasticity/filters_mine.py": """
+from ltgate.declare import Group, Positive
+from ltgate.plasticity.filters import FILTERS, Filters
+
+class MyFilterParameters(Group, since="0.2"):
+    \"\"\"Filters of mine.\"\"\"
+
+    filters_scale: Positive = 0.5
+    \"\"\"factor on drawn filters\"\"\"
+
+@FILTERS.add("mine")
+class Mine(Filters):
+    def learn_layer(self, index, images, chunk):
+        layer = self.network.layers[index]
+        layer.weight = layer.weight * self.params.filters_scale
+""",
+    "methods/method_mine.py": """
+from ltgate.declare import Count, Group
+from ltgate.methods.base import METHODS, SpikingLearner
+
+class MyMethodParameters(Group, since="0.2", late=True):
+    \"\"\"Method mine.\"\"\"
+
+    repeats: Count = 2
+    \"\"\"how often my method learns from a batch\"\"\"
+
+@METHODS.add("mine")
+class Mine(SpikingLearner):
+    preset = {"filters": "random", "projector": "none", "readout": "delta"}
+
+    def learn(self, images, batch):
+        for _ in range(self.params.repeats):
+            super().learn(images, batch)
+""",
+}
+USED = {  # how a file's rule is chosen, and its parameter at another value than its default
+    "plasticity/readout_mine.py": (
+        {"readout": "mine", "projector": "none"}, {"readout_stride": 3.0}
+    ),
+    "plasticity/gate_mine.py": ({"gate": "mine", "output": "blend"}, {"gate_share": 1.0}),
+    "plasticity/projector_mine.py": (
+        {"filters": "always", "projector": "mine", "readout": "rls"}, {"projector_share": 0.1}
+    ),
+    "plasticity/filters_mine.py": ({"filters": "mine"}, {"filters_scale": 1.0}),
+    "methods/method_mine.py": ({"methods": ["mine"]}, {"repeats": 3}),
+}  # fmt: skip
 OFFLINE = [name for name in sources.SOURCES if name != "mnist"]
 SMALL = {
     "name": "mine", "tasks": TASKS, "train_images": 16, "validation_images": 8, "test_images": 8,
@@ -176,3 +275,49 @@ def test_a_backend_gives_the_same_spikes_as_the_portable_one(name, output):
         assert torch.equal(found.counts[layer].cpu(), wanted.counts[layer])
         assert torch.equal(found.crossings[layer].cpu(), wanted.crossings[layer])
         assert torch.equal(found.rasters[layer].cpu(), wanted.rasters[layer])
+
+
+# ------------------------------------------------- rules and methods, parameters and all: one file
+
+TRAINS = """
+import json, sys
+from ltgate import paths, results, train
+from ltgate.params import Params
+
+small, used, before = json.loads(sys.argv[1])
+assert Params(**small).hash == before, "earlier configurations keep their hashes"
+for choice, other in used.values():
+    hashes = set()
+    for values in ({}, other):
+        params = Params(**{**small, "methods": ["configured"], **choice, **values})
+        train.run(params)
+        rows = results.choose(results.load(paths.run("mine")), config=params.hash)
+        hashes.add(params.hash)
+        print(len(results.choose(rows, metric="accuracy", scenario="class", split="test")))
+    assert len(hashes) == 2
+"""
+
+
+@pytest.fixture(scope="module")
+def counted(tmp_path_factory):
+    """How many test accuracies each rule's two trainings left, in a library with the new files."""
+    copy = tmp_path_factory.mktemp("library")
+    package = Path(ltgate.__file__).parent
+    shutil.copytree(package, copy / "ltgate", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, text in RULES.items():
+        (copy / "ltgate" / name).write_text(text)
+    params = Params(**SMALL)
+    given = json.dumps([params.model_dump(include=SMALL.keys()), USED, params.hash])
+    places = {"LTGATE_HOME": str(copy), "PYTHONPATH": str(copy)}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", TRAINS, given], cwd=copy, env=os.environ | places,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert not done.returncode, done.stderr
+    numbers = [int(line) for line in done.stdout.splitlines() if line.isdigit()]
+    return dict(zip(USED, zip(numbers[::2], numbers[1::2], strict=True), strict=True))
+
+
+@pytest.mark.parametrize("file", RULES)
+def test_a_rule_or_a_method_with_its_parameters_is_one_file(file, counted):
+    assert counted[file] == (3, 3)

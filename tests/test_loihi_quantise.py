@@ -120,7 +120,7 @@ def test_what_one_chip_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_chip_aware_training_leaves_nothing_to_round(deployed: deploy.Deployment) -> None:
-    table = quantise.report(deployed.learner._used, deployed.net, deployed.samples)
+    table = quantise.report(deployed.learner.used, deployed.net, deployed.samples)
     assert (table["weight_error"] == 0).all()
     np.testing.assert_allclose(table["tau_ms"], table["tau_chip_ms"])
 
@@ -128,7 +128,7 @@ def test_chip_aware_training_leaves_nothing_to_round(deployed: deploy.Deployment
 def test_gradients_train_through_the_chips_weights(small: Params) -> None:
     """Straight through: the copy that learns is finer than what the chip holds and runs."""
     learner = deploy.trained(deploy.trial(small, method="hlop"))
-    for layer in learner._used.layers:
+    for layer in learner.used.layers:
         rounded = fixed_point.round_weights(layer.forward_weight, small.chip_bits)
         assert torch.equal(rounded, layer.forward_weight)
         assert not torch.equal(layer.weight, layer.forward_weight)
@@ -163,7 +163,7 @@ def test_counted_synaptic_operations(deployed: deploy.Deployment) -> None:
 def test_readout_in_integers_scores_as_the_float_one_does(deployed: deploy.Deployment) -> None:
     learner = deployed.learner
     images = deployed.trial.open(0, "validation")
-    run = backends.forward(learner._used, images.images[:], deployed.samples[0].steps)
+    run = backends.forward(learner.used, images.images[:], deployed.samples[0].steps)
     scores = deployed.readout.scores(*deployed.readout.sums(run.counts))
     theirs = learner.scores(images).numpy()
     assert np.abs(scores - theirs).max() < 0.05 * np.abs(theirs).max()

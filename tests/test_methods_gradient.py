@@ -88,7 +88,7 @@ def weights(learner):
 
 def counts(learner, position):
     images = opened(position, "validation")
-    activity = learner._forward(learner.network, images.task, images.images[:])
+    activity = learner.filters.forward(learner.network, images.task, images.images[:])
     return {name: count.flatten(1) for name, count in activity.counts.items()}
 
 
@@ -102,9 +102,9 @@ def test_a_step_lowers_the_loss_on_its_batch(name):
     losses = []
     for _ in range(4):
         learner.shown = 0  # the rate of the first step
-        learner._step(images.task, images.images[:], images.labels)
-        scores = learner._readout_inputs(
-            learner._forward(learner.network, images.task, images.images[:]).counts
+        learner.step(images.task, images.images[:], images.labels)
+        scores = learner.readout_inputs(
+            learner.filters.forward(learner.network, images.task, images.images[:]).counts
         )
         scores = scores @ learner.readout.weight
         losses.append(torch.nn.functional.cross_entropy(scores, torch.tensor(images.labels)))
@@ -159,12 +159,12 @@ def test_the_gradient_is_that_of_cross_entropy_among_the_classes():
         dtype=torch.float64,
     )
     images = opened(1)
-    activity = learner._forward(learner.network, images.task, images.images[:])
+    activity = learner.filters.forward(learner.network, images.task, images.images[:])
     weight = learner.readout.weight.clone().requires_grad_()
-    scores = (learner._readout_inputs(activity.counts) @ weight)[:, [3, 4]]
+    scores = (learner.readout_inputs(activity.counts) @ weight)[:, [3, 4]]
     loss = torch.nn.functional.cross_entropy(scores, torch.tensor(images.labels) - 3)
     loss.backward()
-    head = surrogate.LinearHead(learner.readout.weight, learner._readout_inputs, [3, 4])
+    head = surrogate.LinearHead(learner.readout.weight, learner.readout_inputs, [3, 4])
     found = surrogate.loss_and_gradients(
         learner.network, images.images[:], images.labels, schedule(images.task, "frame"), head
     )
@@ -179,7 +179,7 @@ def test_the_rate_falls_to_zero_within_a_task(name):
     for part in range(5):
         before = learner.network.layers[-1].weight
         rows = slice(8 * part % 32, 8 * part % 32 + 8)
-        learner._step(images.task, images.images[rows], images.labels[rows])
+        learner.step(images.task, images.images[rows], images.labels[rows])
         sizes.append((learner.network.layers[-1].weight - before).abs().max().item())
     assert sizes[0] == 0  # the readout starts at zero and hands nothing on
     assert sizes[1] > 2 * sizes[3] > 0  # cosine: 1, 0.85, 0.5, 0.15
@@ -201,8 +201,8 @@ def test_the_forward_pass_of_hlop_is_that_of_the_network():
     images = opened(1, "validation")
     plain = fresh("random_features").network
     plain.load({key: value.clone() for key, value in learner.network.state().items()})
-    activity = learner._forward(plain, images.task, images.images[:])
-    inputs = learner._inputs_of({"dense1": activity.counts["dense1"].float()})
+    activity = learner.filters.forward(plain, images.task, images.images[:])
+    inputs = learner.inputs_of({"dense1": activity.counts["dense1"].float()})
     assert torch.equal(learner.scores(images), inputs @ learner.readout.weight)
 
 
@@ -235,7 +235,7 @@ def test_what_hlop_protects_are_the_directions_that_the_task_used():
         shown(learner, 0)
     learner.end_task(0)
     images = opened(0)
-    activity = learner._forward(learner.network, images.task, images.images[:])
+    activity = learner.filters.forward(learner.network, images.task, images.images[:])
     steps = schedule(images.task, "frame")
     seen = hlop.rates(learner.network, images.images[:], activity.counts, steps)
     for layer in learner.network.layers:
@@ -305,7 +305,7 @@ def test_the_new_units_of_dsd_snn_are_active_and_hear_the_old_ones():
         fired = seen[layer.name].view(len(seen[layer.name]), len(learner.owner[layer.name]), -1)
         assert fired[:, new].any()
         if layer.name != "conv1":
-            mask = learner._connected(layer)
+            mask = learner.connected(layer)
             below = learner.owner["conv1" if layer.name == "conv2" else "conv2"]
             below = below.repeat_interleave(mask.shape[1] // len(below))
             for unit in new:

@@ -6,7 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltgate.plasticity.gate import START, VarianceGate
+from ltgate.params import Params
+from ltgate.plasticity.gate import GATES, START
+
+
+def made(rule, channels):
+    return GATES[rule](channels, Params(), np.random.default_rng(0))
 
 
 def by_loops(batches, steps, positions, rate):
@@ -35,7 +40,7 @@ def by_loops(batches, steps, positions, rate):
 def test_running_variance_equals_the_loops(seed, images, channels, steps, positions, rate):
     random = np.random.default_rng(seed)
     batches = [random.integers(0, steps * positions + 1, (b, 2, channels)) for b in images]
-    gate = VarianceGate.create(channels)
+    gate = made("select", channels)
     for crossings in batches:
         gate.observe(torch.from_numpy(crossings), steps, positions, rate)
     np.testing.assert_allclose(
@@ -45,10 +50,19 @@ def test_running_variance_equals_the_loops(seed, images, channels, steps, positi
 
 def test_running_variance_by_hand():
     # two images, rates 0/8 and 4/8: mean 1/4, variance 1/16; .9 x 1e-4 + .1 / 16
-    gate = VarianceGate.create(1)
+    gate = made("blend", 1)
     assert gate.variance.tolist() == [[START], [START]] == [[1e-4], [1e-4]]
     gate.observe(torch.tensor([[[0], [3]], [[4], [3]]]), steps=4, positions=2, rate=0.1)
     assert gate.variance.flatten().tolist() == pytest.approx([9e-5 + 0.1 / 16, 9e-5])
+
+
+READINGS = ("select", "blend")
+
+
+def gamma(gate, variance=None):
+    """What the gate says, of ``variance`` if that is given."""
+    gate.variance = gate.variance if variance is None else variance
+    return gate.gamma(torch.full((gate.variance.shape[1],), 0.25))
 
 
 variances = st.floats(1e-12, 1)
@@ -57,8 +71,8 @@ variances = st.floats(1e-12, 1)
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(variances, variances), min_size=1, max_size=5))
 def test_readings_equal_their_formulas(pairs):
-    gate = VarianceGate(torch.tensor(pairs, dtype=torch.float64).T)
-    hard, soft = gate.gamma("select"), gate.gamma("blend")
+    variance = torch.tensor(pairs, dtype=torch.float64).T
+    hard, soft = (gamma(made(rule, 1), variance) for rule in READINGS)
     assert hard.dtype == soft.dtype == torch.float32
     for (fast, slow), selected, blended in zip(pairs, hard, soft, strict=True):
         assert selected == (1 if fast <= slow else 0)
@@ -69,14 +83,19 @@ def test_readings_equal_their_formulas(pairs):
 
 
 def test_a_tie_selects_fast_and_blends_evenly():
-    gate = VarianceGate.create(3)
-    assert gate.gamma("select").tolist() == [1, 1, 1]
-    assert gate.gamma("blend").tolist() == [0.5, 0.5, 0.5]
+    assert gamma(made("select", 3)).tolist() == [1, 1, 1]
+    assert gamma(made("blend", 3)).tolist() == [0.5, 0.5, 0.5]
 
 
 def test_silent_compartments_are_a_tie_too():
-    gate = VarianceGate.create(2)
-    gate.observe(torch.zeros(4, 2, 2, dtype=torch.int64), steps=3, positions=1, rate=1.0)
-    assert gate.variance.tolist() == [[0, 0], [0, 0]]
-    assert gate.gamma("select").tolist() == [1, 1]
-    assert gate.gamma("blend").tolist() == [0.5, 0.5]
+    for rule, tie in zip(READINGS, (1, 0.5), strict=True):
+        gate = made(rule, 2)
+        gate.observe(torch.zeros(4, 2, 2, dtype=torch.int64), steps=3, positions=1, rate=1.0)
+        assert gate.variance.tolist() == [[0, 0], [0, 0]]
+        assert gamma(gate).tolist() == [tie, tie]
+
+
+def test_a_fixed_gate_stays_whatever_it_sees():
+    gate = made("fixed", 2)
+    gate.observe(torch.ones(4, 2, 2, dtype=torch.int64), steps=3, positions=1, rate=1.0)
+    assert gamma(gate).tolist() == [0.25, 0.25]

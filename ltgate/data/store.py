@@ -36,7 +36,7 @@ SOURCE_TEST_MARK = "t10k-"  # begins the name of every source file with test ima
 _FORMAT = 1  # part of the file's name: raise it when the layout changes
 
 
-class SplitParameters(Group):
+class SplitParameters(Group, late=True):
     """How many images, and which."""
 
     train_images: Whole = 0

@@ -62,7 +62,7 @@ FAST = TaskSpec(name="fast", classes=[0, 1, 2, 3, 4], frame_rate_hz=1000.0, dura
 SLOW = TaskSpec(name="slow", classes=[5, 6, 7, 8, 9], frame_rate_hz=50.0, duration_ms=400.0)
 
 
-class TaskParameters(Group):
+class TaskParameters(Group, late=True):
     """Tasks."""
 
     tasks: Annotated[list[TaskSpec], Some] = [FAST, SLOW]

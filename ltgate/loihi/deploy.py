@@ -74,9 +74,9 @@ def deploy(of: Trial) -> Deployment:
         Samples(of.open(i, "train").images[:CALIBRATION_IMAGES], schedule(task, p.presentation))
         for i, task in enumerate(of.tasks)
     ]
-    views = learner._read
+    views = learner.views
     start = time.perf_counter()
-    net = quantise.quantise(learner._used, samples, p.chip_bits)
+    net = quantise.quantise(learner.used, samples, p.chip_bits)
     sizes = [size(learner.network, view) for view in views]
     weights = quant_readout.quantise(learner.readout.weight, views, sizes, p.normalise_counts)
     seconds = time.perf_counter() - start

@@ -1,31 +1,18 @@
-"""The methods compared, one file each. A new method is one file and one entry in ``METHODS``."""
+"""The methods compared. A new one is a class in a file here, under ``@METHODS.add(NAME)``."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ltgate.methods.base import Method
-
-# name -> class, or module:class, imported when used, so that listing the names costs nothing
+from ltgate.methods.base import METHODS, Method
+from ltgate.registry import import_files
 
 if TYPE_CHECKING:
     from ltgate.params import Params
 
-METHODS: dict[str, str | type[Method]] = {
-    "lt_gate": "ltgate.methods.lt_gate:LTGate",
-    "lt_gate_published": "ltgate.methods.lt_gate_published:LTGatePublished",
-    "sequential": "ltgate.methods.sequential:Sequential",
-    "random_features": "ltgate.methods.random_features:RandomFeatures",
-    "lt_gate_local": "ltgate.methods.lt_gate_local:LTGateLocal",
-    "single_tau": "ltgate.methods.single_tau:SingleTau",
-    "single_tau_fast": "ltgate.methods.single_tau:SingleTauFast",
-    "replay": "ltgate.methods.replay:Replay",
-    "hlop": "ltgate.methods.hlop:HLOP",
-    "dsd_snn": "ltgate.methods.dsd_snn:DSDSNN",
-    "configured": "ltgate.methods.configured:Configured",
-    "joint": "ltgate.methods.joint:Joint",
-}
+import_module(f"{__name__}.presets")  # listed first
+import_files(__name__, __path__)
 
 
 def names() -> list[str]:
@@ -35,11 +22,7 @@ def names() -> list[str]:
 
 def find(name: str) -> type[Method]:
     """The class of a method."""
-    entry = METHODS[name]
-    if not isinstance(entry, str):
-        return entry
-    module, _, cls = entry.partition(":")
-    return getattr(import_module(module), cls)
+    return METHODS[name]
 
 
 def create(name: str, params: "Params", generator: np.random.Generator) -> Method:

@@ -32,6 +32,7 @@ from ltgate import features
 from ltgate.data.store import TaskImages
 from ltgate.data.tasks import TaskSpec
 from ltgate.declare import Group, Share, Whole
+from ltgate.methods.base import METHODS
 from ltgate.methods.gradient import READOUT, GradientLearner
 from ltgate.network import Layer
 from ltgate.plasticity import competitive, readout
@@ -45,7 +46,7 @@ LIMITS = {"conv": (0.8, 0.5), "dense": (1.3, 1.0)}  # theta in the first task an
 FALL = {"conv": 12, "dense": 13}  # rounds in which pruning weakens by a factor e
 
 
-class DSDSNNParameters(Group):
+class DSDSNNParameters(Group, late=True):
     """Method dsd_snn."""
 
     dsd_start: Share = 0.3
@@ -56,6 +57,7 @@ class DSDSNNParameters(Group):
     """pruning rounds per task; 0 = none"""
 
 
+@METHODS.add("dsd_snn")
 class DSDSNN(GradientLearner):
     """Units that belong to tasks."""
 
@@ -70,7 +72,7 @@ class DSDSNN(GradientLearner):
 
     def __init__(self, params: "Params", generator: np.random.Generator) -> None:
         super().__init__(params, generator)
-        layers = self._used.layers
+        layers = self.used.layers
         self.owner = {x.name: torch.full((x.out_shape[0],), UNUSED) for x in layers}
         self.score = {x.name: torch.full((x.out_shape[0],), FULL_SCORE) for x in layers}
         self.learned: list[int] = []  # classes of earlier tasks
@@ -79,11 +81,11 @@ class DSDSNN(GradientLearner):
     def begin_task(self, position: int, images: TaskImages) -> None:
         """Units for the task."""
         share = self.params.dsd_growth if position else self.params.dsd_start
-        for layer in self._used.layers:
+        for layer in self.used.layers:
             self._grow(layer, position, share)
         super().begin_task(position, images)
         if position == 0:
-            for layer in self._used.layers:
+            for layer in self.used.layers:
                 self._share_threshold(layer)
         self.learned += self.classes_now
         self.classes_now = list(images.task.classes)
@@ -120,10 +122,10 @@ class DSDSNN(GradientLearner):
             allowed[:, self.learned] = 0
             return allowed
         layer = self.network.layers[self.network.names.index(name)]
-        mask = self._connected(layer) & (self.owner[name] == self.position)[:, None]
+        mask = self.connected(layer) & (self.owner[name] == self.position)[:, None]
         return _masked(gradient, mask)
 
-    def _connected(self, layer: Layer) -> Tensor:
+    def connected(self, layer: Layer) -> Tensor:
         """Which units [out] may take input from which channels or neurons [in] below."""
         index = self.network.names.index(layer.name)
         if index == 0:
@@ -135,12 +137,12 @@ class DSDSNN(GradientLearner):
         owner = self.owner[layer.name][:, None]
         return (below >= 0) & (below <= owner)
 
-    def _inputs_of(self, counts: dict[str, Tensor]) -> Tensor:
+    def inputs_of(self, counts: dict[str, Tensor]) -> Tensor:
         """Each task's units are normalised on their own: what later ones do leaves them alone."""
         if not self.params.normalise_counts:
-            return super()._inputs_of(counts)
+            return super().inputs_of(counts)
         parts = []
-        for view in self._read:
+        for view in self.views:
             values = counts[view].flatten(1).double()
             values = readout.root(values) if self.params.root_counts else values
             owner = self.owner[features.split(view)[0]].to(values.device)
@@ -163,7 +165,7 @@ class DSDSNN(GradientLearner):
         if position:
             layer.weight = layer.weight.clone()
             layer.weight[:, grown] = self._drawn(layer)[:, grown]
-        layer.weight = _masked(layer.weight, self._connected(layer))
+        layer.weight = _masked(layer.weight, self.connected(layer))
 
     def _drawn(self, layer: Layer) -> Tensor:
         """Fresh weights, drawn as the network's are."""
@@ -188,7 +190,7 @@ class DSDSNN(GradientLearner):
         now = min(self.shown, self.total) * rounds // self.total
         for number in range(before + 1, now + 1):
             if number > 1:
-                for layer in self._used.layers:
+                for layer in self.used.layers:
                     self._prune(layer, number)
 
     def _prune(self, layer: Layer, number: int) -> None:
@@ -203,8 +205,8 @@ class DSDSNN(GradientLearner):
         weak = current[score[current] < 0]
         if len(weak):
             owner[weak] = PRUNED
-            for other in self._used.layers:
-                mask, mean = self._connected(other), self.optimiser.mean
+            for other in self.used.layers:
+                mask, mean = self.connected(other), self.optimiser.mean
                 other.weight = _masked(other.weight, mask)
                 mean[other.name] = _masked(mean[other.name], mask)  # nor does momentum revive it
 

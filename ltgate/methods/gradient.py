@@ -14,9 +14,10 @@ from ltgate.data.tasks import TaskSpec, schedule
 from ltgate.declare import Count, Group, Positive
 from ltgate.errors import NotFinite, UserError
 from ltgate.methods.adam import Adam
-from ltgate.methods.base import SpikingLearner, _part, _slices
+from ltgate.methods.base import SpikingLearner
 from ltgate.neurons import COMPILED
 from ltgate.plasticity import readout
+from ltgate.plasticity.filters import part
 from ltgate.progress import track
 from ltgate.surrogate import LinearHead, loss_and_gradients
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 READOUT = "readout"  # the readout's name among those of the layers
 
 
-class GradientParameters(Group):
+class GradientParameters(Group, late=True):
     """Methods trained by surrogate gradients."""
 
     gradient_rate: Positive = 0.002
@@ -72,19 +73,20 @@ class GradientLearner(SpikingLearner):
     def begin_task(self, position: int, images: TaskImages) -> None:
         """Calibrate the thresholds on the first task; a fresh optimiser."""
         if position == 0:
-            for layer in track(self._used.layers, label="thresholds"):
-                self._calibrate(layer, images)
+            for layer in track(self.used.layers, label="thresholds"):
+                self.filters.calibrate(layer, images)
         self.position, self.shown = position, 0
         self.total = self.params.epochs * len(images)
         self.optimiser = Adam.create(self._weights())
 
     def learn(self, images: TaskImages, batch: Batch) -> None:
         """A batch in steps of ``gradient_batch`` images."""
+        size = self.params.gradient_batch
         steps = [
-            self._step(images.task, batch.images[rows], batch.labels[rows])
-            for rows in _slices(len(batch), self.params.gradient_batch)
+            self.step(images.task, batch.images[i : i + size], batch.labels[i : i + size])
+            for i in range(0, len(batch), size)
         ]
-        counts = {name: torch.cat([step[name] for step in steps]) for name in self._used.names}
+        counts = {name: torch.cat([step[name] for step in steps]) for name in self.used.names}
         self._observe(images.task, batch.images, counts)
         self._cache.clear()
 
@@ -100,7 +102,7 @@ class GradientLearner(SpikingLearner):
         super().load(tensors, plain)
         self.position, self.shown = plain["position"], plain["shown"]
         self.total = plain["total"]
-        self.optimiser.load(_part(tensors, "optimiser"), plain["steps"])
+        self.optimiser.load(part(tensors, "optimiser"), plain["steps"])
 
     # ---- what a method may replace
 
@@ -116,20 +118,20 @@ class GradientLearner(SpikingLearner):
 
     # ---- one step
 
-    def _step(self, task: TaskSpec, pixels: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
+    def step(self, task: TaskSpec, pixels: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
         """One step of the optimiser; the spike counts that led to it."""
         p = self.params
         among = list(task.classes) if p.head_classes == "current" else list(range(self.classes))
         found = loss_and_gradients(
-            self._used,
+            self.used,
             pixels,
             labels,
             schedule(task, p.presentation),
-            LinearHead(self.readout.weight.to(self.device), self._readout_inputs, among),
+            LinearHead(self.readout.weight.to(self.device), self.readout_inputs, among),
             slope=p.gradient_slope,
         )
         if not math.isfinite(found.loss):
-            layer = self._used.names[-1]
+            layer = self.used.names[-1]
             raise NotFinite(
                 f"{layer} and readout: the loss is {found.loss}; lower gradient_rate or head_rate"
             )
@@ -137,24 +139,25 @@ class GradientLearner(SpikingLearner):
         allowed = {name: self._allowed(name, gradient) for name, gradient in gradients.items()}
         moves = self.optimiser.step(allowed)
         fall = 0.5 * (1 + math.cos(math.pi * min(self.shown / self.total, 1)))
-        for layer in self._used.layers:
+        for layer in self.used.layers:
             layer.weight = layer.weight - p.gradient_rate * fall * moves[layer.name]
         self.readout.weight = self.readout.weight - p.head_rate * fall * moves[READOUT][0].T
         self.shown += len(labels)
         return found.counts
 
-    def _readout_inputs(self, counts: dict[str, Tensor]) -> Tensor:
+    def readout_inputs(self, counts: dict[str, Tensor]) -> Tensor:
         """Readout inputs [B, F + 1] of the layers' spike counts."""
-        views = {v: features.view_counts(counts[features.split(v)[0]], v) for v in self._read}
-        return self._inputs_of(views)
+        views = {v: features.view_counts(counts[features.split(v)[0]], v) for v in self.views}
+        return self.inputs_of(views)
 
     def _weights(self) -> dict[str, Tensor]:
         """All weights that gradients change, shaped as :meth:`_allowed` has them."""
-        weights = {layer.name: layer.weight for layer in self._used.layers}
+        weights = {layer.name: layer.weight for layer in self.used.layers}
         return {**weights, READOUT: self.readout.weight.T[None]}
 
-    def _new_readout(self) -> "Head":
-        inputs = 1 + sum(features.size(self.network, view) for view in self._read)
+    def new_readout(self) -> "Head":
+        """Weights of zero."""
+        inputs = 1 + sum(features.size(self.network, view) for view in self.views)
         return Head(torch.zeros(inputs, self.classes, dtype=torch.float64))
 
 

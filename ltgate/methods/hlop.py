@@ -19,6 +19,7 @@ from torch import Tensor
 from ltgate.data.store import TaskImages
 from ltgate.data.tasks import Schedule, TaskSpec, schedule
 from ltgate.declare import Group, Positive, Share
+from ltgate.methods.base import METHODS
 from ltgate.methods.gradient import READOUT, GradientLearner
 from ltgate.network import KERNEL, Network
 from ltgate.plasticity.projector import patches
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ltgate.params import Params
 
 
-class HLOPParameters(Group):
+class HLOPParameters(Group, late=True):
     """Method hlop."""
 
     hlop_first: Share = 0.2
@@ -39,6 +40,7 @@ class HLOPParameters(Group):
     """learning rate of the subspace neurons"""
 
 
+@METHODS.add("hlop")
 class HLOP(GradientLearner):
     """Subspaces learned in each task, frozen after it, and left alone from then on."""
 
@@ -53,7 +55,7 @@ class HLOP(GradientLearner):
         super().__init__(params, generator)
         self.neurons = {
             layer.name: SubspaceNeurons.create(layer.weight[0, 0].numel(), self.device)
-            for layer in self._used.layers
+            for layer in self.used.layers
         }
         self.neurons[READOUT] = SubspaceNeurons.create(len(self.readout.weight) - 1)  # not the bias
 
@@ -99,11 +101,11 @@ class HLOP(GradientLearner):
     def _observe(self, task: TaskSpec, pixels: np.ndarray, counts: dict[str, Tensor]) -> None:
         rate = self.params.hlop_rate
         steps = schedule(task, self.params.presentation)
-        seen = rates(self._used, pixels, counts, steps)
-        for layer in self._used.layers:
+        seen = rates(self.used, pixels, counts, steps)
+        for layer in self.used.layers:
             inputs = patches(seen[layer.name], KERNEL, layer.stride)
             self.neurons[layer.name].learn(inputs, rate)
-        inputs = self._readout_inputs(counts)[:, :-1]
+        inputs = self.readout_inputs(counts)[:, :-1]
         self.neurons[READOUT].learn(inputs.float().cpu(), rate)
 
 

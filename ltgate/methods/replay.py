@@ -9,7 +9,7 @@ from torch import Tensor
 from ltgate.data.store import Batch, TaskImages
 from ltgate.data.tasks import TaskSpec
 from ltgate.declare import Group, Whole
-from ltgate.methods.base import SpikingLearner
+from ltgate.methods.base import METHODS, SpikingLearner
 
 if TYPE_CHECKING:
     from ltgate.params import Params
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 MEMORY = ("images", "labels", "positions")  # positions of their tasks in the sequence
 
 
-class ReplayParameters(Group):
+class ReplayParameters(Group, late=True):
     """Method replay."""
 
     replay_bytes: Whole = 0
     """memory of the method replay (bytes); 0 = as much as readout rls keeps"""
 
 
+@METHODS.add("replay")
 class Replay(SpikingLearner):
     """LT-Gate's features under a delta rule; each batch goes with as many stored images.
 
@@ -60,7 +61,7 @@ class Replay(SpikingLearner):
 
     def learn(self, images: TaskImages, batch: Batch) -> None:
         """The readout learns from the batch and as many stored images of earlier tasks."""
-        inputs = [self._inputs_of(self._counts(images, batch.indices))]
+        inputs = [self.inputs_of(self._counts(images, batch.indices))]
         labels = [torch.as_tensor(batch.labels)]
         current = len(self.tasks) - 1
         stored = (self.positions < current).nonzero()[:, 0].numpy()
@@ -92,8 +93,8 @@ class Replay(SpikingLearner):
     def _replayed(self, rows: np.ndarray, position: int) -> Tensor:
         """Readout inputs of stored images, shown as their task shows them."""
         task = self.tasks[position]
-        activity = self._forward(self._used, task, self.images[rows].numpy())
-        return self._inputs_of(self._views(activity))
+        activity = self.filters.forward(self.used, task, self.images[rows].numpy())
+        return self.inputs_of(self.seen(activity))
 
     def _store(self, batch: Batch, position: int) -> None:
         """Where there is no room, image n (from 0) replaces a random one of n + 1, or none."""

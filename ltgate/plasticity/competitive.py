@@ -13,33 +13,56 @@ whose fixed points are the centres of spherical k-means (compare Coates & Ng 201
 active lowers its threshold until it responds to something.
 """
 
-from typing import Literal
-
 import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
 from ltgate.backends.portable import correlate
+from ltgate.data.store import TaskImages
 from ltgate.declare import Count, Group, Share, Whole
 from ltgate.errors import UserError
 from ltgate.network import KERNEL, LARGEST, Layer
+from ltgate.plasticity.filters import FILTERS, Filters
 
 # Patches with less than this share of the mean variance are blank and teach nothing.
 BLANK = 1e-4
 
 
-class FilterParameters(Group):
-    """Filters."""
+class CompetitionParameters(Group):
+    """Competitive learning of filters."""
 
-    filters: Literal["random", "first", "always"] = "first"
-    """filters stay random, learn before the first task's pass, or always"""
     eta_filters: Share = 1.0
     """rate of competitive learning; 1 = mean of a filter's wins"""
     filter_passes: Count = 12
     """passes of competitive learning per layer"""
     hebbian_images: Whole = 400
     """images of the first task that the filters learn from; 0 = all"""
+
+
+@FILTERS.add("first")
+class CompetitiveFilters(Filters):
+    """Filters learned on the first task before its pass, and frozen then."""
+
+    def learn_layer(self, index: int, images: TaskImages, chunk: int) -> None:
+        """Learn from the spike counts of the layer before, or from pixels."""
+        p, layer = self.params, self.network.layers[index]
+        inputs = self._inputs(index, images, chunk)
+        rule = (p.eta_filters, p.filter_passes, self.generator)
+        layer.weight = learn(layer, inputs, *rule).to(layer.weight)
+
+    def _inputs(self, index: int, images: TaskImages, chunk: int) -> Tensor:
+        """What layer ``index`` receives: pixel currents or spike counts [N, in, height, width]."""
+        pixels = images.images[: min(self.params.hebbian_images or len(images), len(images))]
+        if index == 0:
+            return self.network.pixels(pixels).cpu()
+        before = self.network.layers[index - 1].name
+        part = self.network.upto(before)
+        parts = [
+            self.forward(part, images.task, pixels[start : start + chunk]).counts[before]
+            for start in range(0, len(pixels), chunk)
+        ]
+        return torch.cat(parts).cpu()
 
 
 def balance(weight: Tensor) -> Tensor:

@@ -10,24 +10,31 @@ Two readings, both kept:
   weight updates only: W_fast moves by gamma, W_slow by 1 - gamma.
 * ``blend`` (abstract): gamma = var_slow / (var_fast + var_slow), the quieter compartment favoured.
   Soft; it enters the neuron's equation (``output = blend``) and weighs the updates likewise.
+
+A new gate is a subclass of :class:`Gate` (or of :class:`VarianceGate`) and one entry in ``GATES``.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from ltgate.declare import Group, Share
+from ltgate.declare import Group, OneOf, Share
+from ltgate.registry import Registry
+
+if TYPE_CHECKING:
+    from ltgate.params import Params
 
 START = 1e-4
+GATES = Registry()  # name -> subclass of Gate
 
 
 class GateParameters(Group):
     """Gate."""
 
-    gate: Literal["select", "blend", "fixed"] = "select"
+    gate: Annotated[str, OneOf(GATES)] = "select"
     """gate: hard, masks updates; soft, in the neuron; or fixed at gamma"""
     gamma: Annotated[float, Field(ge=0, le=1)] = 0.5
     """fixed or initial weight of the fast membrane"""
@@ -35,16 +42,16 @@ class GateParameters(Group):
     """rate of the gate's running variance per step"""
 
 
-@dataclass
-class VarianceGate:
-    """Running variances [2, channels] of one layer (fast first)."""
+class Gate:
+    """The gate of one layer; this one leaves gamma as it is.
 
-    variance: Tensor
+    Attributes:
+        variance: Running variances [2, channels] (fast first).
+    """
 
-    @classmethod
-    def create(cls, channels: int) -> "VarianceGate":
-        """Variances at their published start of 1e-4."""
-        return cls(torch.full((2, channels), START, dtype=torch.float64))
+    def __init__(self, channels: int, params: "Params", generator: np.random.Generator) -> None:
+        self.params = params
+        self.variance = torch.full((2, channels), START, dtype=torch.float64)
 
     def observe(self, crossings: Tensor, steps: int, positions: int, rate: float) -> None:
         """Take in one batch.
@@ -55,14 +62,41 @@ class VarianceGate:
             positions: height x width of the layer.
             rate: lambda.
         """
+
+    def gamma(self, now: Tensor) -> Tensor:
+        """gamma [channels], which is ``now`` so far."""
+        return now
+
+
+class VarianceGate(Gate):
+    """A gate that keeps the running variances, from their published start of 1e-4."""
+
+    def observe(self, crossings: Tensor, steps: int, positions: int, rate: float) -> None:
+        """Move the variances by the module's equation."""
         activity = crossings.cpu().double() / (steps * positions)
         batch = activity.var(0, unbiased=False)
         self.variance = (1 - rate) * self.variance + rate * batch
 
-    def gamma(self, reading: str) -> Tensor:
-        """gamma, float32 [channels], by ``select`` or ``blend``."""
+
+@GATES.add("select")
+class Select(VarianceGate):
+    """Hard: 1 where the fast compartment is the quieter one, else 0."""
+
+    def gamma(self, now: Tensor) -> Tensor:
+        """1 or 0."""
         fast, slow = self.variance
-        if reading == "select":
-            return (fast <= slow).float()
+        return (fast <= slow).float()
+
+
+@GATES.add("blend")
+class Blend(VarianceGate):
+    """Soft: the slow compartment's share of both variances."""
+
+    def gamma(self, now: Tensor) -> Tensor:
+        """In [0, 1]."""
+        fast, slow = self.variance
         total = fast + slow
         return torch.where(total > 0, slow / total, 0.5).float()  # silent both: a tie
+
+
+GATES["fixed"] = Gate

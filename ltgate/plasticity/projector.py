@@ -10,39 +10,38 @@ to inputs inside the subspace does not change. (A Hebbian update then brings eac
 back to their length, which scales its response.)
 
 ``full`` acts at the readout and is :class:`ltgate.plasticity.readout.RecursiveLeastSquares`.
+
+A new projector is a subclass of :class:`Projector` and one entry in ``PROJECTORS``.
 """
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import scipy.linalg
 import torch
-from pydantic import model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from ltgate.declare import Count, Group, NotNegative
+from ltgate.declare import Count, Group, NotNegative, OneOf
+from ltgate.network import KERNEL, Layer
+from ltgate.registry import Registry
+
+if TYPE_CHECKING:
+    from ltgate.params import Params
+
+PROJECTORS = Registry()  # name -> subclass of Projector
 
 
-class ProjectorParameters(Group):
+class ProjectorParameters(Group, late=True):
     """Projector."""
 
-    projector: Literal["none", "rank1", "rankk", "full"] = "full"
+    projector: Annotated[str, OneOf(PROJECTORS)] = "full"
     """directions that earlier tasks use and updates avoid"""
     projector_rank: Count = 20
     """rank of the projector rankk"""
     eta_v: NotNegative = 0.001
     """learning rate of the projector's vectors"""
-
-    @model_validator(mode="after")
-    def _full_is_of_rls(self) -> Self:
-        if self.projector == "full" and self.readout in ("delta", "delta_current"):
-            raise ValueError(
-                f"projector = 'full': is the matrix of readout 'rls'; with readout = "
-                f"{self.readout!r} allowed are none, rank1, rankk"
-            )
-        return self
 
 
 @dataclass
@@ -114,6 +113,82 @@ class Subspace:
         """dW (I - H^T H) for dW [..., in]."""
         basis = self.basis.to(update)
         return update - (update @ basis.T) @ basis
+
+
+@PROJECTORS.add("none")
+class Projector:
+    """What keeps the updates of one layer away from earlier tasks; this one lets all pass.
+
+    Args:
+        layer: The layer.
+        params: The learner's parameters.
+        drawn: The published rule's vector. Every learner draws one a layer, whatever its projector,
+            so that all of them go on with the same random numbers.
+    """
+
+    def __init__(self, layer: Layer, params: "Params", drawn: RankOne) -> None:
+        self.layer, self.params, self.drawn = layer, params, drawn
+
+    def project(self, update: Tensor, samples: int, inputs: Tensor) -> Tensor:
+        """The part of an update that may act; and learn what it was led by.
+
+        Args:
+            update: dW [C, out, ...], summed over a batch.
+            samples: Images times steps of the batch.
+            inputs: What the layer received [N, in, height, width].
+        """
+        return update
+
+    def end_task(self) -> None:
+        """What the task used is that of an earlier one from now on."""
+
+    def state(self) -> dict[str, Tensor]:
+        """All tensors that are learned, but for ``drawn``, which is the learner's."""
+        return {}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Continue from :meth:`state`."""
+
+
+@PROJECTORS.add("rank1")
+class RankOneProjector(Projector):
+    """The published rule: one vector of a layer's outputs per compartment."""
+
+    def project(self, update: Tensor, samples: int, inputs: Tensor) -> Tensor:
+        """Without the part along v, which then moves."""
+        allowed = self.drawn.project(update.cpu()).to(update)
+        self.drawn.observe((update / samples).cpu(), self.params.eta_v)
+        return allowed
+
+
+@PROJECTORS.add("rankk")
+class RankKProjector(Projector):
+    """A basis of the inputs of earlier tasks."""
+
+    def __init__(self, layer: Layer, params: "Params", drawn: RankOne) -> None:
+        super().__init__(layer, params, drawn)
+        self.subspace = Subspace.create(layer.weight[0, 0].numel())
+
+    def project(self, update: Tensor, samples: int, inputs: Tensor) -> Tensor:
+        """Without the part inside the basis; the second moment of the inputs grows."""
+        flat = self.subspace.project(update.flatten(2).cpu())
+        self.subspace.observe(patches(inputs, KERNEL, self.layer.stride))
+        return flat.reshape(update.shape).to(update)
+
+    def end_task(self) -> None:
+        """``projector_rank`` directions more."""
+        self.subspace.extend(self.params.projector_rank)
+
+    def state(self) -> dict[str, Tensor]:
+        """Basis and second moment."""
+        return self.subspace.state()
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Continue from :meth:`state`."""
+        self.subspace.load(state)
+
+
+PROJECTORS["full"] = Projector  # of layers; at the readout it is recursive least squares
 
 
 def patches(inputs: Tensor, kernel: int, stride: int) -> Tensor:

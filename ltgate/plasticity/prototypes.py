@@ -18,23 +18,29 @@ vector quantisation and sequential k-means (MacQueen 1967; Kohonen 1995).
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from ltgate.declare import Count, Group
+from ltgate.plasticity.readout import READOUTS, Readout
+
+if TYPE_CHECKING:
+    from ltgate.params import Params
 
 
-class PrototypeParameters(Group):
+class PrototypeParameters(Group, late=True):
     """Readout prototypes."""
 
     prototypes: Count = 400
     """neurons per class of the readout prototypes"""
 
 
+@READOUTS.add("prototypes")
 @dataclass
-class Prototypes:
+class Prototypes(Readout):
     """K prototypes for every class.
 
     Attributes:
@@ -42,6 +48,7 @@ class Prototypes:
         wins: n, int64 [classes, K].
     """
 
+    lower: ClassVar[tuple[str, ...]] = ("prototypes",)
     prototype: Tensor
     wins: Tensor
 
@@ -52,6 +59,16 @@ class Prototypes:
             torch.zeros(classes, number, inputs),
             torch.zeros(classes, number, dtype=torch.int64),
         )
+
+    @classmethod
+    def configured(cls, inputs: int, classes: int, params: "Params") -> "Prototypes":
+        """``prototypes`` neurons a class."""
+        return cls.create(inputs, classes, params.prototypes)
+
+    @classmethod
+    def memory(cls, inputs: int, classes: int, params: "Params") -> int:
+        """The prototypes."""
+        return 4 * classes * params.prototypes * inputs
 
     def scores(self, features: Tensor) -> Tensor:
         """Drive of each class's most strongly driven neuron, float64 [B, classes]."""
@@ -87,11 +104,3 @@ class Prototypes:
     def load(self, state: dict[str, Tensor]) -> None:
         """Continue from :meth:`state`."""
         self.prototype, self.wins = state["prototype"].clone(), state["wins"].clone()
-
-    def snapshot(self) -> dict[str, Tensor]:
-        """All of the state, as it is now."""
-        return {name: tensor.clone() for name, tensor in self.state().items()}
-
-    def recall(self, snapshot: dict[str, Tensor]) -> "Prototypes":
-        """Prototypes as they were."""
-        return Prototypes(snapshot["prototype"], snapshot["wins"])

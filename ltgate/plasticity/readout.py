@@ -11,24 +11,31 @@ The features of an image are the spike counts of the chosen layers, each divided
   what has been seen. After any order of tasks W is the ridge solution of all data (compare
   orthogonal weight modification, Zeng et al. 2019). A, not P, is kept: less work, and symmetric.
   Neither local nor on-chip, and its state can be larger than the training set.
+
+A new readout is a subclass of :class:`Readout` and one entry in ``READOUTS``.
 """
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from ltgate.declare import Group, NotNegative, Positive, Some, shown
+from ltgate.declare import Group, NotNegative, OneOf, Positive, Some, shown
 from ltgate.errors import NotFinite
-from ltgate.plasticity.projector import Subspace
+from ltgate.plasticity.projector import PROJECTORS, Subspace
+from ltgate.registry import Registry
 
+if TYPE_CHECKING:
+    from ltgate.params import Params
+
+READOUTS = Registry()  # name -> subclass of Readout
 BAND = 512  # rows of the Gram matrix updated by one product
 
 
-class ReadoutParameters(Group):
+class ReadoutParameters(Group, late=True):
     """Readout."""
 
     readout_layers: Annotated[list[str], Some] = ["conv1/4", "conv2/2", "conv3"]
@@ -38,7 +45,7 @@ class ReadoutParameters(Group):
     """divide each layer's spike counts by their L2 norm for the readout"""
     root_counts: bool = False
     """take the square root of spike counts for the readout, before the norm"""
-    readout: Literal["delta", "delta_current", "rls", "prototypes"] = "rls"
+    readout: Annotated[str, OneOf(READOUTS)] = "rls"
     """rule: delta, delta on the current task's classes, recursive least squares, or prototypes
     (strictly local)"""
     readout_rate: Positive = 0.001
@@ -68,27 +75,65 @@ class ReadoutParameters(Group):
             raise ValueError(f"{text}: a layer is named twice")
         return self
 
+    @model_validator(mode="after")
+    def _projector_of_this_readout(self) -> Self:
+        allowed = [name for name in PROJECTORS if name not in READOUTS[self.readout].without]
+        if self.projector not in allowed:
+            raise ValueError(
+                f"projector = {self.projector!r}: is the matrix of readout 'rls'; with readout = "
+                f"{self.readout!r} allowed are {', '.join(allowed)}"
+            )
+        return self
 
-class Readout(Protocol):
-    """What every readout offers."""
+
+class Readout:
+    """What every readout offers.
+
+    Attributes:
+        without: Projectors that it cannot go with.
+        lower: Parameters of its own that lower the memory it needs.
+    """
+
+    without: ClassVar[tuple[str, ...]] = ()
+    lower: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def configured(cls, inputs: int, classes: int, params: "Params") -> Self:
+        """One that has learned nothing, of so many inputs (the bias included) and classes."""
+        raise NotImplementedError
+
+    @classmethod
+    def memory(cls, inputs: int, classes: int, params: "Params") -> int:
+        """Bytes that it holds at its largest."""
+        return 8 * inputs * classes * 3
 
     def scores(self, features: Tensor) -> Tensor:
         """Class scores, float64 [B, classes], of features [B, F]."""
+        raise NotImplementedError
 
     def learn(self, features: Tensor, labels: Tensor, classes: list[int]) -> None:
         """Take in features [B, F] with labels [B]; ``classes`` are those of the current task."""
+        raise NotImplementedError
+
+    def end_task(self, params: "Params") -> None:
+        """Called after the last batch of a task."""
 
     def state(self) -> dict[str, Tensor]:
         """All tensors of the learner."""
+        raise NotImplementedError
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Continue from :meth:`state`."""
+        raise NotImplementedError
 
     def snapshot(self) -> dict[str, Tensor]:
-        """What :meth:`scores` needs."""
+        """What :meth:`scores` needs: all of the state, as it is now, where no less will do."""
+        return {name: tensor.clone() for name, tensor in self.state().items()}
 
     def recall(self, snapshot: dict[str, Tensor]) -> "Readout":
-        """A readout that answers as at the time of :meth:`snapshot`."""
+        """A readout that answers as at the time of :meth:`snapshot`; this one, if it must."""
+        self.load(snapshot)
+        return self
 
 
 def root(counts: Tensor) -> Tensor:
@@ -116,7 +161,7 @@ def features(counts: list[Tensor], normalise: bool = True, rooted: bool = False)
     return torch.cat([*flat, torch.ones_like(flat[0][:, :1])], 1)
 
 
-class Linear:
+class Linear(Readout):
     """Scores x W with weights W, float64 [F, classes]."""
 
     weight: Tensor
@@ -141,6 +186,7 @@ class Fixed(Linear):
     weight: Tensor
 
 
+@READOUTS.add("delta")
 @dataclass
 class Delta(Linear):
     """Delta rule on softmax scores. ``current_only`` limits it to the current task's classes.
@@ -148,11 +194,24 @@ class Delta(Linear):
     With a ``subspace`` (projector ``rankk``) every step leaves the scores inside it as they are.
     """
 
+    without: ClassVar[tuple[str, ...]] = ("full",)
     weight: Tensor
     rate: float
     l2: float
     current_only: bool = False
     subspace: Subspace | None = None
+
+    @classmethod
+    def configured(cls, inputs: int, classes: int, params: "Params") -> "Delta":
+        """At ``readout_rate`` and ``readout_l2``; projector ``rankk`` acts on it too."""
+        rate, l2, projected = params.readout_rate, params.readout_l2, params.projector == "rankk"
+        return cls.create(inputs, classes, rate, l2, cls.current_only, projected)
+
+    @classmethod
+    def memory(cls, inputs: int, classes: int, params: "Params") -> int:
+        """With moment, residual and their eigenvectors, where the steps are projected."""
+        projected = params.projector == "rankk"
+        return super().memory(inputs, classes, params) + 4 * inputs * inputs * 4 * projected
 
     @classmethod
     def create(
@@ -183,6 +242,11 @@ class Delta(Linear):
         if not gradient.isfinite().all():
             raise NotFinite("readout delta: NaN or infinity in its step; lower readout_rate")
 
+    def end_task(self, params: "Params") -> None:
+        """Later steps leave what this task used as it is, where they are projected."""
+        if self.subspace is not None:
+            self.subspace.extend(params.projector_rank)
+
     def state(self) -> dict[str, Tensor]:
         """W; basis and second moment of the subspace."""
         if self.subspace is None:
@@ -196,6 +260,15 @@ class Delta(Linear):
             self.subspace.load(state)
 
 
+@READOUTS.add("delta_current")
+@dataclass
+class DeltaCurrent(Delta):
+    """The delta rule on the classes of the current task."""
+
+    current_only: bool = True
+
+
+@READOUTS.add("rls")
 @dataclass
 class RecursiveLeastSquares(Linear):
     """Recursive least squares in information form; exact ridge regression after any batches.
@@ -220,6 +293,16 @@ class RecursiveLeastSquares(Linear):
         gram = torch.zeros(inputs, inputs, dtype=torch.float64)
         gram.diagonal().fill_(ridge)
         return cls(gram, torch.zeros(inputs, classes, dtype=torch.float64))
+
+    @classmethod
+    def configured(cls, inputs: int, classes: int, params: "Params") -> "RecursiveLeastSquares":
+        """With penalty ``ridge``."""
+        return cls.create(inputs, classes, params.ridge)
+
+    @classmethod
+    def memory(cls, inputs: int, classes: int, params: "Params") -> int:
+        """Matrix, factor, waiting rows; a mask."""
+        return 8 * inputs * (2 * inputs + 1024) + inputs * inputs
 
     @property
     def weight(self) -> Tensor:
