@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from ltgate import methods, paths
-from ltgate.data.tasks import PRESENTATIONS, TaskSpec
+from ltgate.data.tasks import TaskSpec
+from ltgate.declare import OneOf
 from ltgate.errors import UserError
 from ltgate.parameter_files import read
 from ltgate.params import Params, from_namespace, is_compute
@@ -147,7 +148,12 @@ CHOICES = {
     name: typing.get_args(field.annotation)
     for name, field in FIELDS.items()
     if typing.get_origin(field.annotation) is typing.Literal
-} | {"presentation": PRESENTATIONS}
+} | {
+    name: list(choice.table)
+    for name, field in FIELDS.items()
+    for choice in field.metadata
+    if isinstance(choice, OneOf) and name not in OUT_OF_RANGE
+}
 SWITCHES = {name for name in FIELDS if type(FIELDS[name].get_default()) is bool}
 
 

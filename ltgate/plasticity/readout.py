@@ -15,6 +15,7 @@ The features of an image are the spike counts of the chosen layers, each divided
 A new readout is a subclass of :class:`Readout` and one entry in ``READOUTS``.
 """
 
+import copy
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Self
@@ -123,7 +124,7 @@ class Readout:
         raise NotImplementedError
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Continue from :meth:`state`."""
+        """Continue from :meth:`state`, whose tensors take the place of one's own."""
         raise NotImplementedError
 
     def snapshot(self) -> dict[str, Tensor]:
@@ -131,9 +132,10 @@ class Readout:
         return {name: tensor.clone() for name, tensor in self.state().items()}
 
     def recall(self, snapshot: dict[str, Tensor]) -> "Readout":
-        """A readout that answers as at the time of :meth:`snapshot`; this one, if it must."""
-        self.load(snapshot)
-        return self
+        """A readout that answers as at the time of :meth:`snapshot`."""
+        other = copy.copy(self)
+        other.load(snapshot)
+        return other
 
 
 def root(counts: Tensor) -> Tensor:
