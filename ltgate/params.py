@@ -69,9 +69,23 @@ class _Joined(Strict):
         The same on every machine; parameters that cannot change a result (`is_compute`) do not
         enter it, nor do later ones (``since``) at their defaults.
         """
-        values = {k: v for k, v in self.model_dump().items() if self.identifies(k, v)}
-        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return self.hash_of(self.texts(self.model_dump()))
+
+    @classmethod
+    def texts(cls, values: dict[str, Any]) -> dict[str, str]:
+        """Every parameter of ``values`` as JSON, empty where it does not enter the hash."""
+        return {
+            name: f'"{name}":{json.dumps(value, sort_keys=True, separators=(",", ":"))}'
+            if cls.identifies(name, value)
+            else ""
+            for name, value in values.items()
+        }
+
+    @staticmethod
+    def hash_of(texts: dict[str, str]) -> str:
+        """The hash of the configuration with these :meth:`texts`: SHA-256 of them as one JSON."""
+        text = ",".join(texts[name] for name in sorted(texts) if texts[name])
+        return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()[:12]
 
     @classmethod
     def identifies(cls, name: str, value: Any) -> bool:

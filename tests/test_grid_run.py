@@ -181,8 +181,8 @@ def test_a_trial_of_another_process_is_waited_for_and_not_done_again(home):
 def test_a_killed_process_counts_as_a_failed_attempt(home, monkeypatch):
     """An attempt without an end is one whose process died."""
     grid = small_grid(home, axes={"ridge": [0.1]}, retries=1)
-    (task,) = _tasks(grid, list(grid.jobs()))
-    path = folder("small") / "trials" / f"{task.key}.json"
+    (task,) = _tasks(grid)
+    path = folder("small") / "trials" / f"{task.job.key}.json"
 
     class Killed(BaseException):
         pass
@@ -340,7 +340,7 @@ def _work_all(tasks: list[Task], home: str, data: str) -> list[str]:
 def test_two_processes_at_once_do_no_trial_twice(home):
     """Both go through all trials, one of them backwards; what one has begun the other awaits."""
     grid = small_grid(home, seeds=[0, 1, 2])
-    tasks = list(_tasks(grid, list(grid.jobs())))
+    tasks = list(_tasks(grid))
     fresh.start()
     with ProcessPoolExecutor(2, multiprocessing.get_context("forkserver")) as pool:
         places = (str(home), str(paths.data()))

@@ -1,4 +1,4 @@
-"""What a grid found: tables, selection, rungs, cost, the command."""
+"""What a grid found: tables, selection, the command."""
 
 import json
 
@@ -6,13 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from small_grid import PARAMS, small_grid
+from small_grid import small_grid
 
-from ltgate import figures, paths, results, train
 from ltgate import grid as package
+from ltgate import paths, results, train
 from ltgate.__main__ import main
 from ltgate.errors import UserError
-from ltgate.grid import tables
 from ltgate.grid.products import report
 from ltgate.grid.trial import folder
 from ltgate.metrics import mean_interval
@@ -130,30 +129,6 @@ def test_the_runner_takes_the_best_configuration_as_it_is(home, monkeypatch):
     assert announced == [params]
 
 
-def test_halving_spends_more_on_fewer(home):
-    halving = {"parameter": "train_images", "budgets": [8, 16, 24], "keep": 0.5}
-    grid = small_grid(home, axes={"ridge": [0.1, 1.0, 10.0, 1e6]}, halving=halving)
-    found, last = package.search(grid)
-    assert found.groupby("rung")["budget"].agg(["first", "size"]).to_numpy().tolist() == [
-        [8, 4],
-        [16, 2],
-        [24, 1],
-    ]
-    for rung in (1, 2):
-        this, following = (found[found["rung"] == r] for r in (rung, rung + 1))
-        kept = tables.ranked(this)["ridge"].head(len(following))
-        assert set(following["ridge"]) == set(kept)
-    assert list(last["best"]) == ["yes"]
-    best = package.best(grid, last)
-    assert best.ridge == last["ridge"][0] and best.train_images == PARAMS["train_images"]
-    before = folder("small").stat().st_mtime_ns
-    again, _ = package.search(grid)
-    pd.testing.assert_frame_equal(again, found)  # nothing ran twice: the same seconds
-    assert folder("small").stat().st_mtime_ns == before
-    with pytest.raises(UserError, match="halving is missing"):
-        package.halve(small_grid(home, "other"))
-
-
 def test_ablations_are_a_grid(home):
     variants = {
         "base": {"control": True},
@@ -179,17 +154,6 @@ def test_ablations_are_a_grid(home):
     np.testing.assert_array_equal(mine["value"], plain["value"])
     with pytest.raises(UserError, match="has no variants"):
         package.ablations(small_grid(home))
-
-
-def test_cost_grows_with_combinations_and_epochs(home):
-    grid = small_grid(home)
-    frame = package.cost(grid, combinations=(1, 4), epochs=(1, 8), images=24)
-    assert set(frame["sweep"]) == {"combinations", "epochs per run"}
-    time = frame[frame["quantity"] == "trials"].set_index(["sweep", "x"])["value"]
-    assert time["combinations", 4] > 2 * time["combinations", 1]
-    assert time["epochs per run", 8] > time["epochs per run", 1]
-    figures.scaling(frame)
-    assert not paths.run("small").exists()  # all of it elsewhere
 
 
 def test_the_command(home, capsys):

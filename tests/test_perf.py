@@ -164,6 +164,7 @@ def test_exponent_of_a_power() -> None:
 
 
 def test_sweeps_have_time_and_memory_at_every_size(bench: benching.Bench) -> None:
+    """Those over grids have time alone."""
     frame = sweeps.table(bench)
     assert sweeps.table(bench) is frame  # measured once
     assert list(frame) == sweeps.COLUMNS
@@ -175,9 +176,14 @@ def test_sweeps_have_time_and_memory_at_every_size(bench: benching.Bench) -> Non
         "training images": bench.extent.training,
         "epochs": sweeps.EPOCHS,
     }
+    grids = {
+        "combinations of a grid": sweeps.GRID_COMBINATIONS,
+        "epochs of a grid": sweeps.GRID_EPOCHS,
+    }
     for (sweep, _), curve in frame.groupby(["sweep", "quantity"]):
-        assert tuple(curve["x"]) == wanted[sweep]
-    assert len(frame) == 2 * sum(map(len, wanted.values()))
+        assert tuple(curve["x"]) == (wanted | grids)[sweep]
+    number = 2 * sum(map(len, wanted.values())) + sum(map(len, grids.values()))
+    assert len(frame) == number
     assert (frame["value"] > 0).all()
 
 

@@ -30,8 +30,10 @@ def scaling(frame: pd.DataFrame) -> Figure:
             _curve(axis, curve.sort_values("x"), colour)
         unit = frame.loc[frame["quantity"] == quantity, "unit"].iloc[0]
         row[0].set_ylabel(f"{quantity} ({unit})")
-    for axis, sweep in zip(axes[-1], sweeps, strict=True):
-        axis.set_xlabel(sweep)
+    for column, sweep in zip(axes.T, sweeps, strict=True):
+        lowest = [axis for axis in column if axis.axison][-1]
+        lowest.set_xlabel(sweep)
+        lowest.tick_params(labelbottom=True)
     return fig
 
 

@@ -14,30 +14,29 @@ samples    configurations drawn at random; 0 = all combinations (then no ranges)
 draw       seed of the random draws
 measure    ``validation``: what selection needs, test images stay closed; ``test``: the final
            evaluation of every configuration
-halving    successive halving: {parameter, budgets, keep} (:mod:`ltgate.grid.halving`)
 retries    how often a failed trial is tried again
 options    passed on to the cluster (Slurm, PBS, SGE): queue, cores, memory, walltime, ...
 ========== ===================================================================================
 
-A configuration is the base and its overrides, identified by the hash that its parameters have. The
-hash is computed from the overrides alone (:mod:`ltgate.grid.hashing`); the parameters as a whole
-are validated when a trial begins, so that ten thousand of them are listed in a second.
+A configuration is the base and its overrides, identified by the hash that its parameters have.
+Every value is validated by itself, the parameters as a whole when a trial begins, so that ten
+thousand configurations are listed in seconds.
 """
 
+import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from ltgate import methods, paths, train
 from ltgate.declare import Name, Seed, Strict
 from ltgate.errors import UserError
-from ltgate.grid.hashing import Hasher
 from ltgate.parameter_files import read
 from ltgate.params import GRID_ONLY, Params
 
@@ -68,22 +67,6 @@ class Range(Strict):
         return min(math.floor(value), self.high) if whole else value
 
 
-class Halving(Strict):
-    """Successive halving: every rung keeps a share of the configurations for the next budget."""
-
-    parameter: Literal["epochs", "train_images", "hebbian_images", "filter_passes"] = Field(
-        "train_images", description="what a rung's budget is"
-    )
-    budgets: list[int] = Field(min_length=2, description="budget of each rung, rising")
-    keep: float = Field(0.5, gt=0, lt=1, description="share that goes on to the next rung")
-
-    @model_validator(mode="after")
-    def _rising(self) -> "Halving":
-        if self.budgets[0] < 1 or sorted(set(self.budgets)) != self.budgets:
-            raise ValueError(f"budgets = {self.budgets}: must rise from 1 or more")
-        return self
-
-
 class GridFile(Strict):
     """The fields of a grid file (see the module)."""
 
@@ -98,7 +81,6 @@ class GridFile(Strict):
     samples: int = Field(0, ge=0, description="random draws; 0 = all combinations")
     draw: int = Field(0, ge=0, description="seed of the random draws")
     measure: Literal["validation", "test"] = Field("validation", description="what is measured")
-    halving: Halving | None = Field(None, description="successive halving")
     retries: int = Field(1, ge=0, description="how often a failed trial is tried again")
     options: dict[str, Any] = Field({}, description="passed on to the cluster")
 
@@ -208,23 +190,21 @@ class Grid:
         """All parameters of a configuration, validated."""
         return self.base.with_(**configuration.overrides)
 
-    def configurations(self, **overrides: Any) -> Iterator[Configuration]:
-        """Every configuration, hashed; ``overrides`` are laid over each (the budget of a rung)."""
-        hasher = Hasher(self.base)
+    def configurations(self) -> Iterator[Configuration]:
+        """Every configuration, hashed."""
+        base = Params.texts(self.base.model_dump())
         for choices in self._combinations():
             labels = {axis: choice.label for axis, choice in zip(self.axes, choices, strict=True)}
             changes: dict[str, Any] = {}
             for choice in choices:
-                changes |= choice.overrides
-            changes |= overrides
-            yield Configuration(labels, changes, hasher.hash(changes))
+                changes |= {name: _formed(name, v) for name, v in choice.overrides.items()}
+            yield Configuration(labels, changes, Params.hash_of(base | Params.texts(changes)))
 
-    def jobs(self, configurations: Iterator[Configuration] | None = None) -> Iterator[Job]:
+    def jobs(self, configurations: Iterable[Configuration] | None = None) -> Iterator[Job]:
         """Every trial of these configurations, or of all; what two have in common comes once."""
         base, seen = self.base, set()
         cues = {control: train.cues(base.with_(control=control)) for control in (True, False)}
-        chosen = self.configurations() if configurations is None else configurations
-        for configuration in chosen:
+        for configuration in self.configurations() if configurations is None else configurations:
             if configuration.hash in seen:
                 continue
             seen.add(configuration.hash)
@@ -245,6 +225,16 @@ class Grid:
             if labels not in drawn:  # few values are soon drawn twice
                 drawn.add(labels)
                 yield choices
+
+
+@functools.cache
+def _form(name: str) -> TypeAdapter:
+    return TypeAdapter(Params.model_fields[name].annotation)
+
+
+def _formed(name: str, value: Any) -> Any:
+    """A valid value as the model of all parameters holds it: 3 for a float is 3.0."""
+    return _form(name).dump_python(_form(name).validate_python(value))
 
 
 def _drawn(name: str, axis: list[Choice] | Range, random: np.random.Generator) -> Choice:

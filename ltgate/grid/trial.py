@@ -20,6 +20,7 @@ import torch
 from ltgate import paths, results, train
 from ltgate.errors import UserError, one_line
 from ltgate.files import atomic, lock, read_json
+from ltgate.grid.spec import Job
 from ltgate.params import Params
 from ltgate.train import Trial
 
@@ -31,11 +32,8 @@ class Task:
     """What a worker is sent: a trial in pieces that are validated there.
 
     Attributes:
+        job: The trial: configuration, method, seed, cue.
         base: Parameters of the grid.
-        overrides: Those of the configuration.
-        labels: The configuration in words, for the record.
-        key: The trial's key.
-        method, seed, cue: As in :class:`ltgate.train.Trial`.
         measure: ``validation`` or ``test``.
         attempts: How often the trial may fail.
         since: Begin of the search (s since 1970): earlier failures do not count.
@@ -43,19 +41,19 @@ class Task:
         home, data: Folders of runs and data.
     """
 
+    job: Job
     base: Params
-    overrides: dict[str, Any]
-    labels: dict[str, Any]
-    key: str
-    method: str
-    seed: int
-    cue: bool
     measure: str
     attempts: int
     since: float
     code: str
     home: str
     data: str
+
+    @property
+    def record(self) -> Path:
+        """The trial's record, where runs lie now."""
+        return folder(self.base.name) / "trials" / f"{self.job.key}.json"
 
 
 class TrialFailed(Exception):
@@ -75,17 +73,16 @@ def work(task: Task, wait: bool = False) -> str:
     """
     places = {"LTGATE_HOME": task.home, "LTGATE_DATA_CACHE": task.data}
     with paths.environment(**places, LTGATE_PROGRESS="off"):
-        path = folder(task.base.name) / "trials" / f"{task.key}.json"
         try:
-            with lock(path.with_suffix(".lock"), wait):
-                return _attempt(task, path)
+            with lock(task.record.with_suffix(".lock"), wait):
+                return _attempt(task, task.record)
         except BlockingIOError:
             return BUSY
 
 
 def _attempt(task: Task, path: Path) -> str:
     where = folder(task.base.name)
-    if results.exists(where, task.key):
+    if results.exists(where, task.job.key):
         return DONE
     record = read_json(path)
     attempts = record.get("attempts", [])
@@ -124,10 +121,11 @@ def _run(task: Task, where: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(task.base.threads or 1)
     try:
-        params = task.base.with_(**task.overrides, device=_device(task.base.device))
-        trial = Trial(params, task.method, task.seed, task.cue)
+        job, device = task.job, _device(task.base.device)
+        params = task.base.with_(**job.configuration.overrides, device=device)
+        trial = Trial(params, job.method, job.seed, job.cue)
         rows = train.measure(trial, task.measure)
-        results.write(where, task.key, rows, trial.origin(measure=task.measure))
+        results.write(where, job.key, rows, trial.origin(measure=task.measure))
     finally:
         torch.set_num_threads(threads)
 
@@ -145,7 +143,7 @@ def _device(wanted: str) -> str:
 def note(task: Task, error: BaseException) -> None:
     """Put on record that a trial took its worker down without a word (too often)."""
     with paths.environment(LTGATE_HOME=task.home):
-        path = folder(task.base.name) / "trials" / f"{task.key}.json"
+        path = task.record
     with lock(path.with_suffix(".lock")):
         attempts = read_json(path).get("attempts", [])
         text = one_line(error, 300)
@@ -158,10 +156,10 @@ def note(task: Task, error: BaseException) -> None:
 
 def _write(path: Path, task: Task, attempts: list[dict[str, Any]]) -> None:
     record = {
-        "labels": task.labels,
-        "method": task.method,
-        "seed": task.seed,
-        "cue": task.cue,
+        "labels": task.job.configuration.labels,
+        "method": task.job.method,
+        "seed": task.job.seed,
+        "cue": task.job.cue,
         "code": task.code,
         "attempts": attempts,
     }

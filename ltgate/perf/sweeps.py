@@ -1,5 +1,8 @@
 """Time and memory against one size at a time, and the exponent k of size^k that fits them best."""
 
+import contextlib
+import io
+import tempfile
 import time
 from dataclasses import replace
 from functools import cache, partial
@@ -8,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ltgate import paths
 from ltgate.data.store import open_task
+from ltgate.errors import UserError
 from ltgate.growth import with_exponents
 from ltgate.network import Network, create
 from ltgate.neurons import Dynamics
@@ -33,7 +38,8 @@ def table(bench: Bench) -> pd.DataFrame:
     """All sweeps, measured once a bench, as ``figures.scaling`` takes them.
 
     Columns: ``sweep``, what is varied; ``x``, its size; ``quantity``, ``time`` or ``memory`` (peak
-    above start); ``value`` in ``unit`` (s or MB); ``exponent``, fitted, the same for a whole curve.
+    above start; none of grids); ``value`` in ``unit`` (s or MB); ``exponent``, fitted, the same for
+    a whole curve.
     """
     extent, fast = bench.extent, bench.workloads["fast"]
     drive = np.ones(max(extent.steps), np.float32)
@@ -47,6 +53,7 @@ def table(bench: Bench) -> pd.DataFrame:
             *_loaders(bench),
             *_training(bench, "training images", {n: (n, 1) for n in extent.training}),
             *_training(bench, "epochs", {n: (images, n) for n in EPOCHS}),
+            *_grids(bench),
         ]
     return with_exponents(pd.DataFrame(rows, columns=COLUMNS[:-1]))
 
@@ -117,6 +124,40 @@ def _deepest(bench: Bench) -> Workload:
     return calibrated(replace(work, network=network, device="cpu"), images=4)
 
 
+def _grids(bench: Bench) -> list[Row]:
+    """Trials of the published grid, one after the other: seconds of all of them together."""
+    epochs = GRID_EPOCHS[0]
+    _trials(bench, 1, epochs)  # compiles, and makes the task files
+    many = {number: _trials(bench, number, epochs) for number in GRID_COMBINATIONS}
+    long = {n: many[1] if n == epochs else _trials(bench, 1, n) for n in GRID_EPOCHS}
+    sweeps = {"combinations of a grid": many, "epochs of a grid": long}
+    return [(name, x, "time", s, "s") for name, found in sweeps.items() for x, s in found.items()]
+
+
+def _trials(bench: Bench, combinations: int, epochs: int) -> float:
+    """Seconds of a grid of so many combinations, each of so many epochs, all made anew."""
+    from ltgate import grid as grids  # a scheduler that no fresh process needs
+    from ltgate.grid.spec import GridFile
+
+    eta = [1e-5 * n for n in range(1, combinations + 1)]  # so small: see Bench.published
+    file = GridFile(axes={"eta": eta}, methods=["lt_gate_published"])
+    base = bench.published.with_(
+        name="bench-grid", cluster="none", control=False, curve_points=1, threads=bench.threads,
+        epochs=epochs, train_images=GRID_IMAGES, validation_images=GRID_IMAGES, keep_features=False,
+    )  # fmt: skip
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        paths.environment(LTGATE_DATA_CACHE=str(paths.data()), LTGATE_HOME=scratch),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        made = grids.Grid.create(file, Path(), base)
+        failed = grids.run(made)["failed"]
+        found = grids.points(made)
+    if failed:
+        raise UserError(f"the benchmark's grid: {found['error'].max()}")
+    return found["seconds"].sum()
+
+
 def exponents(bench: Bench) -> Facts:
     """Exponents of the sweeps; memory (MB) of a loader process."""
     frame = table(bench)
@@ -156,18 +197,9 @@ def _slope(values: dict[int, float]) -> float:
 
 def grid(bench: Bench) -> Facts:
     """Exponents of the published grid's cost, one trial at a time."""
-    from ltgate.grid.cost_curve import cost  # a scheduler that no fresh process needs
-    from ltgate.grid.spec import Grid, GridFile
-
-    axes = {"eta": [1e-5, 2e-5], "tau_slow_ms": [100.0, 250.0]}  # so small: see Bench.published
-    file = GridFile(axes=axes, methods=["lt_gate_published"])
-    base = bench.published.with_(
-        name="bench-grid", cluster="none", control=False, curve_points=1, threads=bench.threads
-    )
-    frame = cost(Grid.create(file, Path(), base), GRID_COMBINATIONS, GRID_EPOCHS, GRID_IMAGES)
-    k = frame[frame["quantity"] == "trials"].groupby("sweep")["exponent"].first()
+    k = table(bench).groupby("sweep")["exponent"].first()
     return {
-        "combinations": float(k["combinations"]),
-        "epochs": float(k["epochs per run"]),
+        "combinations": float(k["combinations of a grid"]),
+        "epochs": float(k["epochs of a grid"]),
         "images": GRID_IMAGES,
     }
