@@ -271,12 +271,12 @@ def _list(options: argparse.Namespace) -> None:
 
 def _status(name: str) -> str:
     """A run in a line: what is done, how long it took, its disk space."""
-    from ltgate.runner import plan, run_record
+    from ltgate.runner import expected, run_record
 
     notebooks = run_record.read(name).get("notebooks", {})
     done = [entry for entry in notebooks.values() if entry.get("status") == "done"]
     size = sum(size for _, size in run_record.snapshot(paths.run(name)).values()) / 1e6
-    took = plan.duration(sum(entry["seconds"] for entry in done))
+    took = expected.duration(sum(entry["seconds"] for entry in done))
     told = f"{len(done)} of {len(notebooks)} notebooks done in {took}, " if notebooks else ""
     return f"{told}{size:.0f} MB"
 

@@ -133,8 +133,7 @@ def test_every_table_and_figure_of_a_claim_has_a_caption(run):
     folder = ROOT / "figures" / run
     drawn, tables = list(folder.glob("*.png")), list(folder.glob("table_*.csv"))
     assert tables
-    assert [path for path in drawn if not report.figure_caption(path.stem)] == []
-    assert [path for path in tables if not claims.table_caption(path.stem)] == []
+    assert [path for path in [*drawn, *tables] if not report.caption(path.stem)] == []
 
 
 def test_the_cost_of_a_claim_is_that_of_its_notebooks(home, monkeypatch):

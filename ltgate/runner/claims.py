@@ -9,7 +9,6 @@ import yaml
 from ltgate import paths
 from ltgate.files import atomic
 from ltgate.runner import expected
-from ltgate.runner.plan import duration
 
 START, END = "<!-- claims -->\n", "<!-- end -->"  # of the table in ARTIFACT.md
 
@@ -33,14 +32,9 @@ def claims(run: str = "") -> list[Claim]:
     return [claim for claim in found if run in ("", claim.run)]
 
 
-def table_caption(name: str) -> str:
-    """What the table ``name`` (without suffix) shows; empty for an unknown one.
-
-    ``table_main_small`` is a ``table_main``.
-    """
-    captions = _read()["tables"]
-    found = max((known for known in captions if name.startswith(known)), default="", key=len)
-    return captions.get(found, "")
+def tables() -> dict[str, str]:
+    """What each kind of table shows: the beginning of its name -> its caption."""
+    return _read()["tables"]
 
 
 def markdown() -> str:
@@ -48,12 +42,11 @@ def markdown() -> str:
     names = ["id", "claim", "whose", "holds", "command", "time", "disk", "evidence"]
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     for claim in claims():
-        seconds, megabytes = expected.total(claim.run, _only(claim.command))
-        time = "not measured" if seconds is None else duration(seconds)
+        seconds, megabytes = expected.total(claim.run, claim.command.partition("--only ")[2])
         disk = "not measured" if megabytes is None else f"{megabytes:.0f} MB"
         files = ", ".join(f"`{claim.run}/{name}`" for name in claim.files)
         cells = [claim.id, claim.claim, claim.source, claim.holds, f"`{claim.command}`"]
-        lines.append("| " + " | ".join([*cells, time, disk, files]) + " |")
+        lines.append("| " + " | ".join([*cells, expected.duration(seconds), disk, files]) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -66,10 +59,6 @@ def refresh() -> None:
     start, end = text.index(START) + len(START), text.index(END)
     with atomic(file) as temporary:
         temporary.write_text(text[:start] + markdown() + text[end:], encoding="utf-8")
-
-
-def _only(command: str) -> str:
-    return command.partition("--only ")[2]
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """Two runs side by side: parameters that differ, table rows that differ, figures that differ."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,8 @@ class Comparison:
     one: str
     other: str
     parameters: pd.DataFrame  # parameter, <one>, <other>
-    tables: dict[str, pd.DataFrame] = field(default_factory=dict)  # row, column, <one>, <other>
-    figures: pd.DataFrame = field(default_factory=pd.DataFrame)  # file, state
-
-    @property
-    def columns(self) -> list[str]:
-        """Headings of the two runs' columns."""
-        return [self.one, self.other]
+    tables: dict[str, pd.DataFrame]  # row, column, <one>, <other>, difference
+    figures: pd.DataFrame  # file, state
 
     def texts(self) -> Iterator[str]:
         """Lines for a terminal; of long tables the first ``SHOWN`` rows."""
@@ -51,14 +46,13 @@ class Comparison:
 
     def write(self, path: str | Path) -> Path:
         """One page with the same, and the figures that differ side by side."""
-        texts = [f"# {self.one} beside {self.other}", "## Parameters that differ"]
-        texts.append(_or_none(self.parameters))
-        for name, frame in self.tables.items():
-            texts += [f"## {name}", _or_none(frame)]
-        texts += ["## Figures", _or_none(self.figures)]
+        parts = {"Parameters that differ": self.parameters, **self.tables, "Figures": self.figures}
+        texts = [f"# {self.one} beside {self.other}"]
+        for title, frame in parts.items():
+            texts += [f"## {title}", "none" if frame.empty else html.table(frame)]
         for file in self.figures.loc[self.figures["state"] == "differs", "file"]:
-            pair = [html.image(paths.figures(run) / f"{file}.png", file) for run in self.columns]
-            half = "".join(f'<td style="width: 50%">{shown}</td>' for shown in pair)
+            pair = [paths.figures(run) / f"{file}.png" for run in (self.one, self.other)]
+            half = "".join(f'<td style="width: 50%">{html.image(p, file)}</td>' for p in pair)
             texts.append(f"### {file}\n\n<table><tr>{half}</tr></table>")
         return html.write(Path(path), f"ltgate: {self.one} beside {self.other}", texts)
 
@@ -68,14 +62,17 @@ def compare(one: str, other: str) -> Comparison:
     if one == other:
         raise UserError(f"compare {one} {other}: the two must differ")
     for name in (one, other):
-        if not _present(name):
+        Params(name=name)  # a name, not a path
+        if not (paths.run(name).is_dir() or paths.figures(name).is_dir()):
             raise UserError(f"{name}: there is neither {paths.run(name)} nor {paths.figures(name)}")
-    result = Comparison(one, other, _parameters(one, other))
-    for name in _common(one, other, "table_*.csv"):
-        frames = (pd.read_csv(paths.figures(run) / f"{name}.csv") for run in (one, other))
-        result.tables[name] = differences(*frames, one, other, KEYS.get(name))
-    result.figures = _figures(one, other)
-    return result
+    first, second = (_stems(run, "table_*.csv") for run in (one, other))
+    tables = {
+        name: differences(
+            pd.read_csv(first[name]), pd.read_csv(second[name]), one, other, KEYS.get(name)
+        )
+        for name in sorted(first.keys() & second.keys())
+    }
+    return Comparison(one, other, _parameters(one, other), tables, _figures(one, other))
 
 
 def differences(
@@ -88,28 +85,23 @@ def differences(
     """Values that differ between two tables: columns row, column, ``one``, ``other``, difference.
 
     Rows are matched by ``keys``, by default the shortest run of leading columns that tells all rows
-    of both tables apart. A row of one table alone has the column ``(row)``.
+    of both tables apart. A row of one table alone has the column ``(row)`` and comes last.
     """
     keys = [key for key in keys or [] if key in first and key in second]
     keys = keys or _leading_keys(first, second)
-    left, right = (_indexed(frame, keys) for frame in (first, second))
-    found = []
-    for row in dict.fromkeys([*left.index, *right.index]):
-        if row not in left.index or row not in right.index:
-            present = ["there" if row in side.index else "" for side in (left, right)]
-            found.append((row, "(row)", *present, np.nan))
-            continue
-        for column in [name for name in left if name in right]:
-            a, b = left.at[row, column], right.at[row, column]
-            if not _same(a, b):
-                gap = b - a if _number(a) and _number(b) else np.nan
-                found.append((row, column, a, b, gap))
-    return pd.DataFrame(found, columns=["row", "column", one, other, "difference"])
-
-
-def _present(name: str) -> bool:
-    Params(name=name)  # a name, not a path
-    return paths.run(name).is_dir() or paths.figures(name).is_dir()
+    sides = [_indexed(frame, keys) for frame in (first, second)]
+    left, right = (side.astype(object).stack() for side in sides)
+    left, right = left[left.index.isin(right.index)], right[right.index.isin(left.index)]
+    right = right.loc[left.index]
+    numbers = [pd.to_numeric(side.where(side.map(_number))) for side in (left, right)]
+    same = right.where(~np.isclose(*numbers, rtol=CLOSE, atol=0), left)
+    found = left.compare(same, result_names=(one, other)).rename_axis(["row", "column"])
+    found["difference"] = (numbers[1] - numbers[0])[found.index]
+    rows = dict.fromkeys([*sides[0].index, *sides[1].index])
+    there = [["there" if row in side.index else "" for side in sides] for row in rows]
+    alone = [(row, "(row)", *two) for row, two in zip(rows, there, strict=True) if "" in two]
+    lacking = pd.DataFrame(alone, columns=["row", "column", one, other], dtype=object)
+    return pd.concat([found.reset_index(), lacking], ignore_index=True)
 
 
 def _parameters(one: str, other: str) -> pd.DataFrame:
@@ -129,20 +121,19 @@ def _values(name: str) -> dict[str, Any]:
     return ran or (Params.load(file).model_dump() if file.exists() else {})
 
 
-def _common(one: str, other: str, pattern: str) -> list[str]:
-    names = [{path.stem for path in paths.figures(run).glob(pattern)} for run in (one, other)]
-    return sorted(names[0] & names[1])
+def _stems(run: str, pattern: str) -> dict[str, Path]:
+    return {path.stem: path for path in paths.figures(run).glob(pattern)}
 
 
 def _figures(one: str, other: str) -> pd.DataFrame:
-    stems = [{path.stem for path in paths.figures(run).glob("*.png")} for run in (one, other)]
+    first, second = (_stems(run, "*.png") for run in (one, other))
     rows = []
-    for name in sorted(stems[0] | stems[1]):
-        if name not in stems[0] or name not in stems[1]:
-            rows.append((name, f"only in {one if name in stems[0] else other}"))
-            continue
-        digests = {files.sha256(paths.figures(run) / f"{name}.png") for run in (one, other)}
-        rows.append((name, "the same" if len(digests) == 1 else "differs"))
+    for name in sorted(first | second):
+        if name not in first or name not in second:
+            rows.append((name, f"only in {one if name in first else other}"))
+        else:
+            same = files.sha256(first[name]) == files.sha256(second[name])
+            rows.append((name, "the same" if same else "differs"))
     return pd.DataFrame(rows, columns=["file", "state"])
 
 
@@ -162,21 +153,9 @@ def _indexed(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return frame.drop(columns=keys).set_axis(pd.Index(index), axis=0)
 
 
-def _same(a: Any, b: Any) -> bool:
-    if pd.isna(a) or pd.isna(b):
-        return bool(pd.isna(a) and pd.isna(b))
-    if _number(a) and _number(b):
-        return bool(np.isclose(a, b, rtol=CLOSE, atol=0))
-    return bool(a == b)
-
-
 def _number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
 def _section(title: str, frame: pd.DataFrame) -> str:
     return f"{title}\n{'  none' if frame.empty else frame.to_string(index=False, na_rep='')}\n"
-
-
-def _or_none(frame: pd.DataFrame) -> str:
-    return "none" if frame.empty else html.table(frame)

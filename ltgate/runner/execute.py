@@ -22,13 +22,13 @@ from ltgate.errors import Failed, UserError
 from ltgate.parameter_files import parse
 from ltgate.params import Params
 from ltgate.runner import run_record
+from ltgate.runner.expected import duration
 from ltgate.runner.jupyter import this_kernel
 from ltgate.runner.plan import (
     FORCED,
     Step,
     announce,
     declared,
-    duration,
     inputs,
     literal,
     plan,

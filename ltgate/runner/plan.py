@@ -17,6 +17,7 @@ from ltgate import paths, provenance
 from ltgate.errors import UserError
 from ltgate.files import digest
 from ltgate.runner import expected, run_record
+from ltgate.runner.expected import duration
 from ltgate.runner.run_record import Record
 
 if TYPE_CHECKING:
@@ -194,12 +195,3 @@ def declared(notebook: Path) -> set[str]:
 def literal(path: Path) -> str:
     """``path`` for papermill, which reads paths as templates."""
     return str(path).replace("{", "{{").replace("}", "}}")
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: ``4.2 s``, ``3 min 05 s``, ``2 h 10 min``."""
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

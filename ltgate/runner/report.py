@@ -1,6 +1,5 @@
 """A run as one page: claims, figures and tables with the command, time and disk space of each."""
 
-from collections import defaultdict
 from pathlib import Path
 
 import pandas as pd
@@ -17,20 +16,27 @@ LONGEST = 40  # rows of a table that are shown; the file has them all
 def report(name: str, out: str | Path = "") -> Path:
     """Write ``runs/<name>/report.html``, or ``out``, from ``run.json`` and ``figures/<name>``."""
     folder, record = paths.figures(Params(name=name).name), run_record.read(name)
-    products = sorted(
-        [*folder.glob("*.png"), *folder.glob("table_*.csv")], key=lambda path: path.stem
-    )
+    products = [*folder.glob("*.png"), *folder.glob("table_*.csv")]
     if not products:
         raise UserError(f"{folder}: there are no figures or tables of a run {name!r}")
-    texts = [_head(name, record), _claims(name)]
-    for source, paths_ in _by_source(name, record, products).items():
-        texts.append(_source(name, source, record))
-        texts += [_product(path) for path in paths_]
-    return html.write(
-        Path(out) if out else paths.run(name) / "report.html",
-        f"ltgate: {name}",
-        [text for text in texts if text],
-    )
+    writers = {
+        Path(output).name: notebook
+        for notebook, entry in record.get("notebooks", {}).items()
+        for output in entry.get("outputs", [])
+        if output.startswith(f"figures/{name}/")
+    }
+    groups: dict[str, list[Path]] = {}  # those that no notebook has made come last
+    for path in sorted(products, key=lambda path: (writers.get(path.name, "~"), path.stem)):
+        groups.setdefault(writers.get(path.name, ""), []).append(path)
+    texts = [_head(name, record)]
+    if found := claims.claims(name):
+        rows = [(c.claim, c.source, c.holds, ", ".join(c.files)) for c in found]
+        shown = pd.DataFrame(rows, columns=["claim", "whose", "holds", "shown by"])
+        texts.append(f"## Claims\n\n{html.table(shown)}")
+    for source, files in groups.items():
+        texts += [_source(name, source, record), *map(_product, files)]
+    file = Path(out) if out else paths.run(name) / "report.html"
+    return html.write(file, f"ltgate: {name}", texts)
 
 
 def _head(name: str, record: Record) -> str:
@@ -42,49 +48,16 @@ def _head(name: str, record: Record) -> str:
         for key, value in record["parameters"].items()
         if value != defaults.get(key)
     ]
-    machine = record["machine"]
     facts = {
         "configuration": record["hash"],
         "seeds": " ".join(map(str, record["seeds"])),
         "version": f"{record['version']}, commit {record['commit']}",
-        "machine": f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
-        f"GPU {machine['gpu']}",
+        "machine": "{cpu}, {cores} cores, {memory_gb} GB, GPU {gpu}".format(**record["machine"]),
         "libraries": ", ".join(f"{key} {value}" for key, value in record["libraries"].items()),
     }
     lines = "\n".join(f"- {key}: {value}" for key, value in facts.items())
-    return (
-        f"# {name}\n\n{lines}\n\n## Parameters that are not the default\n\n"
-        f"{html.table(pd.DataFrame(changed))}"
-    )
-
-
-def _claims(name: str) -> str:
-    found = claims.claims(name)
-    if not found:
-        return ""
-    rows = pd.DataFrame(
-        {
-            "claim": [claim.claim for claim in found],
-            "whose": [claim.source for claim in found],
-            "holds": [claim.holds for claim in found],
-            "shown by": [", ".join(claim.files) for claim in found],
-        }
-    )
-    return f"## Claims\n\n{html.table(rows)}"
-
-
-def _by_source(name: str, record: Record, products: list[Path]) -> dict[str, list[Path]]:
-    """The products of each notebook in its order; '' for those of none."""
-    writer = {
-        Path(output).name: notebook
-        for notebook, entry in record.get("notebooks", {}).items()
-        for output in entry.get("outputs", [])
-        if output.startswith(f"figures/{name}/")
-    }
-    groups = defaultdict(list)
-    for path in products:
-        groups[writer.get(path.name, "")].append(path)
-    return dict(sorted(groups.items(), key=lambda item: (item[0] == "", item[0])))
+    shown = html.table(pd.DataFrame(changed))
+    return f"# {name}\n\n{lines}\n\n## Parameters that are not the default\n\n{shown}"
 
 
 def _source(name: str, notebook: str, record: Record) -> str:
@@ -95,37 +68,34 @@ def _source(name: str, notebook: str, record: Record) -> str:
         command = f"python -m ltgate run {file} --only {notebook[:2]}"
         title = plan.title(paths.notebooks() / f"{notebook}.ipynb")
         took = _cost("This time", entry.get("seconds"), entry.get("megabytes"))
-        seconds, megabytes, _ = expected.lookup(name, notebook)
     else:
-        found = dict.fromkeys(claim.command for claim in claims.claims(name))
-        command, title, took = "; ".join(found), "Figures and tables", ""
-        seconds, megabytes = expected.total(name)
+        command = "; ".join(dict.fromkeys(claim.command for claim in claims.claims(name)))
+        title, took = "Figures and tables", ""
     told = f"Regenerate: `{command}`. " if command else ""
-    return f"## {title}\n\n{told}{took}{_cost('From scratch', seconds, megabytes)}"
+    return f"## {title}\n\n{told}{took}{_cost('From scratch', *expected.total(name, notebook))}"
 
 
 def _cost(when: str, seconds: float | None, megabytes: float | None) -> str:
-    if seconds is None:
-        return f"{when}: not measured. "
-    return f"{when}: {plan.duration(seconds)}, {megabytes or 0:.1f} MB written. "
+    written = "" if seconds is None else f", {megabytes or 0:.1f} MB written"
+    return f"{when}: {expected.duration(seconds)}{written}. "
 
 
 def _product(path: Path) -> str:
-    shown = f"`figures/{path.parent.name}/{path.name}`"
+    told = f"**{path.stem}** {caption(path.stem)} `figures/{path.parent.name}/{path.name}`"
     if path.suffix == ".png":
-        caption = figure_caption(path.stem)
-        return f"**{path.stem}** {caption} {shown}\n\n{html.image(path, caption)}"
+        return f"{told}\n\n{html.image(path, caption(path.stem))}"
     frame = pd.read_csv(path)
     more = f" The first {LONGEST} of {len(frame)} rows." * (len(frame) > LONGEST)
-    body = figures.show(frame.head(LONGEST)).html()
-    return f"**{path.stem}** {claims.table_caption(path.stem)} {shown}{more}\n\n{body}"
+    return f"{told}{more}\n\n{figures.show(frame.head(LONGEST)).html()}"
 
 
-def figure_caption(name: str) -> str:
-    """What a figure shows: the first line of its producer's docstring.
+def caption(name: str) -> str:
+    """What a table or figure shows; of a figure, the first line of its producer's docstring.
 
-    ``learning_curves_fast`` is by ``learning_curves``; an unknown figure has ''.
+    ``table_main_small`` is a ``table_main``, ``learning_curves_fast`` is by ``learning_curves``; an
+    unknown one has ''.
     """
-    known = {producer.__name__: producer.__doc__ or "" for producer in figures.FIGURES}
-    found = max((producer for producer in known if name.startswith(producer)), default="", key=len)
+    drawn = {producer.__name__: producer.__doc__ or "" for producer in figures.FIGURES}
+    known = claims.tables() | drawn
+    found = max((begin for begin in known if name.startswith(begin)), default="", key=len)
     return known.get(found, "").split("\n")[0]
