@@ -9,7 +9,7 @@ import argparse
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +28,20 @@ def main(arguments: list[str] | None = None) -> int:
         _check_installed(options.extras)
         options.action(options)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        status, text = 2, str(error)
     except Failed as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        status, text = 1, str(error)
     except MemoryError:
-        print(
-            "error: out of memory; lower batch_size, chunk_images or train_images", file=sys.stderr
-        )
-        return 2
+        status, text = 2, "out of memory; lower batch_size, chunk_images or train_images"
+    except KeyboardInterrupt:
+        status, text = 130, "interrupted; the same command goes on from here"
     except BrokenPipeError:  # whoever read the output has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return 0
-    except KeyboardInterrupt:
-        print("error: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
+    else:
+        return 0
+    print(f"error: {text}", file=sys.stderr)
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,93 +50,13 @@ def _parser() -> argparse.ArgumentParser:
         description="Run, report and compare the experiments. COMMAND --help tells the options.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=14, width=100),
     )
-    parser.set_defaults(extras=())
     parser.add_argument("--version", action="version", version=f"ltgate {__version__}")
     actions = parser.add_subparsers(required=True, metavar="command")
-
-    run = actions.add_parser(
-        "run", help="run the numbered notebooks, skipping what has not changed"
-    )
-    run.add_argument(
-        "files", nargs="+", metavar="params.yaml", help="one run per file, or per name in params"
-    )
-    run.add_argument("--only", default="", metavar="02,03", help="numbers of the notebooks to run")
-    run.add_argument("--force", action="store_true", help="run also what has not changed")
-    settings: dict[str, Any] = {
-        "action": "extend",
-        "nargs": "+",
-        "default": [],
-        "metavar": "name=value",
-        "help": "parameters that win over the files; values are YAML",
-    }
-    run.add_argument("--set", **settings)
-    run.add_argument("--seeds", default="", metavar="0,1,2", help="the same as --set seeds=[0,1,2]")
-    run.add_argument("--out", default="", metavar="FOLDER", help="where runs/ and figures/ go")
-    run.set_defaults(action=_run, extras=("cluster", "notebooks"))
-
-    grid = actions.add_parser(
-        "grid", help="run a grid of configurations; tables, figures, best.yaml in figures/<name>"
-    )
-    grid.add_argument("file", metavar="grid.yaml", help="or a name in params/grids")
-    grid.add_argument("--set", **settings)
-    grid.set_defaults(action=_grid, extras=("cluster",))
-
-    bench = actions.add_parser("bench", help="measure speed and memory; tables in figures/<name>")
-    bench.add_argument(
-        "file", nargs="?", default="bench", metavar="params.yaml",
-        help="default: params/bench.yaml (minutes, MNIST)",
-    )  # fmt: skip
-    bench.add_argument("--set", **settings)
-    bench.set_defaults(action=_bench, extras=("cluster",))
-
-    rates = actions.add_parser(
-        "robustness", help="train at one frame rate, test at others; table in figures/<name>"
-    )
-    rates.add_argument(
-        "file", nargs="?", default="robustness", metavar="params.yaml",
-        help="default: params/robustness.yaml",
-    )  # fmt: skip
-    rates.add_argument("--set", **settings)
-    rates.set_defaults(action=_robustness)
-
-    listing = actions.add_parser("list", help="list notebooks, parameter files and runs")
-    listing.set_defaults(action=_list)
-
-    allowed = actions.add_parser("parameters", help="tell every parameter and what it allows")
-    allowed.set_defaults(action=_parameters)
-
-    report = actions.add_parser(
-        "report", help="make one HTML page of a run: claims, figures, tables, commands, time, disk"
-    )
-    report.add_argument("name", help="the run's name, or a folder's in figures/")
-    report.add_argument("--out", default="", metavar="FILE", help="default: runs/NAME/report.html")
-    report.set_defaults(action=_report, extras=("notebooks",))
-
-    compare = actions.add_parser(
-        "compare", help="show where two runs differ: parameters, tables, figures"
-    )
-    compare.add_argument("one", help="a run's name, or a folder's in figures/")
-    compare.add_argument("other", help="another one's")
-    compare.add_argument("--out", default="", metavar="FILE", help="write an HTML page instead")
-    compare.set_defaults(action=_compare, extras=("notebooks",))
-
-    export = actions.add_parser(
-        "export", help="write a trained network (task<i>.safetensors) as a NIR file"
-    )
-    export.add_argument("checkpoint", help="runs/NAME/checkpoints/TRIAL/task<i>.safetensors")
-    export.add_argument("file", metavar="FILE.nir")
-    export.add_argument("--task", type=int, default=0, help="whose clock it gets; default: 0")
-    export.set_defaults(action=_export)
-
-    clean = actions.add_parser("clean", help="delete a run's folder (its figures are kept)")
-    clean.add_argument("name", help="the run's name")
-    clean.set_defaults(action=_clean)
-
-    measured = actions.add_parser(
-        "expected", help="copy a run's measured time and disk space into params/expected.csv"
-    )
-    measured.add_argument("name", help="the run's name")
-    measured.set_defaults(action=_expected)
+    for name, (action, text, arguments, extras) in COMMANDS.items():
+        made = actions.add_parser(name, help=text)
+        made.set_defaults(action=action, extras=extras)
+        for names, told in arguments:
+            made.add_argument(*names, **told)
     return parser
 
 
@@ -161,6 +78,51 @@ def _check_installed(extras: Sequence[str]) -> None:
         raise UserError(f"not installed: {names}; pip install 'ltgate[{wanted}]' brings it")
 
 
+# Name -> function, what it does, its arguments, the extras it wants.
+COMMANDS: dict[str, tuple[Callable, str, tuple, tuple[str, ...]]] = {}
+
+
+def argument(*names: str, **told: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """An argument of a command, as argparse takes it."""
+    return names, told
+
+
+def command(text: str, *arguments: tuple, extras: tuple[str, ...] = ()) -> Callable:
+    """Make the function ``_name`` the command ``name``."""
+
+    def enter(action: Callable) -> Callable:
+        COMMANDS[action.__name__[1:]] = (action, text, arguments, extras)
+        return action
+
+    return enter
+
+
+NAME = argument("name", help="the run's name")
+OUT = {"default": "", "metavar": "FILE"}
+SETTINGS = argument(
+    "--set", action="extend", nargs="+", default=[], metavar="name=value",
+    help="parameters that win over the files; values are YAML",
+)  # fmt: skip
+
+
+def parameter_file(default: str, more: str = "") -> tuple:
+    """The argument of a command that runs one parameter file."""
+    told = f"default: params/{default}.yaml{more}"
+    return argument("file", nargs="?", default=default, metavar="params.yaml", help=told)
+
+
+@command(
+    "run the numbered notebooks, skipping what has not changed",
+    argument(
+        "files", nargs="+", metavar="params.yaml", help="one run per file, or per name in params"
+    ),
+    argument("--only", default="", metavar="02,03", help="numbers of the notebooks to run"),
+    argument("--force", action="store_true", help="run also what has not changed"),
+    SETTINGS,
+    argument("--seeds", default="", metavar="0,1,2", help="the same as --set seeds=[0,1,2]"),
+    argument("--out", default="", metavar="FOLDER", help="where runs/ and figures/ go"),
+    extras=("cluster", "notebooks"),
+)
 def _run(options: argparse.Namespace) -> None:
     from ltgate.runner import execute
 
@@ -169,6 +131,12 @@ def _run(options: argparse.Namespace) -> None:
     execute.run(options.files, options.only, options.force, overrides, options.out)
 
 
+@command(
+    "run a grid of configurations; tables, figures, best.yaml in figures/<name>",
+    argument("file", metavar="grid.yaml", help="or a name in params/grids"),
+    SETTINGS,
+    extras=("cluster",),
+)
 def _grid(options: argparse.Namespace) -> None:
     from ltgate.grid.products import report
     from ltgate.grid.spec import Grid
@@ -182,6 +150,12 @@ def _grid(options: argparse.Namespace) -> None:
             print(text, flush=True)
 
 
+@command(
+    "measure speed and memory; tables in figures/<name>",
+    parameter_file("bench", " (minutes, MNIST)"),
+    SETTINGS,
+    extras=("cluster",),
+)
 def _bench(options: argparse.Namespace) -> None:
     from ltgate.params import Params
     from ltgate.runner import execute, run_record
@@ -195,6 +169,11 @@ def _bench(options: argparse.Namespace) -> None:
             print(table)
 
 
+@command(
+    "train at one frame rate, test at others; table in figures/<name>",
+    parameter_file("robustness"),
+    SETTINGS,
+)
 def _robustness(options: argparse.Namespace) -> None:
     from ltgate.params import Params
     from ltgate.runner import execute, run_record
@@ -212,48 +191,7 @@ def _robustness(options: argparse.Namespace) -> None:
     print(kept.to_string(index=False))
 
 
-def _parameters(options: argparse.Namespace) -> None:
-    from ltgate.params import Params
-
-    for name, text in Params.help().items():
-        print(f"{name}: {text}")
-
-
-def _report(options: argparse.Namespace) -> None:
-    from ltgate.runner.report import report
-
-    print(report(options.name, options.out))
-
-
-def _expected(options: argparse.Namespace) -> None:
-    from ltgate.runner import claims, expected
-
-    print(expected.record(options.name))
-    claims.refresh()
-
-
-def _export(options: argparse.Namespace) -> None:
-    from ltgate import exchange
-
-    print(exchange.export(options.checkpoint, options.file, options.task))
-
-
-def _compare(options: argparse.Namespace) -> None:
-    from ltgate.runner.compare import compare
-
-    comparison = compare(options.one, options.other)
-    if options.out:
-        print(comparison.write(options.out))
-    else:
-        print("\n".join(comparison.texts()))
-
-
-def _clean(options: argparse.Namespace) -> None:
-    from ltgate.runner import execute
-
-    print(f"deleted {execute.clean(options.name)}")
-
-
+@command("list notebooks, parameter files and runs")
 def _list(options: argparse.Namespace) -> None:
     from ltgate.runner import plan
 
@@ -267,6 +205,70 @@ def _list(options: argparse.Namespace) -> None:
     for name, text in lines.items():
         print(f"{name:<{width}}  {text}")
     print(f"notebooks and params are in {paths.published()}, runs in {paths.root()}")
+
+
+@command("tell every parameter and what it allows")
+def _parameters(options: argparse.Namespace) -> None:
+    from ltgate.params import Params
+
+    for name, text in Params.help().items():
+        print(f"{name}: {text}")
+
+
+@command(
+    "make one HTML page of a run: claims, figures, tables, commands, time, disk",
+    argument("name", help="the run's name, or a folder's in figures/"),
+    argument("--out", **OUT, help="default: runs/NAME/report.html"),
+    extras=("notebooks",),
+)
+def _report(options: argparse.Namespace) -> None:
+    from ltgate.runner.report import report
+
+    print(report(options.name, options.out))
+
+
+@command(
+    "show where two runs differ: parameters, tables, figures",
+    argument("one", help="a run's name, or a folder's in figures/"),
+    argument("other", help="another one's"),
+    argument("--out", **OUT, help="write an HTML page instead"),
+    extras=("notebooks",),
+)
+def _compare(options: argparse.Namespace) -> None:
+    from ltgate.runner.compare import compare
+
+    comparison = compare(options.one, options.other)
+    if options.out:
+        print(comparison.write(options.out))
+    else:
+        print("\n".join(comparison.texts()))
+
+
+@command(
+    "write a trained network (task<i>.safetensors) as a NIR file",
+    argument("checkpoint", help="runs/NAME/checkpoints/TRIAL/task<i>.safetensors"),
+    argument("file", metavar="FILE.nir"),
+    argument("--task", type=int, default=0, help="whose clock it gets; default: 0"),
+)
+def _export(options: argparse.Namespace) -> None:
+    from ltgate import exchange
+
+    print(exchange.export(options.checkpoint, options.file, options.task))
+
+
+@command("delete a run's folder (its figures are kept)", NAME)
+def _clean(options: argparse.Namespace) -> None:
+    from ltgate.runner import execute
+
+    print(f"deleted {execute.clean(options.name)}")
+
+
+@command("copy a run's measured time and disk space into params/expected.csv", NAME)
+def _expected(options: argparse.Namespace) -> None:
+    from ltgate.runner import claims, expected
+
+    print(expected.record(options.name))
+    claims.refresh()
 
 
 def _status(name: str) -> str:

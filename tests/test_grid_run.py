@@ -267,6 +267,14 @@ def test_workers_that_come_late_do_the_work(home, empty, monkeypatch, capsys):
     assert "no worker for 0.5 s" in capsys.readouterr().err
 
 
+def test_a_scheduler_that_ends_is_told_and_no_trial_counts_as_failed(home, empty, monkeypatch):
+    monkeypatch.setattr(clusters, "PATIENCE", 300)
+    threading.Timer(2, empty.close).start()
+    with pytest.raises(Failed, match="its scheduler is gone; the same command goes on from here"):
+        package.run(small_grid(home, params={"cluster": empty.scheduler_address}))
+    assert not records()
+
+
 @pytest.mark.parametrize("refused", ["echo 'sbatch: error: Invalid account' >&2; exit 1", None])
 def test_a_cluster_that_takes_no_job_is_told(home, monkeypatch, refused):
     folder = home / "bin"

@@ -49,7 +49,7 @@ def client(grid: Grid, trials: int) -> Iterator[Client]:
         "distributed.worker.daemon": False,  # trials may have loader processes
         "distributed.worker.profile.enabled": False,  # dask would look at the trials all the time
     }
-    for name in ("distributed", "tornado.application"):  # the trials' records and we tell more
+    for name in ("distributed", "distributed.client", "tornado.application"):  # we tell more
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with dask.config.set(settings), contextlib.ExitStack() as stack:
         if "://" in params.cluster:
