@@ -139,7 +139,6 @@ def _add(
     if not layer.is_conv and len(layer.in_shape) == 3 and layer.in_shape[1:] != (1, 1):
         flat = nir.Flatten({"input": np.array(layer.in_shape)}, start_dim=0, end_dim=-1)
         before = node("flatten", flat, before)
-    blended = dynamics.blended
     ends, membranes = [], []
     for index in range(dynamics.compartments):
         part = COMPARTMENTS[index]
@@ -151,16 +150,16 @@ def _add(
             continue
         membrane = node(part, nir.LI(**full), current)
         membranes.append(membrane)
-        if blended:
+        if dynamics.blended:
             share = gate if index == 0 else 1 - gate
             ends.append(node(f"{part}_share", nir.Scale(_positions(layer, share)), membrane))
             continue
         spikes = node(f"{part}_spikes", nir.Threshold(below(theta[index])), membrane)
         _reset(node, part, theta[index], decay[index] / gain[index], spikes, membrane, edges)
         ends.append(spikes)
-    level = below(theta[0]) if blended else np.full(shape, 0.5)
+    level = below(theta[0]) if dynamics.blended else np.full(shape, 0.5)
     spikes = node("spikes", nir.Threshold(level), *ends)
-    if blended:
+    if dynamics.blended:
         for index, membrane in enumerate(membranes):
             factor = decay[index] / gain[index]
             _reset(node, COMPARTMENTS[index], theta[0], factor, spikes, membrane, edges)

@@ -9,6 +9,7 @@ from ltgate.figures.comparison import acc_forgetting_bars
 from ltgate.figures.curves import learning_curves, r_heatmap
 from ltgate.figures.data import tasks_and_frames
 from ltgate.figures.display import show
+from ltgate.figures.figure import FIGURES
 from ltgate.figures.frame_rates import robustness
 from ltgate.figures.grid import grid_heatmap, grid_slices
 from ltgate.figures.loihi import (
@@ -19,7 +20,6 @@ from ltgate.figures.loihi import (
     loihi_learning,
     loihi_ranges,
 )
-from ltgate.figures.registry import FIGURES
 from ltgate.figures.save import save_figure, save_table
 from ltgate.figures.scaling import scaling
 from ltgate.figures.traces import membrane_traces, spike_rates_and_gates

@@ -6,7 +6,7 @@ from matplotlib.lines import Line2D
 
 from ltgate.figures import style
 from ltgate.figures.comparison import MAIN, MEASURES, interval, measured
-from ltgate.figures.registry import figure, one_setting
+from ltgate.figures.figure import figure, one_setting
 
 
 @figure("variant", *MAIN[:-1])

@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from ltgate.errors import UserError
 from ltgate.figures import style
-from ltgate.figures.registry import figure, one_setting
+from ltgate.figures.figure import figure, one_setting
 
 MEASURES = {"acc": "average accuracy (ACC)", "forgetting": "forgetting"}
 MAIN = ("method", "scenario", "sequence", "cue", "metric", "mean", "ci_low", "ci_high", "paper")

@@ -5,7 +5,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from ltgate.figures import style
-from ltgate.figures.registry import figure
+from ltgate.figures.figure import figure
 
 
 @figure("method", "seed", "batch", "task", "accuracy", "boundary")

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ltgate.figures import style
-from ltgate.figures.registry import figure
+from ltgate.figures.figure import figure
 
 
 @figure("task", "label", "image", "time_ms", "drive")

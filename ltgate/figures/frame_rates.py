@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from ltgate.figures import style
-from ltgate.figures.registry import figure
+from ltgate.figures.figure import figure
 
 APART = 1.5  # least ratio of two labelled rates
 

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from ltgate import metrics
 from ltgate.errors import UserError
 from ltgate.figures import style
-from ltgate.figures.registry import figure
+from ltgate.figures.figure import figure
 
 _AXES = {"tau_ratio": "tau_slow / tau_fast", "eta": "learning rate eta"}
 

@@ -7,7 +7,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import LogFormatter
 
 from ltgate.figures import style
-from ltgate.figures.registry import figure
+from ltgate.figures.figure import figure
 
 GUIDE = {"energy": (100e-12, 500e-12, "J"), "latency": (1e-3, 5e-3, "s")}
 

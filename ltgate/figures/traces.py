@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ltgate.figures import style
-from ltgate.figures.registry import figure
+from ltgate.figures.figure import figure
 
 
 @figure("task", "compartment", "time_ms", "membrane", "threshold", "spike")
