@@ -207,12 +207,25 @@ def _list(options: argparse.Namespace) -> None:
     print(f"notebooks and params are in {paths.published()}, runs in {paths.root()}")
 
 
-@command("tell every parameter and what it allows")
+@command(
+    "tell every parameter and what it allows, in sections",
+    argument("words", nargs="*", help="only those whose section, name or text has all these words"),
+)
 def _parameters(options: argparse.Namespace) -> None:
     from ltgate.params import Params
 
+    last, words = "", [word.lower() for word in options.words]
     for name, text in Params.help().items():
-        print(f"{name}: {text}")
+        section = (Params.groups[name].__doc__ or "").split(".")[0]
+        line = f"{name}: {text}"
+        if not all(word in f"{section} {line}".lower() for word in words):
+            continue
+        if section != last:
+            print("\n" * bool(last) + f"{section}\n{'-' * len(section)}")
+        print(line)
+        last = section
+    if not last:
+        raise UserError(f"parameters: none has {' and '.join(map(repr, options.words))}")
 
 
 @command(

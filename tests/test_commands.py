@@ -129,6 +129,7 @@ CASES = {
     ),
     "python -m ltgate list": Case(),
     "python -m ltgate parameters": Case(),
+    "python -m ltgate parameters gate": Case(),
     "python -m ltgate report mnist": Case(makes="runs/mnist/report.html"),
     "python -m ltgate compare mnist compare": Case(),
     "python -m ltgate clean smoke": Case(

@@ -55,6 +55,18 @@ def test_help_names_the_command_as_it_was_typed(
     assert capsys.readouterr().out.startswith(f"usage: {told} [-h] [--version] command")
 
 
+def test_parameters_are_told_in_sections_and_by_words(capsys) -> None:
+    __main__.main(["parameters"])
+    everything = capsys.readouterr().out
+    assert all(f"\n{name}: " in everything for name in Params.model_fields)
+    assert everything.count("\n---") >= len(set(Params.groups.values()))
+    __main__.main(["parameters", "GAMMA", "weight"])
+    section, rule, line = capsys.readouterr().out.splitlines()
+    assert (section, rule) == ("Gate", "----") and line.startswith("gamma: ")
+    assert __main__.main(["parameters", "nothing-such"]) == 2
+    assert capsys.readouterr().err == "error: parameters: none has 'nothing-such'\n"
+
+
 def test_the_version_is_told(capsys) -> None:
     with pytest.raises(SystemExit):
         __main__.main(["--version"])

@@ -187,7 +187,7 @@ class Digits:
         if _digest(images, labels) != DIGITS_SHA256[pool]:
             raise UserError(
                 f"source='digits': scikit-learn {sklearn.__version__} bundles other images; "
-                "allowed are those of scikit-learn 1.7.2"
+                "allowed are those of 1.7.2 to 1.9.1"
             )
         return images, labels
 
