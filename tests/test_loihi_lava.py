@@ -199,6 +199,8 @@ def test_an_interrupt_while_processes_start_is_not_lost() -> None:
     """Python swallows what is raised in the hooks of a fork: the soak saw runs go on."""
     from ltgate.loihi.lava_backend import session
 
+    # a shell's background jobs, and so tests run in one, begin with interrupts ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     steps = []
     with pytest.raises(KeyboardInterrupt):
         with session._interrupts_wait():
