@@ -20,12 +20,11 @@ from ltgate.declare import Group, Strict, help_line
 from ltgate.errors import UserError
 from ltgate.parameter_files import read
 from ltgate.paths import parameter_file
-from ltgate.registry import import_files
 
-# Where parameters are declared, in the order in which they are listed. Of a room that ends in a dot
-# every file is looked into, so that a method, a rule or a source brings its own.
+# Where parameters are declared, in the order in which they are listed. Data, plasticity and methods
+# import all of their files, so that a method, a rule or a source brings its own.
 ROOMS = (
-    "train", "data.", "neurons", "network", "plasticity.", "methods.", "features", "robustness",
+    "train", "data", "neurons", "network", "plasticity", "methods", "features", "robustness",
     "grid.parameters", "loihi.chip_parameters", "perf.bench_parameters", "backends",
 )  # fmt: skip
 
@@ -120,9 +119,7 @@ def __getattr__(name: str) -> Any:
 def _join() -> type[_Joined]:
     """The model of all parameters that the rooms declare."""
     for room in ROOMS:
-        module = import_module(f"ltgate.{room.rstrip('.')}")
-        if room.endswith("."):
-            import_files(module.__name__, module.__path__)
+        import_module(f"ltgate.{room}")
     groups = sorted(Group.__subclasses__(), key=_place)
     declared = {name: group for group in groups for name in group.model_fields}
     if len(declared) < sum(len(group.model_fields) for group in groups):
@@ -141,7 +138,7 @@ def _join() -> type[_Joined]:
 def _place(group: type[Group]) -> tuple[int, str]:
     """Where a group stands in the list of all: by its room, then by its file."""
     module = f"{group.__module__}."
-    rooms = (place for place, room in enumerate(ROOMS) if module.startswith(f"ltgate.{room}"))
+    rooms = (place for place, room in enumerate(ROOMS) if module.startswith(f"ltgate.{room}."))
     return next(rooms, len(ROOMS)), module
 
 

@@ -407,7 +407,7 @@ def _fits(trial: Trial) -> None:
     counted = range(len(trial.tasks))
     images = [len(trial.open(i, split)) for i in counted for split in ("train", "validation")]
     steps = max(len(schedule(task, trial.params.presentation)) for task in trial.tasks)
-    memory.check(methods.find(trial.method).configure(trial.params), images, steps)
+    memory.check(methods.METHODS[trial.method].configure(trial.params), images, steps)
 
 
 def _resume(

@@ -110,12 +110,12 @@ def test_offers_the_whole_interface(name):
     wanted = [member for member in vars(Method) if not member.startswith("_")]
     assert "scores" in wanted and "load_snapshot" in wanted
     for member in wanted:
-        assert callable(getattr(methods.find(name), member)), member
-    assert isinstance(methods.find(name).preset, dict)
+        assert callable(getattr(methods.METHODS[name], member)), member
+    assert isinstance(methods.METHODS[name].preset, dict)
 
 
 def test_preset_goes_over_the_parameters(name):
-    method = methods.find(name)
+    method = methods.METHODS[name]
     changed = PARAMS.with_(batch_size=5, seeds=[3, 4])
     configured = method.configure(changed)
     assert isinstance(configured, Params)

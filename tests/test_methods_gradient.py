@@ -59,7 +59,7 @@ def opened(position, split="train"):
 
 def fresh(name, **changes):
     """A learner whose parameters ``changes`` go over its preset."""
-    cls = methods.find(name)
+    cls = methods.METHODS[name]
     return cls(cls.configure(PARAMS).with_(**changes), np.random.default_rng(0))
 
 

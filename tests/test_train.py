@@ -126,7 +126,6 @@ NAMES = [task.name for task in THREE]
 def means(monkeypatch):
     """Parameters of :class:`Means` on three tasks, with nothing written down yet."""
     monkeypatch.setitem(methods.METHODS, "means", Means)
-    monkeypatch.setattr(methods, "find", lambda name: Means)
     Means.log = []
     return PARAMS.with_(methods=["means"], tasks=THREE)
 

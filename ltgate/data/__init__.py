@@ -2,6 +2,7 @@
 
 from ltgate.data.store import SPLITS, Batch, TaskImages, batches, is_test_file, open_task
 from ltgate.data.tasks import PRESENTATIONS, Schedule, frames, schedule
+from ltgate.registry import import_files
 
 __all__ = [
     "PRESENTATIONS",
@@ -15,3 +16,5 @@ __all__ = [
     "open_task",
     "schedule",
 ]
+
+import_files(__name__, __path__)

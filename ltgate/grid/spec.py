@@ -248,7 +248,7 @@ def _preset(method: str) -> dict[str, Any]:
     if method not in methods.names():
         allowed = ", ".join(methods.names())
         raise UserError(f"preset = {method!r}: is no method; allowed: {allowed}")
-    return dict(methods.find(method).preset)
+    return dict(methods.METHODS[method].preset)
 
 
 def _choices(name: str, value: Any) -> list[Choice] | Range:

@@ -1,17 +1,16 @@
 """The methods compared. A new one is a class in a file here, under ``@METHODS.add(NAME)``."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ltgate.methods import presets as presets  # listed before what the other files bring
 from ltgate.methods.base import METHODS, Method
 from ltgate.registry import import_files
 
 if TYPE_CHECKING:
     from ltgate.params import Params
 
-import_module(f"{__name__}.presets")  # listed first
 import_files(__name__, __path__)
 
 
@@ -20,12 +19,7 @@ def names() -> list[str]:
     return list(METHODS)
 
 
-def find(name: str) -> type[Method]:
-    """The class of a method."""
-    return METHODS[name]
-
-
 def create(name: str, params: "Params", generator: np.random.Generator) -> Method:
     """A fresh learner; the method's preset goes over ``params`` first."""
-    cls = find(name)
+    cls = METHODS[name]
     return cls(cls.configure(params), generator)
