@@ -11,7 +11,7 @@ from ltgate import metrics, paths, provenance, results
 from ltgate.errors import UserError
 from ltgate.files import atomic, read_json
 from ltgate.grid.spec import Grid
-from ltgate.grid.trial import folder
+from ltgate.grid.trial import folder, record
 from ltgate.params import Params
 
 MEASURES = ("acc", "forgetting", "spikes_per_sample")
@@ -33,8 +33,8 @@ def points(grid: Grid, scenario: str = "class") -> pd.DataFrame:
     where, code, rows = folder(grid.name), provenance.learning_code(), []
     for configuration in grid.configurations():
         for job in grid.jobs([configuration]):
-            record = read_json(where / "trials" / f"{job.key}.json")
-            attempts = record.get("attempts", [])
+            kept = read_json(record(grid.name, job))
+            attempts = kept.get("attempts", [])
             spent = [
                 attempt["seconds"] for attempt in attempts if attempt.get("seconds") is not None
             ]
@@ -50,7 +50,7 @@ def points(grid: Grid, scenario: str = "class") -> pd.DataFrame:
                 "seconds": sum(spent) if spent else np.nan,
                 "attempts": len(attempts),
                 "error": "" if made or not attempts else attempts[-1].get("error") or "",
-                "stale": bool(record) and record["code"] != code,
+                "stale": bool(kept) and kept["code"] != code,
             }
             rows.append(row)
     return pd.DataFrame(rows)

@@ -53,7 +53,7 @@ class Task:
     @property
     def record(self) -> Path:
         """The trial's record, where runs lie now."""
-        return folder(self.base.name) / "trials" / f"{self.job.key}.json"
+        return record(self.base.name, self.job)
 
 
 class TrialFailed(Exception):
@@ -63,6 +63,11 @@ class TrialFailed(Exception):
 def folder(name: str) -> Path:
     """Where the grid of run ``name`` keeps its rows and records."""
     return paths.run(name) / "grid"
+
+
+def record(name: str, job: Job) -> Path:
+    """The record of one of its trials."""
+    return folder(name) / "trials" / f"{job.key}.json"
 
 
 def work(task: Task, wait: bool = False) -> str:
@@ -75,23 +80,22 @@ def work(task: Task, wait: bool = False) -> str:
     with paths.environment(**places, LTGATE_PROGRESS="off"):
         try:
             with lock(task.record.with_suffix(".lock"), wait):
-                return _attempt(task, task.record)
+                return _attempt(task)
         except BlockingIOError:
             return BUSY
 
 
-def _attempt(task: Task, path: Path) -> str:
+def _attempt(task: Task) -> str:
     where = folder(task.base.name)
     if results.exists(where, task.job.key):
         return DONE
-    record = read_json(path)
-    attempts = record.get("attempts", [])
+    attempts = read_json(task.record).get("attempts", [])
     for attempt in attempts:
         if "seconds" not in attempt:
             attempt |= {"seconds": None, "error": "its process was killed"}
     recent = [attempt for attempt in attempts if attempt["started"] >= task.since]
     if len(recent) >= task.attempts:
-        _write(path, task, attempts)
+        _write(task, attempts)
         return FAILED
     attempt: dict[str, Any] = {
         "started": time.time(),
@@ -99,7 +103,7 @@ def _attempt(task: Task, path: Path) -> str:
         "process": os.getpid(),
     }
     attempts.append(attempt)
-    _write(path, task, attempts)
+    _write(task, attempts)
     start = time.monotonic()
     try:
         _run(task, where)
@@ -109,7 +113,7 @@ def _attempt(task: Task, path: Path) -> str:
     else:
         attempt["error"] = hopeless = ""
     attempt["seconds"] = round(time.monotonic() - start, 3)
-    _write(path, task, attempts)
+    _write(task, attempts)
     if not attempt["error"]:
         return DONE
     if hopeless:  # a wrong value stays wrong
@@ -142,20 +146,21 @@ def _device(wanted: str) -> str:
 
 def note(task: Task, error: BaseException) -> None:
     """Put on record that a trial took its worker down without a word (too often)."""
-    with paths.environment(LTGATE_HOME=task.home):
-        path = task.record
-    with lock(path.with_suffix(".lock")):
-        attempts = read_json(path).get("attempts", [])
+    with (
+        paths.environment(LTGATE_HOME=task.home),
+        lock(task.record.with_suffix(".lock")),
+    ):
+        attempts = read_json(task.record).get("attempts", [])
         text = one_line(error, 300)
         if attempts and "seconds" not in attempts[-1]:
             attempts[-1] |= {"seconds": None, "error": text}
         elif not attempts or attempts[-1]["started"] < task.since:
             attempts.append({"started": time.time(), "seconds": None, "error": text})
-        _write(path, task, attempts)
+        _write(task, attempts)
 
 
-def _write(path: Path, task: Task, attempts: list[dict[str, Any]]) -> None:
-    record = {
+def _write(task: Task, attempts: list[dict[str, Any]]) -> None:
+    content = {
         "labels": task.job.configuration.labels,
         "method": task.job.method,
         "seed": task.job.seed,
@@ -163,5 +168,5 @@ def _write(path: Path, task: Task, attempts: list[dict[str, Any]]) -> None:
         "code": task.code,
         "attempts": attempts,
     }
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=1, default=str), encoding="utf-8")
+    with atomic(task.record) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, default=str), encoding="utf-8")
