@@ -69,6 +69,12 @@ def keep(folder: Path, pattern: str, limit: int) -> None:
         file.unlink(missing_ok=True)
 
 
+def part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors called ``name.*``, without that prefix."""
+    start = f"{name}."
+    return {key[len(start) :]: value for key, value in tensors.items() if key.startswith(start)}
+
+
 def _checksum(tensors: dict[str, Tensor]) -> str:
     """CRC-32 of all values in the order of their names, as hexadecimal text."""
     found = 0

@@ -16,7 +16,7 @@ from ltgate.network import Network
 from ltgate.network import create as create_network
 from ltgate.neurons import Dynamics
 from ltgate.plasticity import competitive, readout
-from ltgate.plasticity.filters import FILTERS, part
+from ltgate.plasticity.filters import FILTERS
 from ltgate.registry import Registry
 from ltgate.stages import stage
 
@@ -171,7 +171,7 @@ class SpikingLearner:
     def load(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         """Continue from :meth:`state`."""
         self._load_filters(tensors, plain)
-        self.readout.load(part(tensors, "readout"))
+        self.readout.load(checkpoint.part(tensors, "readout"))
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Filters and what the readout answers with."""
@@ -181,7 +181,7 @@ class SpikingLearner:
     def load_snapshot(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         """Filters and a readout that no longer learns."""
         self._load_filters(tensors, plain)
-        self.readout = self.readout.recall(part(tensors, "readout"))
+        self.readout = self.readout.recall(checkpoint.part(tensors, "readout"))
 
     def _place(self) -> dict[str, Any]:
         return {"generator": self.generator.bit_generator.state}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ltgate import features
+from ltgate.checkpoint import part
 from ltgate.data.store import Batch, TaskImages
 from ltgate.data.tasks import TaskSpec, schedule
 from ltgate.declare import Count, Group, Positive
@@ -17,7 +18,6 @@ from ltgate.methods.adam import Adam
 from ltgate.methods.base import SpikingLearner
 from ltgate.neurons import COMPILED
 from ltgate.plasticity import readout
-from ltgate.plasticity.filters import part
 from ltgate.progress import track
 from ltgate.surrogate import LinearHead, loss_and_gradients
 

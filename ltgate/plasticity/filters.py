@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ltgate import backends
 from ltgate.backends import Activity
+from ltgate.checkpoint import part
 from ltgate.data.store import TaskImages
 from ltgate.data.tasks import TaskSpec, schedule
 from ltgate.declare import Group, OneOf
@@ -136,9 +137,3 @@ class Filters:
         for name in self.gates:
             self.gates[name].variance = tensors[f"gate.{name}"]
             self.vectors[name].vector = tensors[f"vector.{name}"]
-
-
-def part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The tensors called ``name.*``, without that prefix."""
-    start = f"{name}."
-    return {key[len(start) :]: value for key, value in tensors.items() if key.startswith(start)}

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from ltgate.backends import Activity
+from ltgate.checkpoint import part
 from ltgate.data.tasks import TaskSpec
 from ltgate.network import Layer, Network
 from ltgate.plasticity import hebbian
-from ltgate.plasticity.filters import FILTERS, Filters, part
+from ltgate.plasticity.filters import FILTERS, Filters
 from ltgate.plasticity.projector import PROJECTORS
 from ltgate.stages import stage
 
