@@ -214,18 +214,15 @@ def _list(options: argparse.Namespace) -> None:
 def _parameters(options: argparse.Namespace) -> None:
     from ltgate.params import Params
 
-    last, words = "", [word.lower() for word in options.words]
+    sections: dict[str, list[str]] = {}
     for name, text in Params.help().items():
         section = (Params.groups[name].__doc__ or "").split(".")[0]
         line = f"{name}: {text}"
-        if not all(word in f"{section} {line}".lower() for word in words):
-            continue
-        if section != last:
-            print("\n" * bool(last) + f"{section}\n{'-' * len(section)}")
-        print(line)
-        last = section
-    if not last:
+        if all(word.lower() in f"{section} {line}".lower() for word in options.words):
+            sections.setdefault(section, [section, "-" * len(section)]).append(line)
+    if not sections:
         raise UserError(f"parameters: none has {' and '.join(map(repr, options.words))}")
+    print("\n\n".join("\n".join(lines) for lines in sections.values()))
 
 
 @command(
