@@ -118,7 +118,7 @@ def sums(layer, images, folder: Path) -> list[np.ndarray]:
     from ltgate.loihi.lava_backend.run import kernel
     from ltgate.loihi.lava_backend.session import Session
 
-    weight = kernel(layer).astype(np.int32)
+    weight = kernel(layer)
     inner, out = images.shape[1:], (*layer.out_shape[1:], weight.shape[-1])
     own = EventConv(weight=weight, stride=max(layer.stride, 1), padding=layer.padding,
                     in_shape=(1, *inner), out_shape=(1, *out))  # fmt: skip
@@ -141,16 +141,6 @@ def sums(layer, images, folder: Path) -> list[np.ndarray]:
     with Session(source, 60) as session:
         session.run(len(images) + 1)
     return [np.load(path) for path in files]
-
-
-@lava_needed
-def test_the_floating_point_model_is_close(nothing_left) -> None:
-    net, images, drive = case(4, limit=MEMBRANE_LIMIT)
-    first = net.names[0]
-    ours = twin.forward(net, images, drive, raster=(first,)).rasters[first]
-    theirs = run(net, images, drive, raster=(first,), tag="floating_pt").rasters[first]
-    assert ours.sum() > 0
-    assert (ours != theirs).sum() < 0.05 * ours.sum()
 
 
 @lava_needed
@@ -302,8 +292,7 @@ UNFULFILLED = {  # what Lava's metadata asks for and has not; the tests that sho
     "python<3.11,>=3.10": ["test_a_child_that_knows_lava_alone_imports_it_too",
                            "test_equal_to_the_twin_over_random_configurations"],
     "numpy<2.0.0,>=1.24.4": ["test_equal_to_the_twin_over_random_configurations",
-                             "test_stock_conv_and_dense_are_the_oracle",
-                             "test_the_floating_point_model_is_close"],
+                             "test_stock_conv_and_dense_are_the_oracle"],
     "networkx<=2.8.7": ["test_equal_to_the_twin_over_random_configurations"],
     "asteval<0.10.0,>=0.9.31": ["test_the_chips_learning_rule_in_lava_is_the_one_written"],
 }  # fmt: skip

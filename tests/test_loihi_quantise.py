@@ -164,7 +164,7 @@ def test_readout_in_integers_scores_as_the_float_one_does(deployed: deploy.Deplo
     learner = deployed.learner
     images = deployed.trial.open(0, "validation")
     run = backends.forward(learner.used, images.images[:], deployed.samples[0].steps)
-    scores = deployed.readout.scores(*deployed.readout.sums(run.counts))
+    scores = deployed.readout.scores(run.counts)
     theirs = learner.scores(images).numpy()
     assert np.abs(scores - theirs).max() < 0.05 * np.abs(theirs).max()
     assert all(part.weight.dtype == np.int8 for part in deployed.readout.views)
@@ -172,9 +172,9 @@ def test_readout_in_integers_scores_as_the_float_one_does(deployed: deploy.Deplo
 
 def test_readout_without_norms() -> None:
     weight = torch.tensor([[0.5, -0.25], [0.1, 0.0], [1.0, 2.0]], dtype=torch.float64)
-    made = quant_readout.quantise(weight, ["dense1"], [2], normalise=False)
+    made = quant_readout.quantise(weight, {"dense1": 2}, normalise=False)
     counts = {"dense1": torch.tensor([[3, 1]]).reshape(1, 2, 1, 1)}
-    scores = made.scores(*made.sums(counts))
+    scores = made.scores(counts)
     np.testing.assert_allclose(scores, [[0.5 * 3 + 0.1 + 1, -0.25 * 3 + 2]], atol=0.02)
 
 
@@ -210,7 +210,7 @@ def test_a_python_model_is_no_hardware_run() -> None:
 
     source = FrameSource(images=np.zeros((1, 2)), drive=np.ones(1, int))
     chosen = hardware.models(source.compile(Loihi2SimCfg(select_tag="fixed_pt")))
-    with pytest.raises(hardware.LoihiNotAvailable, match="PyFrameSourceFixed: Lava chose a Python"):
+    with pytest.raises(hardware.LoihiNotAvailable, match="PyFrameSource: Lava chose a Python"):
         hardware.refuse_python(chosen)
 
 

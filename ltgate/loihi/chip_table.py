@@ -4,6 +4,7 @@
 the code here fills, as it does the number.
 """
 
+import contextlib
 import functools
 import os
 import time
@@ -21,7 +22,6 @@ from ltgate.loihi.estimate import Estimate, estimate
 from ltgate.loihi.mapping import Mapping
 from ltgate.params import Params
 
-COLUMNS = ["metric", "value", "low", "high", "unit", "kind", "source"]
 GRID_COLUMNS = 16
 
 
@@ -67,8 +67,7 @@ class Measured:
 
 def measure(deployed: Deployment) -> Measured:
     """Run the whole test set of every task on the twin; map; estimate."""
-    positions = range(len(deployed.trial.tasks))
-    done = [deploy.evaluate(deployed, position) for position in positions]
+    done = [deploy.evaluate(deployed, i) for i in range(len(deployed.trial.tasks))]
     placed = place(deployed)
     return Measured(deployed, done, placed, [estimate(deployed.net, d, placed) for d in done])
 
@@ -78,8 +77,8 @@ def place(deployed: Deployment, spread: int = 0) -> Mapping:
     views = deployed.readout.views
     sizes = {part.view: len(part.weight) for part in views}
     read = mapping.readout_shapes(sizes, views[0].weight.shape[1])
-    spread = spread or deployed.trial.params.chip_spread
-    return mapping.place(mapping.shapes(deployed.net) + read, spread=spread)
+    layers = mapping.shapes(deployed.net, deployed.net.weight_bits)
+    return mapping.place(layers + read, spread or deployed.trial.params.chip_spread)
 
 
 def place_published(deployed: Deployment) -> Mapping | None:
@@ -87,40 +86,26 @@ def place_published(deployed: Deployment) -> Mapping | None:
 
     None where they do not fit.
     """
-    network, bits = deployed.learner.network, deployed.net.weight_bits
-    layers = mapping.layer_shapes(network.layers, network.dynamics.compartments, bits)
-    last = network.layers[-1]
-    read = mapping.readout_shapes({last.name: last.neurons}, deployed.learner.classes)
-    try:
-        return mapping.place(layers + read)
-    except mapping.DoesNotFit:
-        return None
+    learner = deployed.learner
+    last = learner.network.layers[-1]
+    read = mapping.readout_shapes({last.name: last.neurons}, learner.classes)
+    with contextlib.suppress(mapping.DoesNotFit):
+        return mapping.place(mapping.shapes(learner.network, deployed.net.weight_bits) + read)
+    return None
 
 
 def cores(placed: Mapping) -> pd.DataFrame:
     """The grid of cores for :func:`ltgate.figures.loihi_cores`, filled layer by layer."""
     owners = [
-        (part.layer, min(1.0, max(left / part.capacity, part.words / mapping.WORDS)))
+        (part.layer, min(1.0, max(neurons / mapping.NEURONS, part.words / mapping.WORDS)))
         for part in placed.placed
-        for left in _shares(part)
+        for neurons in np.minimum(part.total - part.neurons * np.arange(part.cores), part.neurons)
     ]
     owners += [("margin", 0.0)] * (placed.cores - placed.bare)
-    owners += [("", 0.0)] * (placed.available - len(owners))
-    return pd.DataFrame(
-        {
-            "core": np.arange(placed.available),
-            "row": np.arange(placed.available) // GRID_COLUMNS,
-            "column": np.arange(placed.available) % GRID_COLUMNS,
-            "layer": [layer for layer, _ in owners],
-            "used": [used for _, used in owners],
-        }
-    )
-
-
-def _shares(part: mapping.Placed) -> list[int]:
-    """Neurons on each of a layer's cores."""
-    left = part.total - part.neurons * np.arange(part.cores)
-    return np.minimum(left, part.neurons).tolist()
+    owners += [("", 0.0)] * (mapping.CORES - len(owners))
+    grid = pd.DataFrame(owners, columns=["layer", "used"]).rename_axis("core").reset_index()
+    row, column = np.divmod(grid["core"], GRID_COLUMNS)
+    return grid.assign(row=row, column=column)[["core", "row", "column", "layer", "used"]]
 
 
 def energy(measured: Measured) -> pd.DataFrame:
@@ -148,52 +133,53 @@ def twin_rows(deployed: Deployment, samples: int, repeats: int) -> list[dict]:
     start = time.perf_counter()
     done = deploy.evaluate(deployed, 0, "validation", limit=samples)
     seconds = (time.perf_counter() - start) / done.samples
-    quantising = [deploy.deploy(deployed.trial).seconds for _ in range(repeats)]
-    return [
-        _row("twin_seconds_per_sample", seconds, samples=done.samples, task=done.task),
-        _row("twin_seconds_per_1000", 1000 * seconds, samples=done.samples),
-        _median("quantise_seconds", quantising),
-    ]
+    values = {
+        "twin_seconds_per_sample": seconds,
+        "twin_seconds_per_1000": 1000 * seconds,
+        "quantise_seconds": [deploy.deploy(deployed.trial).seconds for _ in range(repeats)],
+    }
+    return _rows(values, samples=done.samples, task=done.task)
 
 
 def lava_rows(
-    deployed: Deployment, samples: int, compared: lava_check.Compared | None, repeats: int
+    deployed: Deployment, samples: int, compared: pd.DataFrame | None, repeats: int
 ) -> list[dict]:
-    """Build, run and memory of Lava, and its agreement with the twin."""
+    """Build, run and memory of Lava, and its agreement with the twin (``lava_check.compare``)."""
     if not lava_backend.available():
         return []
-    found = lava_check.timing(deployed, 0, samples)
+    found = lava_check.timing(deployed, samples)
     layers = lava_check.build_per_layer(deployed, repeats)
-    number, built, few = found["samples"], found["build_seconds"], min(samples, 10)
-    seconds = found["run_seconds"] / number
-    speedups = lava_check.batch_speedups(deployed, repeats, few)
-    rows = [
-        _row("lava_build_seconds", built, samples=number),
-        _row("lava_peak_bytes", found["peak_bytes"], samples=number),
-        _row("lava_seconds_per_sample", seconds, samples=number),
-        _row("lava_seconds_per_100", 100 * seconds, samples=number),
-        _median("lava_batch_speedup", speedups, samples=few),
-        _row("setup_seconds", deploy.deploy(deployed.trial).seconds + built),
-        _median("lava_build_seconds_per_layer", layers),
-        _median("lava_build_share_per_layer", [seconds / built for seconds in layers]),
-    ]
+    number = len(next(iter(found.counts.values())))
+    built, seconds, few = found.build_seconds, found.run_seconds / number, min(samples, 10)
+    values = {
+        "lava_build_seconds": built,
+        "lava_peak_bytes": found.peak_bytes,
+        "lava_seconds_per_sample": seconds,
+        "lava_seconds_per_100": 100 * seconds,
+    }
+    speedups = {"lava_batch_speedup": lava_check.batch_speedups(deployed, repeats, few)}
+    building = {
+        "setup_seconds": deploy.deploy(deployed.trial).seconds + built,
+        "lava_build_seconds_per_layer": layers,
+        "lava_build_share_per_layer": [more / built for more in layers],
+    }
+    rows = _rows(values, samples=number) + _rows(speedups, samples=few) + _rows(building)
     if compared is not None:
-        for task, part in compared.table.groupby("task", sort=False):
+        for task, part in compared.groupby("task", sort=False):
             told = {"samples": part["samples"].max(), "spikes": part["spikes"].sum()}
-            differing = part["differing"].sum()
-            rows.append(_row("lava_differing_spikes_{task}", differing, task=task, **told))
+            differing = {"lava_differing_spikes_{task}": part["differing"].sum()}
+            rows += _rows(differing, task=task, **told)
     return rows
 
 
 def learning_rows(learned: learning.Compared) -> list[dict]:
     """Accuracy of the chip's and the library's rule when all is learned, and their weights."""
+    rows: list[dict] = []
     last = learned.curves[learned.curves["samples"] == learned.curves["samples"].max()]
-    rows = [
-        _row("learned_accuracy_{rule}_{task}", row.accuracy, rule=_name(row.rule), task=row.task,
-             samples=row.samples)
-        for row in last.itertuples()
-    ]  # fmt: skip
-    return [*rows, _row("learned_weights_cosine", learned.cosine)]
+    for row in last.itertuples():
+        told = {"rule": _name(row.rule), "task": row.task, "samples": row.samples}
+        rows += _rows({"learned_accuracy_{rule}_{task}": row.accuracy}, **told)
+    return rows + _rows({"learned_weights_cosine": learned.cosine})
 
 
 def search_rows(found: pd.DataFrame, chosen: dict[str, object], params: Params) -> list[dict]:
@@ -201,21 +187,19 @@ def search_rows(found: pd.DataFrame, chosen: dict[str, object], params: Params) 
 
     Against the most accurate point if the search did not try them.
     """
-    point = _point(found, chosen)
-    base = _point(found, {name: getattr(params, name) for name in chosen})
-    if base is None:
-        base = found.sort_values(["accuracy", "joules"], ascending=[False, True]).iloc[0]
-    against = ", ".join(f"{name} {base[name]}" for name in chosen)
-    lost = 100 * (base["accuracy"] - point["accuracy"])
-    return [
-        _row("search_energy_saved", 1 - point["joules"] / base["joules"], against=against),
-        _row("search_accuracy_lost", lost, against=against),
-    ]
 
+    def points(values: dict[str, object]) -> pd.DataFrame:
+        return found[(found[list(values)] == pd.Series(values)).all(axis=1)]
 
-def _point(found: pd.DataFrame, values: dict[str, object]) -> pd.Series | None:
-    rows = found[(found[list(values)] == pd.Series(values)).all(axis=1)]
-    return rows.iloc[0] if len(rows) else None
+    point = points(chosen).iloc[0]
+    bases = points({name: getattr(params, name) for name in chosen})
+    best = found.sort_values(["accuracy", "joules"], ascending=[False, True])
+    base = (bases if len(bases) else best).iloc[0]
+    values = {
+        "search_energy_saved": 1 - point["joules"] / base["joules"],
+        "search_accuracy_lost": 100 * (base["accuracy"] - point["accuracy"]),
+    }
+    return _rows(values, against=", ".join(f"{name} {base[name]}" for name in chosen))
 
 
 def table(measured: Measured, accuracies: pd.DataFrame, more: list[dict]) -> pd.DataFrame:
@@ -223,72 +207,60 @@ def table(measured: Measured, accuracies: pd.DataFrame, more: list[dict]) -> pd.
     rows = _accuracy_rows(measured.deployed, accuracies) + more + _core_rows(measured)
     for done, found in zip(measured.done, measured.estimates, strict=True):
         rows += _activity_rows(done, found)
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows)
 
 
 def _accuracy_rows(deployed: Deployment, accuracies: pd.DataFrame) -> list[dict]:
-    rows = [
-        _row(f"accuracy_{row.runs_as}_{{trained}}_{{task}}", row.accuracy,
-             trained=_name(row.trained), task=row.task, images=row.images)
-        for row in accuracies.itertuples()
-    ]  # fmt: skip
-    rows.append(_row("train_images", deployed.trial.train_images, seed=deployed.trial.seed))
+    rows: list[dict] = []
+    for row in accuracies.itertuples():
+        told = {"trained": _name(row.trained), "task": row.task, "images": row.images}
+        rows += _rows({f"accuracy_{row.runs_as}_{{trained}}_{{task}}": row.accuracy}, **told)
+    rows += _rows({"train_images": deployed.trial.train_images}, seed=deployed.trial.seed)
     images = accuracies.groupby("task")["images"].first().sum()
     means = accuracies.groupby(["trained", "runs_as"])["accuracy"].mean()
     for trained in accuracies["trained"].unique():
         loss = 100 * (means[trained, "float"] - means[trained, "integers"])
-        rows.append(_row("accuracy_loss_{trained}", loss, trained=_name(trained), images=images))
+        rows += _rows({"accuracy_loss_{trained}": loss}, trained=_name(trained), images=images)
     best = 100 * (means[:, "float"].max() - means["chip-aware", "integers"])
-    return [*rows, _row("accuracy_loss_deployed", best, images=images)]
+    return rows + _rows({"accuracy_loss_deployed": best}, images=images)
 
 
 def _core_rows(measured: Measured) -> list[dict]:
-    placed, spread = measured.placed, place(measured.deployed, spread=2)
-    rows = [
-        *_share_rows(placed, ""),
-        _row("memory_per_core_bytes", 1e3 * placed.table()["memory_kb"].max()),
-        *_share_rows(spread, "_spread"),
-    ]
-    published = place_published(measured.deployed)
-    if published is not None:
-        rows += _share_rows(published, "_with_dense")
-    return [*rows, _row("weight_bits", measured.deployed.net.weight_bits)]
+    placed, published = measured.placed, place_published(measured.deployed)
+    values = {
+        **_shares(placed, ""),
+        "memory_per_core_bytes": 1e3 * placed.table()["memory_kb"].max(),
+        **_shares(place(measured.deployed, spread=2), "_spread"),
+        **(_shares(published, "_with_dense") if published else {}),
+        "weight_bits": measured.deployed.net.weight_bits,
+    }
+    return _rows(values)
 
 
-def _share_rows(placed: Mapping, how: str) -> list[dict]:
-    least = placed.bare / placed.available
-    return [
-        _row(f"cores{how}", placed.cores, placed.bare, placed.cores),
-        _row(f"core_share{how}", placed.share, least, placed.share),
-    ]
+def _shares(placed: Mapping, how: str) -> dict[str, tuple]:
+    return {
+        f"cores{how}": (placed.cores, placed.bare, placed.cores),
+        f"core_share{how}": (placed.share, placed.bare / mapping.CORES, placed.share),
+    }
 
 
 def _activity_rows(done: Activity, found: Estimate) -> list[dict]:
-    told = {"task": done.task, "samples": done.samples}
     parts = {"dynamic_energy": found.dynamic, "total_energy": found.total, "latency": found.latency}
     energies = found.layers[["traffic_energy", "energy"]].sum()
-    return [
-        _row("spikes_{task}", sum(done.spikes.values()) / done.samples, **told),
-        _row("synops_{task}", sum(done.synops.values()) / done.samples, **told),
-        _row("input_messages_{task}", done.messages / done.samples, **told),
-        *(_row(f"{name}_{{task}}", part.middle, part.low, part.high, **told)
-          for name, part in parts.items()),
-        _row("traffic_share_{task}", energies["traffic_energy"] / energies["energy"], **told),
-        _row("real_time_{task}", done.steps * 1e-3, **told),
-    ]  # fmt: skip
+    values = {
+        "spikes_{task}": sum(done.spikes.values()) / done.samples,
+        "synops_{task}": sum(done.synops.values()) / done.samples,
+        "input_messages_{task}": done.messages / done.samples,
+        **{f"{name}_{{task}}": (x.middle, x.low, x.high) for name, x in parts.items()},
+        "traffic_share_{task}": energies["traffic_energy"] / energies["energy"],
+        "real_time_{task}": done.steps * 1e-3,
+    }
+    return _rows(values, task=done.task, samples=done.samples)
 
 
 def printed(table: pd.DataFrame) -> pd.DataFrame:
-    """``table_loihi`` with its numbers as text of six digits: they range from 1e-12 to 1e12."""
-    return _as_text(table, ("value", "low", "high"))
-
-
-def searched(found: pd.DataFrame) -> pd.DataFrame:
-    """``table_loihi_search``: what :func:`ltgate.loihi.search.search` gave, energies as text."""
-    return _as_text(found, ("joules", "seconds"))
-
-
-def _as_text(table: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
+    """Numbers from 1e-12 to 1e12 as text of six digits: of ``table_loihi`` and of the search."""
+    columns = [name for name in ("value", "low", "high", "joules", "seconds") if name in table]
     return table.assign(**{name: table[name].map("{:.6g}".format) for name in columns})
 
 
@@ -299,23 +271,28 @@ def texts() -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, index_col="metric")
 
 
-def _row(metric: str, value: float, low: float | None = None, high: float | None = None,
-         **told: object) -> dict:  # fmt: skip
-    """A row of the table; ``told`` fills the fields of the metric's name and source."""
-    text, value = texts().loc[metric], float(value)
+def _rows(values: dict[str, float | tuple | list], **told: object) -> list[dict]:
+    """Rows of the table; ``told`` fills the fields of the metrics' names and sources.
+
+    A value comes alone, with its range (a tuple: value, low, high), or as repeats (a list), of
+    which the row has median and range.
+    """
     load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"  # what is timed hangs on it
     told |= {"load": load, "threads": f"{torch.get_num_threads()} threads, {load}"}
-    if "repeats" in told:
-        told["repeats"] = f"median and range of {told['repeats']}, {load}"
-    return {
-        "metric": metric.format_map(told), "value": value,
-        "low": value if low is None else float(low), "high": value if high is None else float(high),
-        "unit": text["unit"], "kind": text["kind"], "source": text["source"].format_map(told),
-    }  # fmt: skip
-
-
-def _median(metric: str, values: list[float], **told: object) -> dict:
-    return _row(metric, np.median(values), min(values), max(values), repeats=len(values), **told)
+    rows = []
+    for metric, value in values.items():
+        if isinstance(value, list):
+            told["repeats"] = f"median and range of {len(value)}, {load}"
+            value = np.median(value), min(value), max(value)
+        value, low, high = value if isinstance(value, tuple) else (value,) * 3
+        unit, kind, source = texts().loc[metric]
+        rows.append(
+            {
+                "metric": metric.format_map(told), "value": float(value), "low": float(low),
+                "high": float(high), "unit": unit, "kind": kind, "source": source.format_map(told),
+            }
+        )  # fmt: skip
+    return rows
 
 
 def _name(words: str) -> str:

@@ -63,24 +63,29 @@ class Deployment:
     samples: list[Samples]
     seconds: float
 
+    def drive(self, position: int) -> np.ndarray:
+        """What a task's images are multiplied by at each step, [T]."""
+        return schedule(self.trial.tasks[position], self.trial.params.presentation).drive
+
+    def shown(self, position: int, split: str, limit: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """A task's images (or the first ``limit``) and their drive: what every backend takes."""
+        return self.trial.open(position, split).images[: limit or None], self.drive(position)
+
 
 def deploy(of: Trial) -> Deployment:
     """Quantise the trained network of a trial; calibrates on training images of every task."""
-    learner = trained(of)
-    p = of.params
+    learner, p = trained(of), of.params
     if p.root_counts:
         raise UserError("root_counts = true: the chip's readout sums plain counts; set it to false")
     samples = [
         Samples(of.open(i, "train").images[:CALIBRATION_IMAGES], schedule(task, p.presentation))
         for i, task in enumerate(of.tasks)
     ]
-    views = learner.views
     start = time.perf_counter()
     net = quantise.quantise(learner.used, samples, p.chip_bits)
-    sizes = [size(learner.network, view) for view in views]
-    weights = quant_readout.quantise(learner.readout.weight, views, sizes, p.normalise_counts)
-    seconds = time.perf_counter() - start
-    return Deployment(of, learner, net, weights, samples, seconds)
+    sizes = {view: size(learner.network, view) for view in learner.views}
+    weights = quant_readout.quantise(learner.readout.weight, sizes, p.normalise_counts)
+    return Deployment(of, learner, net, weights, samples, time.perf_counter() - start)
 
 
 @dataclass
@@ -95,7 +100,6 @@ class Activity:
         messages: Pixels sent.
         spikes: By layer.
         synops: Synaptic operations in each layer.
-        seconds: What the twin took.
     """
 
     task: str
@@ -105,31 +109,26 @@ class Activity:
     messages: int = 0
     spikes: dict[str, int] = field(default_factory=dict)
     synops: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
 
 
 def evaluate(deployed: Deployment, position: int, split: str = "test", limit: int = 0) -> Activity:
     """Run a task's images (or the first ``limit`` of them) on the twin."""
     of, net = deployed.trial, deployed.net
-    images = of.open(position, split)
-    steps = schedule(of.tasks[position], of.params.presentation)
-    number = min(limit, len(images)) if limit else len(images)
-    made = Activity(of.tasks[position].name, number, len(steps))
+    images, drive = of.open(position, split), deployed.drive(position)
+    number = min(limit or len(images), len(images))
+    made = Activity(of.tasks[position].name, number, len(drive))
     maps = {layer.name: np.zeros(layer.out_shape[1:], np.int64) for layer in net.layers}
     lit = np.zeros(net.layers[0].in_shape[1:], np.int64)
     scores = []
-    start = time.perf_counter()
     for begin in track(range(0, number, LARGE_BATCH), label=f"twin: {made.task} ({split})"):
         pixels = images.images[begin : min(begin + LARGE_BATCH, number)]
-        run = twin.forward(net, pixels, steps.drive)
-        scores.append(deployed.readout.scores(*deployed.readout.sums(run.counts)))
+        run = twin.forward(net, pixels, drive)
+        scores.append(deployed.readout.scores(run.counts))
         lit += (pixels > 0).reshape(-1, *lit.shape).sum(0)
         for name, counts in run.counts.items():
             maps[name] += counts.sum((0, 1)).numpy()
-    made.seconds = time.perf_counter() - start
-    every = [label for task in of.tasks for label in task.classes]
-    made.accuracy = metrics.accuracy(np.concatenate(scores), images.labels[:number], every)
-    sent = messages_per_pixel(steps.drive, of.params.chip_input)
+    made.accuracy = metrics.accuracy(np.concatenate(scores), images.labels[:number], classes(of))
+    sent = messages_per_pixel(drive, of.params.chip_input)
     made.messages = int(lit.sum()) * sent
     inputs = lit * sent
     for layer in net.layers:
@@ -140,15 +139,18 @@ def evaluate(deployed: Deployment, position: int, split: str = "test", limit: in
     return made
 
 
+def classes(of: Trial) -> list[int]:
+    """The labels of all tasks, in their order."""
+    return [label for task in of.tasks for label in task.classes]
+
+
 def recoded(deployed: Deployment, position: int, done: Activity, coding: str) -> Activity:
     """The same activity with the input sent in another way: only the first layer's counts change.
 
     ``done``: of :func:`evaluate` for the task at ``position``.
     """
-    of = deployed.trial
-    drive = schedule(of.tasks[position], of.params.presentation).drive
-    before, after = (messages_per_pixel(drive, c) for c in (of.params.chip_input, coding))
-    first = deployed.net.names[0]
+    codings, first = (deployed.trial.params.chip_input, coding), deployed.net.names[0]
+    before, after = (messages_per_pixel(deployed.drive(position), c) for c in codings)
     return replace(
         done,
         messages=done.messages // before * after,
@@ -179,21 +181,12 @@ def compare(
     rows = []
     for aware in (False, True):
         deployed = deploy(trial(params, aware, method))
-        name = "chip-aware" if aware else "full precision"
-        every = [label for task in deployed.trial.tasks for label in task.classes]
+        trained_as = "chip-aware" if aware else "full precision"
         for position, task in enumerate(deployed.trial.tasks):
             images = deployed.trial.open(position, "test")
             scores = deployed.learner.scores(images).numpy()
             ours = done[position] if aware and done else evaluate(deployed, position)
-            found = {
-                "float": metrics.accuracy(scores, images.labels, every),
-                "integers": ours.accuracy,
-            }
-            for kind, accuracy in found.items():
-                rows.append(
-                    {
-                        "trained": name, "runs_as": kind, "task": task.name,
-                        "accuracy": accuracy, "images": len(images),
-                    }
-                )  # fmt: skip
-    return pd.DataFrame(rows)
+            floats = metrics.accuracy(scores, images.labels, classes(deployed.trial))
+            for runs_as, accuracy in (("float", floats), ("integers", ours.accuracy)):
+                rows.append((trained_as, runs_as, task.name, accuracy, len(images)))
+    return pd.DataFrame(rows, columns=["trained", "runs_as", "task", "accuracy", "images"])

@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 
 from ltgate.loihi.deploy import Activity
-from ltgate.loihi.mapping import PILOTNET, Mapping
+from ltgate.loihi.mapping import Mapping, pilotnet
 from ltgate.loihi.quantnet import QuantNetwork
 
 _STATES = 2  # of a neuron of PilotNet: current and voltage; ours has one a compartment
@@ -67,15 +67,14 @@ def constants() -> pd.DataFrame:
 
 def values() -> dict[str, float]:
     """Constant by name."""
-    table = constants()
-    return dict(zip(table["name"], table["value"], strict=True))
+    return constants().set_index("name")["value"].to_dict()
 
 
 def estimate(net: QuantNetwork, done: Activity, mapping: Mapping) -> Estimate:
     """Energy and latency of one of the task's samples."""
     k = values()
     cores = {part.layer: part.cores for part in mapping.placed}
-    rows, busiest = [], 0.0
+    rows = []
     arriving = done.messages / done.samples
     for layer in net.layers:
         updates = layer.neurons * net.compartments * done.steps
@@ -91,7 +90,6 @@ def estimate(net: QuantNetwork, done: Activity, mapping: Mapping) -> Estimate:
         updating = updates * k["update_time"] / k["update_speedup"]
         adding = synops * k["synop_time"] / k["synop_speedup"]
         step = (updating + adding) / done.steps / cores[layer.name]
-        busiest = max(busiest, step)
         rows.append(
             {
                 "task": done.task, "layer": layer.name, "spikes": spikes, "synops": synops,
@@ -106,7 +104,7 @@ def estimate(net: QuantNetwork, done: Activity, mapping: Mapping) -> Estimate:
     per_neuron_step = k["pilotnet_dynamic_energy"] / k["pilotnet_neurons"] / k["pilotnet_steps"]
     ends = sorted([inactive, active, updates / _STATES * per_neuron_step])
     dynamic = Range(ends[0], ends[-1])
-    fastest = max(busiest + k["barrier_time"], k["shortest_step"])
+    fastest = max(table["step_seconds"].max() + k["barrier_time"], k["shortest_step"])
     steps = sorted([fastest, k["pilotnet_step_time"]])
     latency = Range(*(done.steps * step for step in steps))
     static = k["pilotnet_static_power"]
@@ -120,11 +118,10 @@ def check_on_pilotnet() -> pd.DataFrame:
     Its spikes are not published, so synaptic operations are left out: ``counts`` is a lower bound
     there and must lie below the measurement.
     """
-    k = values()
-    neurons = sum(shape.neurons for shape, _ in PILOTNET)
-    busiest = max(
-        shape.neurons / cores * k["update_time"] / k["update_speedup"] for shape, cores in PILOTNET
-    )
+    k, layers = values(), pilotnet()
+    neurons = sum(shape.neurons for shape, _ in layers)
+    fullest = max(shape.neurons / cores for shape, cores in layers)
+    busiest = fullest * k["update_time"] / k["update_speedup"]
     steps = k["pilotnet_steps"]
     rows = [
         ("neurons", neurons, k["pilotnet_neurons"], "1"),

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ltgate.data.tasks import schedule
+from ltgate.errors import UserError
 from ltgate.loihi import lava_backend, twin
 from ltgate.loihi.deploy import Deployment
 from ltgate.loihi.rule import BATCH, ETA, Shown, answer, learn
@@ -20,21 +20,25 @@ CHECKED = 512
 
 def show(deployed: Deployment, position: int, split: str, samples: int) -> Shown:
     """What a layer of the deployed network sends for images of a task, drawn at random."""
-    of, net = deployed.trial, deployed.net
-    images, task = of.open(position, split), of.tasks[position]
-    drive = schedule(task, of.params.presentation).drive
+    of, net, p = deployed.trial, deployed.net, deployed.trial.params
+    if len(net.names) <= LAYER:
+        raise UserError(
+            f"readout_layers = {p.readout_layers}: only {net.names[0]} is deployed, and the chip's "
+            "rule learns from the layer after it; name a deeper layer"
+        )
+    images, drive, name = of.open(position, split), deployed.drive(position), net.names[LAYER]
     rows = np.random.default_rng(of.seed).permutation(len(images))[:samples]
-    pixels, name = images.images[np.sort(rows)], net.names[min(LAYER, len(net.names) - 1)]
+    rows.sort()
     parts = []
     for start in range(0, len(rows), BATCH):
-        run = twin.forward(net, pixels[start : start + BATCH], drive, raster=(name,))
-        spikes = run.rasters[name].flatten(2).numpy()
+        pixels = images.images[rows[start : start + BATCH]]
+        spikes = twin.forward(net, pixels, drive, (name,)).rasters[name].flatten(2).numpy()
         parts.append(np.packbits(spikes.swapaxes(0, 1), axis=2))
     mixed = np.random.default_rng(of.seed + 1).permutation(len(rows))
     return Shown(
-        np.concatenate(parts)[mixed], spikes.shape[2], images.labels[np.sort(rows)][mixed],
-        list(task.classes), deployed.learner.classes, of.params.gamma,
-        (of.params.tau_fast_ms, of.params.tau_slow_ms),
+        np.concatenate(parts)[mixed], spikes.shape[2], images.labels[rows[mixed]],
+        list(of.tasks[position].classes), deployed.learner.classes, p.gamma,
+        (p.tau_fast_ms, p.tau_slow_ms),
     )  # fmt: skip
 
 
@@ -43,9 +47,9 @@ def learn_in_lava(shown: Shown, weight: np.ndarray, seconds: float = 300.0) -> n
     lava_backend.require()
     from lava.magma.core.learning.learning_rule import Loihi3FLearningRule
     from lava.proc.dense.process import Dense, LearningDense
+    from lava.proc.io.source import RingBuffer
 
-    from ltgate.loihi.lava_backend.processes.learning_neuron import LearningLTGate
-    from ltgate.loihi.lava_backend.processes.spiking import FrameSource
+    from ltgate.loihi.lava_backend.processes.spiking import LearningLTGate
     from ltgate.loihi.lava_backend.session import Session
 
     fast, slow = shown.tau
@@ -54,11 +58,11 @@ def learn_in_lava(shown: Shown, weight: np.ndarray, seconds: float = 300.0) -> n
         Loihi3FLearningRule(dw=f"u0 * x{k} * y{k}", t_epoch=1, rng_seed=0, **traces) for k in (1, 2)
     ]
     spikes = shown.spikes(slice(None)).reshape(-1, shown.inputs)
-    source = FrameSource(images=spikes, drive=np.ones(1, int))
-    teacher = FrameSource(images=shown.targets(), drive=np.ones(shown.steps, int))
+    source = RingBuffer(data=spikes.T.astype(float))
+    teacher = RingBuffer(data=shown.targets().repeat(shown.steps, 0).T)
     neurons = LearningLTGate(
-        shape=(shown.classes,), learning_rule=rules[0], keep=shown.keep, theta=1 - shown.keep,
-        gate=shown.gate, eta=ETA, interval=shown.steps,
+        shape=(shown.classes,), learning_rule=rules[0], keep=shown.keep, gate=shown.gate,
+        eta=ETA, interval=shown.steps,
     )  # fmt: skip
     teacher.s_out.connect(neurons.a_third_factor_in)
     number = Dense(weights=np.ones((1, shown.inputs)))

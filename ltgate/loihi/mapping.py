@@ -4,8 +4,8 @@ The compiler for the chip is not public. These rules were fitted to what it prin
 (PilotNet, lava-dl tutorial ``pilotnet_snn/benchmark.ipynb``) and are an estimate:
 
 * convolution: a core takes whole columns of the output, as many as a power of two allows with
-  columns x height x channels x state words / 2 <= 3,168 (a neuron of PilotNet has two state words,
-  current and voltage; ours has one membrane a compartment, so the same two);
+  columns x height x channels <= 3,168 neurons (of two state words: PilotNet's have current and
+  voltage, ours at most two membranes);
 * its weights lie once in every core that has a part of the layer: out x in x 9 x K bytes <= 48 kB;
 * dense: n outputs a core with (ceil(8 n K / 32) + 1) x inputs words of 32 bits <= 12,000.
 
@@ -15,19 +15,20 @@ They gave 9 of PilotNet's 10 rows and 71 of its 74 cores, 4 of 5 for a held-out 
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
 from ltgate.errors import UserError
 from ltgate.loihi.quantnet import QuantNetwork
-from ltgate.network import KERNEL
+from ltgate.network import KERNEL, Network
 
 CORES = 128
 NEURONS = 3168
 WORDS = 12_000
 WORD_BITS = 32
 MARGIN = 1.25
-STATE_WORDS = 2  # of the neurons that NEURONS was fitted to
+STATE_WORDS = 2  # of a neuron
 
 
 class DoesNotFit(UserError):
@@ -36,10 +37,15 @@ class DoesNotFit(UserError):
 
 @dataclass(frozen=True)
 class Shape:
-    """What the rules need to know of a layer; K compartments, ``kernel`` = (width, height).
+    """What the rules need to know of a layer.
 
-    ``width``, ``height``, ``channels`` are the output's; ``inputs`` the fan-in of a dense layer, or
-    the input channels of a convolution. ``bits`` of a weight.
+    Attributes:
+        name: ``input``, or the layer's.
+        width, height, channels: Of the output.
+        inputs: Fan-in of a dense layer, or input channels of a convolution.
+        kernel: Width and height of a convolution's; 0 = dense.
+        compartments: K.
+        bits: Of a weight; 0 = no weights, as at the input.
     """
 
     name: str
@@ -49,7 +55,6 @@ class Shape:
     inputs: int
     kernel: int = 0
     compartments: int = 1
-    state_words: int = STATE_WORDS
     bits: int = 8
 
     @property
@@ -66,7 +71,6 @@ class Placed:
         layer: Its name.
         cores: How many.
         neurons, words: Of its fullest core: neurons, and 32-bit words of synapses.
-        capacity: Neurons that a core could take, given their state.
         total: Neurons of the layer.
     """
 
@@ -74,7 +78,6 @@ class Placed:
     cores: int
     neurons: int
     words: int
-    capacity: int
     total: int
 
 
@@ -83,8 +86,6 @@ class Mapping:
     """All layers on the chip; ``cores`` and ``share`` include the margin."""
 
     placed: list[Placed]
-    margin: float = MARGIN
-    available: int = CORES
 
     @property
     def bare(self) -> int:
@@ -94,12 +95,12 @@ class Mapping:
     @property
     def cores(self) -> int:
         """With the margin."""
-        return math.ceil(self.bare * self.margin)
+        return math.ceil(self.bare * MARGIN)
 
     @property
     def share(self) -> float:
         """Share of the chip's cores, with the margin."""
-        return self.cores / self.available
+        return self.cores / CORES
 
     def table(self) -> pd.DataFrame:
         """A row per layer.
@@ -113,7 +114,7 @@ class Mapping:
                 "cores": part.cores,
                 "neurons": part.total,
                 "neurons_per_core": part.neurons,
-                "neurons_used": part.neurons / part.capacity,
+                "neurons_used": part.neurons / NEURONS,
                 "synapse_words": part.words,
                 "synapses_used": part.words / WORDS,
                 "memory_kb": (part.words + STATE_WORDS * part.neurons) * WORD_BITS / 8 / 1e3,
@@ -123,89 +124,17 @@ class Mapping:
         return pd.DataFrame(rows)
 
 
-def shapes(net: QuantNetwork) -> list[Shape]:
-    """The integer network as the rules see it, its input population first."""
-    return layer_shapes(net.layers, net.compartments, net.weight_bits)
-
-
-def layer_shapes(layers: list, compartments: int, bits: int) -> list[Shape]:
-    """Layers, of an integer or a float network, as the rules see them; the input first."""
-    channels, height, width = layers[0].in_shape
+def shapes(network: Network | QuantNetwork, bits: int) -> list[Shape]:
+    """A network, of floats or integers, as the rules see it, its input population first."""
+    channels, height, width = network.layers[0].in_shape
     found = [Shape("input", width, height, channels, 1, bits=0)]
-    for layer in layers:
+    for layer in network.layers:
         channels, height, width = layer.out_shape
-        before = layer.in_shape
-        inputs = before[0] if layer.is_conv else before[0] * before[1] * before[2]
-        words = max(STATE_WORDS, compartments)
-        found.append(
-            Shape(layer.name, width, height, channels, inputs, KERNEL * layer.is_conv,
-                  compartments, words, bits)
-        )  # fmt: skip
+        inputs = layer.in_shape[0] if layer.is_conv else math.prod(layer.in_shape)
+        kernel = KERNEL * layer.is_conv
+        sizes = width, height, channels, inputs, kernel, network.compartments
+        found.append(Shape(layer.name, *sizes, bits))
     return found
-
-
-def place(
-    layers: list[Shape], margin: float = MARGIN, available: int = CORES, spread: int = 1
-) -> Mapping:
-    """Put layers on cores.
-
-    Args:
-        layers: As :func:`shapes` gives them.
-        margin: Factor on the rules' number of cores.
-        available: Cores of the chip.
-        spread: Divides what a core of a convolution takes: more cores, each with less to do.
-
-    Raises:
-        DoesNotFit: The layer, the limit, the number and what would help.
-    """
-    made = Mapping([_place(layer, spread) for layer in layers], margin, available)
-    if made.cores > available:
-        widest = max(made.placed, key=lambda part: part.cores)
-        raise DoesNotFit(
-            f"{widest.layer}: {widest.cores} of {made.bare} cores ({made.cores} with a margin of "
-            f"{margin:g}); the chip has {available}: fewer inputs or neurons there (a larger "
-            "stride before it), fewer channels, or no dense layer would help"
-        )
-    return made
-
-
-def _place(layer: Shape, spread: int) -> Placed:
-    capacity = NEURONS * STATE_WORDS // layer.state_words
-    if layer.kernel or not layer.bits:
-        column = layer.height * layer.channels
-        if column > capacity:
-            raise DoesNotFit(
-                f"{layer.name}: one column of {layer.height} x {layer.channels} neurons is "
-                f"{column}; a core takes {capacity}: fewer channels or a larger stride would help"
-            )
-        bits = layer.channels * layer.inputs * layer.kernel**2 * layer.compartments * layer.bits
-        words = math.ceil(bits / WORD_BITS)
-        if words > WORDS:
-            raise DoesNotFit(
-                f"{layer.name}: its weights take {words} words of 32 bits; a core takes {WORDS}: "
-                "fewer channels or weight bits would help"
-            )
-        columns = 2 ** int(math.log2(capacity // column))
-        columns = max(1, min(columns, layer.width) // spread)
-        cores = math.ceil(layer.width / columns)
-        return Placed(layer.name, cores, columns * column, words, capacity, layer.neurons)
-    per_core = _outputs(layer)
-    if per_core < 1:
-        words = (math.ceil(layer.bits * layer.compartments / WORD_BITS) + 1) * layer.inputs
-        raise DoesNotFit(
-            f"{layer.name}: one neuron's {layer.inputs} inputs take {words} words of 32 bits; a "
-            f"core takes {WORDS}: fewer inputs (a larger stride before it) would help"
-        )
-    per_core = min(per_core, layer.neurons, capacity)
-    words = (math.ceil(layer.bits * layer.compartments * per_core / WORD_BITS) + 1) * layer.inputs
-    cores = math.ceil(layer.neurons / per_core)
-    return Placed(layer.name, cores, per_core, words, capacity, layer.neurons)
-
-
-def _outputs(layer: Shape) -> int:
-    """The most outputs n of a dense layer on one core."""
-    words = WORDS // layer.inputs - 1
-    return max(words, 0) * WORD_BITS // (layer.bits * layer.compartments)
 
 
 def readout_shapes(sizes: dict[str, int], classes: int) -> list[Shape]:
@@ -217,25 +146,73 @@ def readout_shapes(sizes: dict[str, int], classes: int) -> list[Shape]:
     return found
 
 
-# What lava-dl's compiler printed for PilotNet: layer -> cores; its input is a population too.
-PILOTNET = [
-    (Shape("input", 200, 66, 3, 1, bits=0), 13),
-    (Shape("conv1", 99, 32, 24, 3, 3), 25),
-    (Shape("conv2", 49, 15, 36, 24, 3), 13),
-    (Shape("conv3", 24, 7, 48, 36, 3), 3),
-    (Shape("conv4", 22, 4, 64, 48, 3), 3),
-    (Shape("conv5", 20, 2, 64, 64, 3), 2),
-    (Shape("dense1", 1, 1, 100, 2560), 12),
-    (Shape("dense2", 1, 1, 50, 100), 1),
-    (Shape("dense3", 1, 1, 10, 50), 1),
-    (Shape("dense4", 1, 1, 1, 10), 1),
-]
+def place(layers: list[Shape], spread: int = 1) -> Mapping:
+    """Put layers on cores.
+
+    Args:
+        layers: As :func:`shapes` gives them.
+        spread: Divides what a core of a convolution takes: more cores, each with less to do.
+
+    Raises:
+        DoesNotFit: The layer, the limit, the number and what would help.
+    """
+    made = Mapping([place_layer(layer, spread) for layer in layers])
+    if made.cores > CORES:
+        widest = max(made.placed, key=lambda part: part.cores)
+        raise DoesNotFit(
+            f"{widest.layer}: {widest.cores} of {made.bare} cores ({made.cores} with a margin of "
+            f"{MARGIN:g}); the chip has {CORES}: fewer inputs or neurons there (a larger "
+            "stride before it), fewer channels, or no dense layer would help"
+        )
+    return made
 
 
-def pilotnet() -> pd.DataFrame:
-    """The rules beside the compiler: ``layer``, ``cores`` (estimate), ``published``."""
-    rows = [
-        {"layer": shape.name, "cores": _place(shape, 1).cores, "published": cores}
-        for shape, cores in PILOTNET
-    ]
-    return pd.DataFrame(rows)
+def place_layer(layer: Shape, spread: int = 1) -> Placed:
+    """One layer on as many cores as it needs, also if the chip has fewer."""
+    if layer.kernel or not layer.bits:
+        return _columns(layer, spread)
+    bits = layer.bits * layer.compartments
+
+    def words(outputs: int) -> int:
+        return (math.ceil(bits * outputs / WORD_BITS) + 1) * layer.inputs
+
+    most = max(WORDS // layer.inputs - 1, 0) * WORD_BITS // bits
+    if most < 1:
+        raise DoesNotFit(
+            f"{layer.name}: one neuron's {layer.inputs} inputs take {words(1)} words of 32 bits; a "
+            f"core takes {WORDS}: fewer inputs (a larger stride before it) would help"
+        )
+    outputs = min(most, layer.neurons, NEURONS)
+    cores = math.ceil(layer.neurons / outputs)
+    return Placed(layer.name, cores, outputs, words(outputs), layer.neurons)
+
+
+def _columns(layer: Shape, spread: int) -> Placed:
+    """A convolution, or neurons without weights, in whole columns."""
+    column = layer.height * layer.channels
+    if column > NEURONS:
+        raise DoesNotFit(
+            f"{layer.name}: one column of {layer.height} x {layer.channels} neurons is "
+            f"{column}; a core takes {NEURONS}: fewer channels or a larger stride would help"
+        )
+    bits = layer.channels * layer.inputs * layer.kernel**2 * layer.compartments * layer.bits
+    words = math.ceil(bits / WORD_BITS)
+    if words > WORDS:
+        raise DoesNotFit(
+            f"{layer.name}: its weights take {words} words of 32 bits; a core takes {WORDS}: "
+            "fewer channels or weight bits would help"
+        )
+    columns = 2 ** int(math.log2(NEURONS // column))
+    columns = max(1, min(columns, layer.width) // spread)
+    cores = math.ceil(layer.width / columns)
+    return Placed(layer.name, cores, columns * column, words, layer.neurons)
+
+
+def pilotnet() -> list[tuple[Shape, int]]:
+    """What lava-dl's compiler printed for PilotNet: layers and their cores, the input's too."""
+    rows = pd.read_csv(Path(__file__).with_name("pilotnet.csv")).itertuples(index=False)
+    return [
+        (Shape(row.layer, row.width, row.height, row.channels, row.inputs, row.kernel,
+               bits=row.bits), row.cores)
+        for row in rows
+    ]  # fmt: skip

@@ -47,31 +47,27 @@ class QuantReadout:
     bias: np.ndarray
     normalise: bool
 
-    def scores(self, sums: dict[str, np.ndarray], squares: dict[str, np.ndarray]) -> np.ndarray:
-        """Float64 [B, classes] from A_v [B, classes] and n_v [B], integers."""
-        total = np.tile(self.bias, (len(next(iter(squares.values()))), 1))
-        for part in self.views:
-            norm = np.sqrt(squares[part.view].astype(np.float64)) if self.normalise else 1.0
-            scaled = sums[part.view] * 2.0**-part.exponent
-            total += scaled / np.maximum(norm, 1e-12)[:, None] if self.normalise else scaled
-        return total
-
-    def sums(self, counts: dict[str, Tensor]) -> tuple[dict, dict]:
-        """A_v and n_v from the layers' spike counts [B, channels, height, width]."""
-        sums, squares = {}, {}
+    def scores(self, counts: dict[str, Tensor]) -> np.ndarray:
+        """Float64 [B, classes] from the layers' spike counts [B, channels, height, width]."""
+        total = self.bias
         for part in self.views:
             layer = counts[features.split(part.view)[0]]
             shown = features.view_counts(layer.double(), part.view)
-            weight = torch.from_numpy(part.weight).double()
-            sums[part.view] = (shown @ weight).long().numpy()  # exact: far below 2^53
-            squares[part.view] = (shown * shown).sum(1).long().numpy()
-        return sums, squares
+            found = shown @ torch.from_numpy(part.weight).double()  # exact: far below 2^53
+            found = found * 2.0**-part.exponent
+            if self.normalise:
+                found = found / shown.square().sum(1, keepdim=True).sqrt().clamp_min(1e-12)
+            total = total + found.numpy()
+        return total
 
 
-def quantise(weight: Tensor, views: list[str], sizes: list[int], normalise: bool) -> QuantReadout:
-    """The readout's weights, float64 [values of all views + 1, classes], in integers."""
+def quantise(weight: Tensor, sizes: dict[str, int], normalise: bool) -> QuantReadout:
+    """The readout's weights, float64 [values of all views + 1, classes], in integers.
+
+    ``sizes``: number of values of each view, in order.
+    """
     parts, start = [], 0
-    for view, size in zip(views, sizes, strict=True):
+    for view, size in sizes.items():
         own = weight[start : start + size]
         largest = max(float(own.abs().max()), 1e-30)
         exponent = int(np.floor(np.log2((2 ** (BITS - 1) - 1) / largest)))

@@ -129,20 +129,24 @@ def report(network: Network, net: QuantNetwork, samples: Sequence[Samples]) -> p
     or two early or late, and each such shift counts twice here and goes on into the next layer. At
     50 Hz some are missing or added: one in 25 counts of conv3 on MNIST.
     """
-    part = network.upto(net.names[-1])
-    agreement, peaks = _agreement(part, net, samples)
+    names = tuple(net.names)
+    part = network.upto(names[-1])
+    runs = [(twin.forward(net, x.images, x.steps.drive, names),
+             backends.forward(part, x.images, x.steps, raster=names)) for x in samples]  # fmt: skip
     labels = ("fast", "slow") if net.compartments == 2 else ("single",)
     rows = []
     for layer, float_layer in zip(net.layers, part.layers, strict=True):
-        weight = float_layer.forward_weight.cpu()
+        name, weight = layer.name, float_layer.forward_weight.cpu()
         k = fixed_point.weight_exponent(weight, net.weight_bits)
+        rasters = [[run.rasters[name].cpu().int() for run in pair] for pair in runs]
+        counts = [[raster.sum(0) for raster in pair] for pair in rasters]
         for c, label in enumerate(labels):
             error = torch.from_numpy(layer.weight[c]) * 2.0**-k - weight[c]
             tau = network.dynamics.tau_ms[c]
-            peak = max(peaks[layer.name][c], 1)
+            peak = max(1, *(ours.peaks[name][c] for ours, _ in runs))
             rows.append(
                 {
-                    "layer": layer.name,
+                    "layer": name,
                     "compartment": label,
                     "weight_exponent": k,
                     "weight_error": float(error.norm() / weight[c].norm().clamp_min(1e-30)),
@@ -151,35 +155,17 @@ def report(network: Network, net: QuantNetwork, samples: Sequence[Samples]) -> p
                     "threshold_lsb": int(layer.threshold[min(c, len(layer.threshold) - 1)].min()),
                     "headroom_bits": math.log2(net.limit / peak),
                     "saturated": bool(peak > net.limit),
-                    **agreement[layer.name],
+                    "agreement": _overlap(rasters),
+                    "count_agreement": _overlap(counts),
                 }
             )
     return pd.DataFrame(rows)
 
 
-def _agreement(
-    network: Network, net: QuantNetwork, samples: Sequence[Samples]
-) -> tuple[dict[str, dict[str, float]], dict[str, np.ndarray]]:
-    """Two columns of :func:`report` by layer, and the largest |v| [K] there."""
-    names = tuple(net.names)
-    sums = {name: np.zeros(4, np.int64) for name in names}  # both, either, least, most
-    peaks = {name: np.zeros(net.compartments) for name in names}
-    for s in samples:
-        ours = twin.forward(net, s.images, s.steps.drive, raster=names)
-        theirs = backends.forward(network, s.images, s.steps, raster=names)
-        for name in names:
-            a, b = ours.rasters[name].bool(), theirs.rasters[name].cpu().bool()
-            one, other = a.sum(0), b.sum(0)
-            found = (a & b, a | b, torch.minimum(one, other), torch.maximum(one, other))
-            sums[name] += [int(part.sum()) for part in found]
-            peaks[name] = np.maximum(peaks[name], ours.peaks[name])
-    return {
-        name: {
-            "agreement": int(both) / max(int(either), 1),
-            "count_agreement": int(least) / max(int(most), 1),
-        }
-        for name, (both, either, least, most) in sums.items()
-    }, peaks
+def _overlap(pairs: list[list[torch.Tensor]]) -> float:
+    """The smaller of both numbers over the larger, each summed over everything."""
+    least, most = (sum(int(f(*pair).sum()) for pair in pairs) for f in (torch.min, torch.max))
+    return least / max(most, 1)
 
 
 def few(samples: Sequence[Samples], number: int) -> list[Samples]:

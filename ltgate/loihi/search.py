@@ -11,17 +11,12 @@ from ltgate.loihi.estimate import estimate
 from ltgate.params import Params
 from ltgate.progress import track
 
-RATES = (0.01, 0.02, 0.05)
-BITS = (4, 8)
 INPUTS = ("direct", "differences")
 SPREADS = (1, 2)
 
 
 def search(
-    params: Params,
-    rates: tuple[float, ...] = RATES,
-    bits: tuple[int, ...] = BITS,
-    images: int = 1000,
+    params: Params, rates: tuple[float, ...], bits: tuple[int, ...], images: int
 ) -> pd.DataFrame:
     """Train, deploy and judge every combination, on at most ``images`` images of each task.
 
@@ -73,9 +68,5 @@ def choose(table: pd.DataFrame, points_lost: float = 0.5) -> dict[str, object]:
     """Parameters of the cheapest point that loses at most ``points_lost`` of the best accuracy."""
     good = table[table["accuracy"] >= table["accuracy"].max() - points_lost / 100]
     best = good.loc[good["joules"].idxmin()]
-    return {
-        "target_rate": float(best["target_rate"]),
-        "chip_bits": int(best["chip_bits"]),
-        "chip_input": str(best["chip_input"]),
-        "chip_spread": int(best["chip_spread"]),
-    }
+    names = ("target_rate", "chip_bits", "chip_input", "chip_spread")
+    return {name: type(getattr(Params(), name))(best[name]) for name in names}

@@ -41,14 +41,6 @@ def scatter(inputs, weight, stride, padding, total):
 
 
 @_kernel
-def _scaled(value, exponent):
-    """floor(value 2^exponent) of an integer: arithmetic shifts."""
-    if exponent >= 0:
-        return value << exponent
-    return value >> -exponent
-
-
-@_kernel
 def advance(membrane, charge, keep, exponent, theta, gate, blend, subtract, limit, spikes):
     """One step of the bit-accurate neuron, in place.
 
@@ -64,7 +56,8 @@ def advance(membrane, charge, keep, exponent, theta, gate, blend, subtract, limi
                 at = k * channels + c
                 v = np.int64(membrane[n, at])
                 v = (v * keep[k]) >> 12 if v >= 0 else -((-v * keep[k]) >> 12)
-                v += _scaled(np.int64(charge[n, at]), exponent[k])
+                a, e = np.int64(charge[n, at]), exponent[k]
+                v += a << e if e >= 0 else a >> -e  # floor(a 2^e)
                 v = min(max(v, -limit), limit)
                 if not blend and v >= theta[k, c]:
                     spikes[n, c] = 1

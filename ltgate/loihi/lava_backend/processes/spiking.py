@@ -1,29 +1,32 @@
-"""The network in Lava: a source of images, synapses, neurons, and a sink that counts spikes.
+"""The network in Lava: a source of images, synapses, neurons, a sink that counts; and the learner.
 
-Each process has two models, integers (``fixed_pt``) and floating point.
+Integers throughout (``fixed_pt``), but for the neuron that learns (``floating_pt``).
 """
 
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel
+from lava.magma.core.model.py.neuron import LearningNeuronModelFloat
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
+from lava.magma.core.process.neuron import LearningNeuronProcess
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from ltgate.fixed_point import DECAY_ONE, MEMBRANE_LIMIT
+from ltgate.fixed_point import DECAY_ONE
 from ltgate.loihi.lava_backend import arithmetic
+from ltgate.loihi.rule import third_factor
 
-FIXED, FLOAT = ("fixed_pt", "bit_accurate_loihi"), ("floating_pt",)
+FIXED = ("fixed_pt", "bit_accurate_loihi")
 _KINDS = (PyInPort.VEC_DENSE, PyOutPort.VEC_DENSE, np.ndarray)
 IN, OUT, STATE = (LavaPyType(kind, np.int32, precision=24) for kind in _KINDS)
 FLOAT_IN, FLOAT_OUT, FLOAT_STATE = (LavaPyType(kind, float) for kind in _KINDS)
 
 
-def model(process, tags):
+def model(process, *tags):
     """Decorator of a class that models ``process`` on CPUs."""
 
     def mark(cls):
@@ -43,40 +46,28 @@ class FrameSource(AbstractProcess):
     Port: ``s_out``, of one sample's shape. After the last sample it sends zeros.
     """
 
-    def __init__(self, *, images, drive, differences=False, **options) -> None:
-        super().__init__(images=images, drive=drive, differences=differences, **options)
+    def __init__(self, *, images, drive, differences=False) -> None:
+        super().__init__(images=images, drive=drive, differences=differences)
         self.s_out = OutPort(shape=images.shape[1:])
 
 
-class _Frames(PyLoihiProcessModel):
-    def __init__(self, proc_params) -> None:
-        super().__init__(proc_params)
-        self.p = proc_params
-        drive = np.asarray(self.p["drive"], np.int64)
-        self.level = np.diff(drive, prepend=0) if self.p["differences"] else drive
-
-    def run_spk(self) -> None:
-        """One step."""
-        sample, t = divmod(self.time_step - 1, len(self.level))
-        images = self.p["images"]
-        shown = images[sample] if sample < len(images) else np.zeros_like(images[0])
-        self.s_out.send(shown.astype(self.kind) * self.kind(self.level[t]))
-
-
-@model(FrameSource, FIXED)
-class PyFrameSourceFixed(_Frames):
+@model(FrameSource, *FIXED)
+class PyFrameSource(PyLoihiProcessModel):
     """Integers."""
 
     s_out: PyOutPort = OUT
-    kind = np.int32
 
+    def __init__(self, proc_params) -> None:
+        super().__init__(proc_params)
+        drive = np.asarray(proc_params["drive"], np.int64)
+        self.level = np.diff(drive, prepend=0) if proc_params["differences"] else drive
 
-@model(FrameSource, FLOAT)
-class PyFrameSourceFloat(_Frames):
-    """Floating point."""
-
-    s_out: PyOutPort = FLOAT_OUT
-    kind = np.float64
+    def run_spk(self) -> None:
+        """One step."""
+        images = self.proc_params["images"]
+        sample, t = divmod(self.time_step - 1, len(self.level))
+        shown = images[sample] if sample < len(images) else np.zeros_like(images[0])
+        self.s_out.send(shown.astype(np.int32) * np.int32(self.level[t]))
 
 
 class EventConv(AbstractProcess):
@@ -93,50 +84,28 @@ class EventConv(AbstractProcess):
     Ports: ``s_in``, ``a_out``. What arrives in a step is sent in the next one.
     """
 
-    def __init__(self, *, weight, stride, padding, in_shape, out_shape, **options) -> None:
-        super().__init__(
-            weight=weight, stride=stride, padding=padding, in_shape=in_shape,
-            out_shape=out_shape, **options,
-        )  # fmt: skip
-        self.s_in = InPort(shape=in_shape)
-        self.a_out = OutPort(shape=out_shape)
+    def __init__(self, *, weight, stride, padding, in_shape, out_shape) -> None:
+        super().__init__(weight=weight, stride=stride, padding=padding, out_shape=out_shape)
+        self.s_in, self.a_out = InPort(shape=in_shape), OutPort(shape=out_shape)
 
 
-class _Synapses(PyLoihiProcessModel):
-    """Both models: they differ in the type of a number."""
-
-    kind: type
-
-    def __init__(self, proc_params) -> None:
-        super().__init__(proc_params)
-        self.p = proc_params
-        self.weight = np.ascontiguousarray(self.p["weight"], self.kind)
-        self.total = np.zeros(self.p["out_shape"], self.kind)
-
-    def run_spk(self) -> None:
-        """One step."""
-        self.a_out.send(self.total)
-        arithmetic.scatter(
-            self.s_in.recv(), self.weight, self.p["stride"], self.p["padding"], self.total
-        )
-
-
-@model(EventConv, FIXED)
-class PyEventConvFixed(_Synapses):
+@model(EventConv, *FIXED)
+class PyEventConv(PyLoihiProcessModel):
     """Integers."""
 
     s_in: PyInPort = IN
     a_out: PyOutPort = OUT
-    kind = np.int32
 
+    def __init__(self, proc_params) -> None:
+        super().__init__(proc_params)
+        self.weight = np.ascontiguousarray(proc_params["weight"], np.int32)
+        self.total = np.zeros(proc_params["out_shape"], np.int32)
 
-@model(EventConv, FLOAT)
-class PyEventConvFloat(_Synapses):
-    """Floating point."""
-
-    s_in: PyInPort = FLOAT_IN
-    a_out: PyOutPort = FLOAT_OUT
-    kind = np.float64
+    def run_spk(self) -> None:
+        """One step."""
+        p = self.proc_params
+        self.a_out.send(self.total)
+        arithmetic.scatter(self.s_in.recv(), self.weight, p["stride"], p["padding"], self.total)
 
 
 class LTGate(AbstractProcess):
@@ -149,53 +118,23 @@ class LTGate(AbstractProcess):
         threshold: theta, [K, out] or [1, out].
         gate: g, [out].
         blend, subtract: ``blended`` and ``subtracts`` of the network.
-        held: Whether input is a change of a current that stays until the reset.
-        interval: Steps of a sample; before each, state is cleared. 0: never.
-        offset: Lava's steps before the first sample's first input arrives.
         limit: Where membranes saturate.
+        held: Whether input is a change of a current that stays until the reset.
+        interval: Steps of a sample; before each, state is cleared.
+        offset: Lava's steps before the first sample's first input arrives.
 
     Ports: ``a_in`` (..., K x out), fast compartment first; ``s_out`` (..., out), 0 or 1.
     """
 
-    def __init__(
-        self, *, shape, decay, exponent, threshold, gate, blend=False, subtract=True,
-        held=False, interval=0, offset=0, limit=MEMBRANE_LIMIT, **options,
-    ) -> None:  # fmt: skip
-        super().__init__(
-            shape=shape, decay=decay, exponent=exponent, threshold=threshold, gate=gate,
-            blend=blend, subtract=subtract, held=held, interval=interval, offset=offset,
-            limit=limit, **options,
-        )  # fmt: skip
+    def __init__(self, *, shape, decay, **options) -> None:
+        super().__init__(shape=shape, decay=decay, **options)
         state = (*shape[:-1], len(decay) * shape[-1])
-        self.a_in = InPort(shape=state)
-        self.s_out = OutPort(shape=shape)
-        self.v = Var(shape=state, init=0)
-        self.current = Var(shape=state, init=0)
+        self.a_in, self.s_out = InPort(shape=state), OutPort(shape=shape)
+        self.v, self.current = Var(shape=state, init=0), Var(shape=state, init=0)
 
 
-class _Neurons(PyLoihiProcessModel):
-    """What both models share: the reset between samples and the held input."""
-
-    def __init__(self, proc_params) -> None:
-        super().__init__(proc_params)
-        p = self.p = proc_params
-        self.keep = DECAY_ONE - np.asarray(p["decay"], np.int64)
-
-    def received(self) -> np.ndarray:
-        """The step's current, after a reset where a sample begins."""
-        arriving = self.a_in.recv()
-        since = self.time_step - 1 - self.p["offset"]
-        if self.p["interval"] and since >= 0 and since % self.p["interval"] == 0:
-            self.v[:] = 0
-            self.current[:] = 0
-        if self.p["held"]:
-            self.current += arriving
-            return self.current
-        return arriving
-
-
-@model(LTGate, FIXED)
-class PyLTGateFixed(_Neurons):
+@model(LTGate, *FIXED)
+class PyLTGate(PyLoihiProcessModel):
     """24-bit membranes, 12-bit decays: the twin's arithmetic."""
 
     a_in: PyInPort = IN
@@ -205,48 +144,26 @@ class PyLTGateFixed(_Neurons):
 
     def __init__(self, proc_params) -> None:
         super().__init__(proc_params)
-        self.exponent = np.asarray(self.p["exponent"], np.int64)
-        self.theta = np.ascontiguousarray(self.p["threshold"], np.int64)
-        self.gate = np.ascontiguousarray(self.p["gate"], np.int64)
-        self.spikes = np.zeros(self.p["shape"], np.int8)
+        names = ("exponent", "threshold", "gate")
+        keep = DECAY_ONE - np.asarray(proc_params["decay"], np.int64)
+        self.values = keep, *(np.ascontiguousarray(proc_params[name], np.int64) for name in names)
+        self.spikes = np.zeros(proc_params["shape"], np.int8)
 
     def run_spk(self) -> None:
-        """One step."""
-        charge, lanes = self.received(), self.v.shape[-1]
+        """One step; state is cleared where a sample begins."""
+        p, lanes, channels = self.proc_params, self.v.shape[-1], len(self.values[-1])
+        since = self.time_step - 1 - p["offset"]
+        charge = self.a_in.recv()
+        if since >= 0 and since % p["interval"] == 0:
+            self.v[:] = self.current[:] = 0
+        if p["held"]:
+            self.current += charge
+            charge = self.current
         arithmetic.advance(
-            self.v.reshape(-1, lanes), charge.reshape(-1, lanes), self.keep, self.exponent,
-            self.theta, self.gate, self.p["blend"], self.p["subtract"], self.p["limit"],
-            self.spikes.reshape(-1, len(self.gate)),
+            self.v.reshape(-1, lanes), charge.reshape(-1, lanes), *self.values, p["blend"],
+            p["subtract"], p["limit"], self.spikes.reshape(-1, channels),
         )  # fmt: skip
         self.s_out.send(self.spikes)
-
-
-@model(LTGate, FLOAT)
-class PyLTGateFloat(_Neurons):
-    """The same equation in floating point: nothing is rounded and nothing saturates."""
-
-    a_in: PyInPort = FLOAT_IN
-    s_out: PyOutPort = FLOAT_OUT
-    v: np.ndarray = FLOAT_STATE
-    current: np.ndarray = FLOAT_STATE
-
-    def run_spk(self) -> None:
-        """One step."""
-        shape = (*self.p["shape"][:-1], len(self.keep), -1)
-        lane = (-1, 1)
-        theta = np.asarray(self.p["threshold"], float)
-        charge = self.received().reshape(shape)
-        v = self.v.reshape(shape) * (self.keep / DECAY_ONE).reshape(lane)
-        v = v + charge * 2.0 ** np.asarray(self.p["exponent"], float).reshape(lane)
-        if self.p["blend"]:
-            share = np.asarray(self.p["gate"]) / 128
-            blended = share * v[..., 0, :] + (1 - share) * v[..., 1, :]
-            crossed = np.repeat((blended >= theta[0])[..., None, :], 2, axis=-2)
-        else:
-            crossed = v >= theta
-        v = v - crossed * theta if self.p["subtract"] else v * ~crossed
-        self.v = v.reshape(self.v.shape)
-        self.s_out.send(crossed.any(-2).astype(float))
 
 
 class CountSink(AbstractProcess):
@@ -262,40 +179,88 @@ class CountSink(AbstractProcess):
     Port: ``s_in``.
     """
 
-    def __init__(self, *, path, shape, interval, offset, **options) -> None:
-        super().__init__(path=path, shape=shape, interval=interval, offset=offset, **options)
+    def __init__(self, *, path, shape, interval, offset) -> None:
+        super().__init__(path=path, shape=shape, interval=interval, offset=offset)
         self.s_in = InPort(shape=shape)
 
 
-class _Counts(PyLoihiProcessModel):
-    def __init__(self, proc_params) -> None:
-        super().__init__(proc_params)
-        self.p = proc_params
-        self.file = np.load(self.p["path"], mmap_mode="r+")
-        self.count = np.zeros(self.p["shape"], np.int32)
-
-    def run_spk(self) -> None:
-        """One step."""
-        arrived = self.s_in.recv()
-        sample, t = divmod(self.time_step - 1 - self.p["offset"], self.p["interval"])
-        if not 0 <= sample < len(self.file):
-            return
-        if t == 0:
-            self.count[:] = 0
-        self.count += arrived.astype(np.int32)
-        if t == self.p["interval"] - 1:
-            self.file[sample] = self.count
-
-
-@model(CountSink, FIXED)
-class PyCountSinkFixed(_Counts):
+@model(CountSink, *FIXED)
+class PyCountSink(PyLoihiProcessModel):
     """Integers."""
 
     s_in: PyInPort = IN
 
+    def __init__(self, proc_params) -> None:
+        super().__init__(proc_params)
+        self.file = np.load(proc_params["path"], mmap_mode="r+")
+        self.count = np.zeros(proc_params["shape"], np.int32)
 
-@model(CountSink, FLOAT)
-class PyCountSinkFloat(_Counts):
-    """Floating point."""
+    def run_spk(self) -> None:
+        """One step."""
+        arrived, steps = self.s_in.recv(), self.proc_params["interval"]
+        sample, t = divmod(self.time_step - 1 - self.proc_params["offset"], steps)
+        if 0 <= sample < len(self.file):
+            self.count = arrived.astype(np.int32) + (self.count if t else 0)
+            if t == steps - 1:
+                self.file[sample] = self.count
 
-    s_in: PyInPort = FLOAT_IN
+
+class LearningLTGate(LearningNeuronProcess, AbstractProcess):
+    """Class neurons that learn; see :mod:`ltgate.loihi.rule` for the equation.
+
+    Args:
+        shape: (classes,).
+        learning_rule: Of its synapses.
+        keep, gate: exp(-1/tau) and gamma of each compartment, (2,).
+        eta: Factor on the third factor.
+        interval: Steps of a sample; before each, state is cleared.
+
+    Ports: ``a_fast``, ``a_slow``, ``a_number`` (how many spikes came); ``a_third_factor_in``, the
+    target rate or -1 for no lesson; ``s_out``.
+    """
+
+    def __init__(self, *, shape, learning_rule, **options) -> None:
+        super().__init__(shape=shape, learning_rule=learning_rule, **options)
+        self.a_fast, self.a_slow = InPort(shape=shape), InPort(shape=shape)
+        self.a_number, self.s_out = InPort(shape=(1,)), OutPort(shape=shape)
+        self.v, self.r = Var(shape=(2, *shape), init=0), Var(shape=(2, 1), init=0)
+        self.count = Var(shape=shape, init=0)
+
+
+@model(LearningLTGate, "floating_pt")
+class PyLearningLTGate(LearningNeuronModelFloat):
+    """Floating point: a neuron that sends a third factor to its learning synapses."""
+
+    a_fast: PyInPort = FLOAT_IN
+    a_slow: PyInPort = FLOAT_IN
+    a_number: PyInPort = FLOAT_IN
+    s_out: PyOutPort = FLOAT_OUT
+    v: np.ndarray = FLOAT_STATE
+    r: np.ndarray = FLOAT_STATE
+    count: np.ndarray = FLOAT_STATE
+
+    def run_spk(self) -> None:
+        """One step."""
+        p = self.proc_params
+        charge = np.stack([self.a_fast.recv(), self.a_slow.recv()])
+        number, target = self.a_number.recv(), self.a_third_factor_in.recv()
+        keep = np.asarray(p["keep"])[:, None]
+        since = (self.time_step - 1) % p["interval"]
+        if since == 0:  # what arrives now is of the sample before
+            self.v[:], self.r[:], self.count[:] = 0, 0, 0
+        else:
+            self.v, self.r = self.v * keep + charge, self.r * keep + number
+        bar = (1 - keep) * self.r
+        crossed = (self.v >= bar) & (bar > 0)
+        self.v = self.v - crossed * bar
+        spikes = crossed.any(0)
+        self.count = self.count + spikes
+        third = np.zeros_like(self.v)
+        if since == p["interval"] - 1:
+            rates = self.count / p["interval"]
+            third = p["eta"] * third_factor(target, rates, self.r[:, 0], np.asarray(p["gate"]))
+        self.s_out_bap.send(spikes)
+        self.s_out_y1.send(third[0])
+        self.s_out_y2.send(third[1])
+        self.s_out_y3.send(np.zeros_like(target))
+        self.s_out.send(spikes.astype(float))
