@@ -4,8 +4,10 @@ A backend is a module, or any object, with a ``NAME``, ``available(device) -> bo
 
     forward(network, images, schedule, trace_decay=None, raster=()) -> Activity
 
-which gets images [B, channels, height, width], and only what fits the network. Adding one is one
-file and one entry in ``BACKENDS``.
+which gets still images [B, channels, height, width] or streams [B, frames, channels, height, width]
+of events, and only what fits the network. A pixel is a current of byte / 256 times the drive in
+every step; an event is a spike, 1, in the step in which its frame starts, and the steps between are
+silent. Adding a backend is one file and one entry in ``BACKENDS``.
 """
 
 from collections.abc import Iterable
@@ -24,11 +26,11 @@ from ltgate.data.tasks import Schedule
 from ltgate.declare import Group, OneOf
 from ltgate.errors import NotFinite, UserError
 from ltgate.network import KERNEL, Network
-from ltgate.neurons import COMPILED
+from ltgate.neurons import COMPILED, Dynamics
 
 # name -> module, imported when used, or the backend itself. ``auto`` takes the first that can:
-# event on CPUs, gpu on CUDA devices. ``OUTPUTS`` of a backend are the neurons that it knows, if it
-# does not know all.
+# event on CPUs, gpu on CUDA devices. A backend that cannot run every network or not every kind of
+# input has a function ``takes(dynamics, streamed) -> bool``.
 BACKENDS: dict[str, str | Any] = {
     "event": "ltgate.backends.event",
     "gpu": "ltgate.backends.gpu",
@@ -87,7 +89,8 @@ def forward(
     Args:
         network: What to run.
         images: uint8 [B, channels, height, width], or [B, height, width] where there is one
-            channel; pixel current = byte / 256.
+            channel; pixel current = byte / 256. Or a stream of events: 0 or 1,
+            [B, frames, channels, height, width], as many frames as the schedule shows.
         schedule: Steps, dt and drive of the presentation.
         trace_decay: Decay of the presynaptic trace per compartment and step, or None.
         raster: Names of layers whose spikes are wanted step by step.
@@ -110,7 +113,7 @@ def forward(
                 f"trace_decay = {trace_decay.tolist()}; needed is one finite number for each of "
                 f"{network.compartments} compartments"
             )
-    return choose(backend, device, network.dynamics.output).forward(
+    return choose(backend, device, network.dynamics, streamed=images.ndim == 5).forward(
         network, images, schedule, trace_decay=trace_decay, raster=raster
     )
 
@@ -159,13 +162,14 @@ def fitting(
     recorded: Iterable[str] = (),
     graded: bool = False,
 ) -> Tensor:
-    """``images`` as [B, channels, height, width], if they and the rest of a pass fit the network.
+    """``images`` with all their axes, if they and the rest of a pass fit the network.
 
     Compiled kernels check no index: what does not fit, they would read beyond its end.
 
     Args:
         network: In floats, or in the chip's integers.
-        images: uint8 [B, channels, height, width], or [B, height, width] for one channel.
+        images: uint8 [B, channels, height, width], or [B, height, width] for one channel; or a
+            stream, 0 or 1, [B, frames, channels, height, width].
         drive: [T].
         recorded: Names of layers.
         graded: Whether images may be integers of any type and sign, as the chip's messages.
@@ -180,20 +184,41 @@ def fitting(
     integer = not (kind.is_floating_point or kind.is_complex or kind == torch.bool)
     if shape[0] == 1 and images.ndim == 3:
         images = images.unsqueeze(1)
-    if images.shape[1:] != shape or not (integer if graded else kind == torch.uint8):
+    streamed = images.ndim == 5
+    if images.shape[1 + streamed :] != shape or not (integer if graded else kind == torch.uint8):
         raise UserError(
             f"images: {str(kind).removeprefix('torch.')} {list(images.shape)}; this network takes "
-            f"{'integers' if graded else 'uint8'} {['B', *shape]}".replace("'", "")
+            f"{'integers' if graded else 'uint8'} {['B', *shape]}, or a stream "
+            f"{['B', 'frames', *shape]} of 0 and 1".replace("'", "")
         )
     drive = np.asarray(drive)
     if drive.ndim != 1 or not len(drive) or not np.isfinite(drive).all():
         raise UserError(
             f"schedule: drive of shape {list(drive.shape)}; needed are finite numbers [T], T >= 1"
         )
+    if streamed:
+        _playable(images, drive)
     for name in recorded:
         if name not in network.names:
             raise UserError(f"{name!r} is no layer; known here: {', '.join(network.names)}")
     return images
+
+
+def _playable(stream: Tensor, drive: np.ndarray) -> None:
+    """Refuse a stream that is not of events, or that the clock does not show frame by frame."""
+    if not ((drive == 0) | (drive == 1)).all() or drive.sum() != stream.shape[1]:
+        raise UserError(
+            f"images: a stream of {stream.shape[1]} frames; the schedule shows {drive.sum():g}, at "
+            f"most {drive.max():g} in a step: needed are as many, and at most 1 (presentation frame,"
+            " or pulse up to 1000 Hz)"
+        )
+    if stream.numel() and (stream.max() > 1 or stream.min() < 0):
+        raise UserError(f"images: a stream with {stream.max()}; an event is 1, no event 0")
+
+
+def shown_frames(drive: np.ndarray) -> np.ndarray:
+    """Which frame of a stream starts in each step, -1 in silence; int64 [T]."""
+    return np.where(drive > 0, np.cumsum(drive > 0) - 1, -1)
 
 
 def _joined(network: Any) -> None:
@@ -230,10 +255,12 @@ def check(network: Network) -> None:
                 )
 
 
-def choose(backend: str, device: str, output: str = "or") -> Any:
+def choose(
+    backend: str, device: str, dynamics: Dynamics = Dynamics(), streamed: bool = False
+) -> Any:
     """The backend of a name; ``auto`` takes the first of ``BACKENDS`` that is available.
 
-    ``output``: the neuron that it has to know.
+    It has to know the neurons' ``dynamics``, and streams where the input is ``streamed``.
     """
     for name, module in BACKENDS.items():
         if backend not in ("auto", name):
@@ -242,10 +269,11 @@ def choose(backend: str, device: str, output: str = "or") -> Any:
             module = import_module(module) if isinstance(module, str) else module
         except ImportError:  # its compiler is not installed
             continue
-        if module.available(device) and output in getattr(module, "OUTPUTS", (output,)):
+        takes = getattr(module, "takes", lambda *_: True)
+        if module.available(device) and takes(dynamics, streamed):
             return module
     names = ", ".join(BACKENDS)
-    what = "" if output in COMPILED else f" neurons {output!r}"
+    what = "" if dynamics.output in COMPILED else f" neurons {dynamics.output!r}"
     raise UserError(
         f"backend: {backend!r} cannot run{what} on {device!r}; known here: auto, {names}"
     )

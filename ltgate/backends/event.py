@@ -7,6 +7,7 @@ neurons of one position and up to 32 channels, with their compartments side by s
    row holds the weights from one input to a unit. Summing the rows in registers gives the unit's
    currents.
 2. The membranes run through the block in registers and leave their spikes as bits.
+   A stream of events is one more plane of spikes, below the first layer.
 3. When learning, the same lists serve the update, seen from the end of time: with the post trace
    p[t] = post[t] + decay p[t+1], the sum of post[t] x trace[t] over t is the sum of p[s] over the
    presynaptic spikes s: each adds p[s] to its row of the update.
@@ -28,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ltgate.backends import Activity, trace_response
+from ltgate.backends import Activity, shown_frames, trace_response
 from ltgate.backends.kernels import (
     LAYER,
     UNIT,
@@ -45,12 +46,16 @@ from ltgate.backends.kernels import (
 )
 from ltgate.data.tasks import Schedule
 from ltgate.network import GRID, KERNEL, Network
-from ltgate.neurons import COMPILED, Options
+from ltgate.neurons import COMPILED, Dynamics, Options
 
 NAME = "event"
-OUTPUTS = COMPILED
 BLOCK_STEPS = 256
 SLICE_IMAGES = 32
+
+
+def takes(dynamics: Dynamics, streamed: bool) -> bool:
+    """One or two compartments, and the outputs that the kernels know."""
+    return dynamics.output in COMPILED and dynamics.compartments <= 2
 
 
 def available(device: str) -> bool:
@@ -74,7 +79,8 @@ class Values(NamedTuple):
         weights: float32 [C, out, inputs]; they are rounded to the grid.
         theta: [C, out] or [1, out].
         gate: [out], gamma.
-        gain: [C], on a sum of weights in units of the grid, times pixel bytes in the first layer.
+        gain: [C], on a sum of weights in units of the grid, times pixel bytes in the first layer
+            under still images.
         decay: a_c, [C] for all layers.
         drive: [T].
         limit: [1], where the chip's membranes saturate.
@@ -94,47 +100,45 @@ class _Plan:
 
     Attributes:
         layers: The ``LAYER`` records.
-        dense: Numbers of the dense layers that follow another layer.
+        dense: Numbers of the dense layers whose input is spikes.
         spikes, units, counts, theta, gate, weights: Sizes of what the records point into.
         deferred, immediate, traces: Likewise for ``decays`` of learning: updates of the dense
             layers, updates of the others, presynaptic traces.
     """
 
-    def __init__(self, network: Any, steps: int, decays: int) -> None:
-        self.steps, self.compartments = steps, network.compartments
+    def __init__(self, network: Any, steps: int, decays: int, streamed: bool) -> None:
+        self.steps, self.compartments, self.streamed = steps, network.compartments, streamed
         self.layers = np.zeros(len(network.layers), LAYER)
-        self.dense = [k for k, layer in enumerate(network.layers) if k and not layer.is_conv]
         self.spikes = self.units = self.counts = self.theta = self.gate = self.weights = 0
         self.deferred = self.immediate = self.traces = 0
+        self.dense = []
+        plane = self._plane(network.layers[0].in_shape) if streamed else {}
         for number, layer in enumerate(network.layers):
             channels, height, width = layer.out_shape
             channels_below, in_height, in_width = layer.in_shape
             blocks = -(-channels // UNIT)
-            pixel = 1 if channels <= 16 else 2 * blocks
-            pitch = (width + 2) * pixel
             kernel = (KERNEL, KERNEL) if layer.is_conv else (in_height, in_width)
-            below = self.layers[number - 1] if number else None
-            if number:  # with their padding
-                channels_below = 16 * int(below["pixel"])
+            below, plane = plane, self._plane(layer.out_shape)
+            if below:  # with their padding
+                channels_below = 16 * below["pixel"]
+                if not layer.is_conv:
+                    self.dense.append(number)
             rows = kernel[0] * kernel[1] * channels_below
             lanes = blocks * self.compartments * UNIT
             dense = number in self.dense
             entry = {
                 "stride": max(layer.stride, 1), "padding": layer.padding,
                 "kernel_height": kernel[0], "kernel_width": kernel[1],
-                "in_height": in_height, "in_width": in_width,
+                "in_channels": layer.in_shape[0], "in_height": in_height, "in_width": in_width,
                 "height": height, "width": width, "channels": channels, "blocks": blocks,
-                "rows": rows, "pixel": pixel, "pitch": pitch, "strip": steps * pitch,
-                "dense": number if dense else -1, "raster": -1,
-                "plane": self.spikes, "unit": self.units, "counts": self.counts,
+                "rows": rows, "dense": number if dense else -1, "raster": -1,
+                "unit": self.units, "counts": self.counts,
                 "theta": self.theta, "gate": self.gate, "weights": self.weights,
                 "update": self.deferred if dense else self.immediate, "trace": self.traces,
+                **plane, **{f"in_{name}": value for name, value in below.items()},
             }  # fmt: skip
-            for name in ("plane", "pixel", "pitch", "strip") if number else ():
-                entry[f"in_{name}"] = int(below[name])
             for name, value in entry.items():
                 self.layers[name][number] = value
-            self.spikes += height * steps * pitch
             self.units += height * width * blocks
             self.counts += layer.neurons
             self.theta += lanes
@@ -143,6 +147,15 @@ class _Plan:
             self.deferred += dense * decays * blocks * rows * UNIT
             self.immediate += (not dense) * decays * blocks * rows * UNIT
             self.traces += decays * in_height * in_width * channels_below
+
+    def _plane(self, shape: tuple[int, int, int]) -> dict[str, int]:
+        """Room for the spikes of neurons [channels, height, width]."""
+        channels, height, width = shape
+        pixel = 1 if channels <= 16 else 2 * -(-channels // UNIT)
+        pitch = (width + 2) * pixel
+        begin, strip = self.spikes, self.steps * pitch
+        self.spikes += height * strip
+        return {"plane": begin, "pixel": pixel, "pitch": pitch, "strip": strip}
 
     def parts(self, numbers: Iterable[int]) -> list[tuple[int, int]]:
         """(layer, block of 32 channels) of the layers with these numbers."""
@@ -165,6 +178,7 @@ class _Plan:
             decay=values.decay,
             gain=np.concatenate(values.gain),
             drive=values.drive,
+            frames=shown_frames(values.drive) if self.streamed else np.zeros(0, np.int64),
             limit=values.limit,
             blend=options.blended,
             subtract=options.subtracts,
@@ -177,7 +191,7 @@ class _Plan:
             number, part = item
             rounded = np.empty((UNIT, weights[number].shape[2]), np.int16)
             largest = pack(self.layers[number], weights[number], part, packed, rounded)
-            return largest if number else 0  # the first layer's currents are not summed as integers
+            return largest if number or self.streamed else 0  # pixels are not summed as integers
 
         for dtype in (np.int16, np.int32):
             packed = _aligned(self.weights, dtype)
@@ -231,13 +245,13 @@ class _Pass:
         each: Callable,
     ) -> None:
         self.network, self.raster, self.each = network, raster, each
-        inputs = prod(network.layers[0].in_shape)
-        self.pixels = images.cpu().reshape(len(images), inputs).contiguous().numpy()
+        self.images = images.cpu().flatten(1).contiguous().numpy()
         self.batch, self.steps = len(images), len(values.drive)
         self.rule = Rule(*trace_response(trace_decay, values.drive))
         self.decays = len(self.rule.decays)
         self.blocks = -(-self.steps // BLOCK_STEPS)
-        self.plan = plan = _Plan(network, -(-self.steps // self.blocks), self.decays)
+        steps = -(-self.steps // self.blocks)
+        self.plan = plan = _Plan(network, steps, self.decays, streamed=images.ndim == 5)
         self.layers, size = plan.layers, 0
         for number, layer in enumerate(network.layers):
             if layer.name in raster:
@@ -278,15 +292,15 @@ class _Pass:
         )
         trace = np.zeros(plan.traces if self.blocks > 1 else 0, np.float32)
         kept = {number: [] for number in plan.dense}
-        cuts = [0, *(plan.dense if self.decays else ()), len(layers)]
+        cuts = sorted({0, *(plan.dense if self.decays else ()), len(layers)})
         for begin in range(0, self.steps, plan.steps):
             steps = min(plan.steps, self.steps - begin)
             for first, stop in pairwise(cuts):
                 arrived = run(
-                    self.model, self.rule, scratch, record, first, stop, self.pixels[index], index,
+                    self.model, self.rule, scratch, record, first, stop, self.images[index], index,
                     self.batch, begin, steps, trace,
                 )  # fmt: skip
-                if self.decays and first:
+                if self.decays and first in kept:
                     layer = layers[first]
                     plane = scratch.spikes[layer["plane"] :][: layer["strip"]]
                     own = trace[layer["trace"] :][: self.decays * layer["rows"]]
@@ -359,7 +373,7 @@ def simulate(
     Args:
         network: Geometry and options: in floats, or in the chip's integers.
         values: Its numbers.
-        images: Integers [B, channels, height, width].
+        images: Integers [B, channels, height, width], or [B, frames, channels, height, width].
         trace_decay, raster: As in :func:`ltgate.backends.forward`.
     """
     threads = torch.get_num_threads()
@@ -378,10 +392,11 @@ def forward(
     raster: tuple[str, ...] = (),
 ) -> Activity:
     """See :func:`ltgate.backends.forward`. Uses ``torch.get_num_threads()`` threads of its own."""
-    return simulate(network, _values(network, schedule), images, trace_decay, raster)[0]
+    values = _values(network, schedule, streamed=images.ndim == 5)
+    return simulate(network, values, images, trace_decay, raster)[0]
 
 
-def _values(network: Network, schedule: Schedule) -> Values:
+def _values(network: Network, schedule: Schedule, streamed: bool) -> Values:
     layers, dynamics = network.layers, network.dynamics
     gain = dynamics.gain(schedule.charge_ms) * np.float32(GRID)
     weights = (x.forward_weight if x.bits else x.weight for x in layers)  # pack rounds to the grid
@@ -389,7 +404,7 @@ def _values(network: Network, schedule: Schedule) -> Values:
         weights=[weight.detach().cpu().flatten(2).contiguous().numpy() for weight in weights],
         theta=[layer.threshold.cpu().numpy() for layer in layers],
         gate=[layer.forward_gate.cpu().numpy() for layer in layers],
-        gain=[gain / np.float32(256), *[gain] * (len(layers) - 1)],
+        gain=[gain if streamed else gain / np.float32(256), *[gain] * (len(layers) - 1)],
         decay=dynamics.decay(schedule.dt_ms),
         drive=np.ascontiguousarray(schedule.drive, np.float32),
         limit=np.array([np.inf], np.float32),

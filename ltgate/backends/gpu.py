@@ -45,13 +45,17 @@ from ltgate.network import GRID, LARGEST, Layer, Network
 from ltgate.neurons import COMPILED, Dynamics
 
 NAME = "gpu"
-OUTPUTS = COMPILED
 TILE = 512  # neurons of one program
 COLUMNS = 128  # channels of one program, at most
 STAGES = 4  # steps whose loads are under way at the same time
 CACHE_SHARE = 0.6  # of the L2 cache, for one layer's inputs and currents of one chunk
 SHORTEST, UNCACHED = 8, 16  # steps of a chunk: fewest worth keeping in the cache, else this many
 GRAPHS = 8  # captured graphs kept
+
+
+def takes(dynamics: Dynamics, streamed: bool) -> bool:
+    """Still images, and the neurons of the compiled backends."""
+    return dynamics.output in COMPILED and not streamed
 
 
 def available(device: str) -> bool:

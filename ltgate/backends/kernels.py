@@ -63,7 +63,7 @@ UNIT = 32
 # convolution whose kernel covers its whole input; ``dense`` is its number, or -1. ``rows`` of
 # weights lead to a unit; ``in_...`` are of the layer below.
 _FIELDS = (
-    *("stride", "padding", "kernel_height", "kernel_width", "in_height", "in_width"),
+    *("stride", "padding", "kernel_height", "kernel_width", "in_channels", "in_height", "in_width"),
     *("in_plane", "in_pixel", "in_pitch", "in_strip", "plane", "pixel", "pitch", "strip"),
     *("height", "width", "channels", "blocks", "rows", "dense"),
     *("unit", "weights", "theta", "gate", "counts", "raster", "trace", "update"),
@@ -89,6 +89,7 @@ class Model(NamedTuple):
         decay: a_c, [C].
         gain: Per layer [C]: the membrane's units in one of the summed weights.
         drive: [T].
+        frames: [T], the frame of a stream that starts in each step, or -1; empty for still images.
         limit: [1], where the chip's membranes saturate.
         blend: Whether one spike resets both of two compartments.
         subtract: Whether a reset takes off the threshold.
@@ -101,6 +102,7 @@ class Model(NamedTuple):
     decay: np.ndarray
     gain: np.ndarray
     drive: np.ndarray
+    frames: np.ndarray
     limit: np.ndarray
     blend: bool
     subtract: bool
@@ -188,16 +190,29 @@ def _window(layer, place):
 
 
 @_inline
-def _channels(layer):
-    """Channels of the image that the first layer takes."""
-    return layer.rows // (layer.kernel_height * layer.kernel_width)
-
-
-@_inline
 def _row(layer, part, y, x, channel):
     """Row of weights of the first layer from an input at (y, x) of the kernel to a unit."""
     tap = (part * layer.kernel_height + y) * layer.kernel_width + x
-    return tap * _channels(layer) + channel
+    return tap * layer.in_channels + channel
+
+
+@_kernel
+def _play(layer, frames, stream, begin, steps, spikes):
+    """Write a block of a stream [frame, channel, y, x] of events into the first layer's input."""
+    words = layer.in_pixel
+    for t in range(steps):
+        frame = frames[begin + t]
+        for y in range(layer.in_height):
+            at = layer.in_plane + y * layer.in_strip + t * layer.in_pitch + words
+            spikes[at : at + layer.in_width * words] = 0
+            if frame < 0:
+                continue
+            for channel in range(layer.in_channels):
+                row = (frame * layer.in_channels + channel) * layer.in_height + y
+                bit = np.uint16(1 << (channel & 15))
+                for x in range(layer.in_width):
+                    if stream[row * layer.in_width + x]:
+                        spikes[at + x * words + (channel >> 4)] |= bit
 
 
 @_kernel
@@ -379,7 +394,7 @@ def _constant_current(layer, model, image, window, part, constant):
     row = UNIT * model.decay.size
     constant[:row] = 0
     lit = False
-    for channel in range(_channels(layer)):
+    for channel in range(layer.in_channels):
         for y in range(low_y, high_y):
             for x in range(low_x, high_x):
                 pixel = image[(channel * layer.in_height + y) * layer.in_width + x]
@@ -405,7 +420,7 @@ def _update_first(layer, rule, image, window, part, spikes, bits, steps, begin, 
             for t in range(steps):
                 mask = from_bits(spikes[bits + t * layer.pitch + (lane >> 4)])
                 total = total + select(mask, splat16(rule.response[d, begin + t]), zero)
-            for channel in range(_channels(layer)):
+            for channel in range(layer.in_channels):
                 for y in range(low_y, high_y):
                     for x in range(low_x, high_x):
                         byte = image[(channel * layer.in_height + y) * layer.in_width + x]
@@ -545,6 +560,8 @@ def run(
 ):  # fmt: skip
     """Layers ``number`` to ``stop`` of one image (``index`` of ``images``) through a block.
 
+    The image is [channel, y, x], or a stream [frame, channel, y, x] where the model has frames.
+
     The block is the ``steps`` steps from ``begin``; ``trace`` as in :func:`_update_unit`. Returns
     how many spikes reached the last position of the last layer: the rows that are still listed.
     """
@@ -554,7 +571,9 @@ def run(
     arriving = 0
     while number < stop:
         layer = model.layers[number]
-        first = number == 0
+        first = number == 0 and model.frames.size == 0
+        if number == 0 and not first:
+            _play(layer, model.frames, image, begin, steps, spikes)
         for place in range(layer.height * layer.width):
             window = _window(layer, place)
             y, x = place // layer.width, place % layer.width
@@ -607,9 +626,9 @@ def run(
 @_kernel
 def keep_traces(layers, rule, spikes, steps, trace):
     """Bring the presynaptic traces [D, y, x, channel] of all layers to the end of a block."""
-    for number in range(1, layers.size):
+    for number in range(layers.size):
         layer = layers[number]
-        channels = layer.in_pixel * 16
+        channels = layer.in_pixel * 16  # none where still images come in
         for d in range(rule.decays.size):
             decay = splat16(rule.decays[d])
             zero, one = splat16(np.float32(0)), splat16(np.float32(1))

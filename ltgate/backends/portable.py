@@ -74,6 +74,13 @@ def options(
     }
 
 
+def events(stream: Tensor, drive: np.ndarray) -> Tensor:
+    """A stream [B, frames, ...] of 0 and 1 on its clock: float32 [T, B, ...]."""
+    clocked = stream.new_zeros(len(drive), *stream.shape[:1], *stream.shape[2:])
+    clocked[torch.from_numpy(drive > 0)] = stream.transpose(0, 1)
+    return clocked.float()
+
+
 class _State:
     """Membranes, traces and sums of one layer for one slice of images."""
 
@@ -144,14 +151,15 @@ def _slice(
     learning = trace_decay is not None
     decays = torch.from_numpy(trace_decay).to(device) if learning else None
     drive = torch.from_numpy(schedule.drive).to(device).view(-1, 1, 1, 1, 1)
-    pixels = network.pixels(images)
+    streamed = images.ndim == 5
+    pixels = events(images.to(device), schedule.drive) if streamed else network.pixels(images)
     states = [_State(network, layer, schedule, len(images), learning) for layer in network.layers]
-    constant = currents(network.layers[0], pixels).transpose(0, 1)
+    constant = None if streamed else currents(network.layers[0], pixels).transpose(0, 1)
     rasters: dict[str, list[Tensor]] = {name: [] for name in raster}
 
     for start in range(0, len(drive), CHUNK_STEPS):
         chunk = drive[start : start + CHUNK_STEPS]
-        spikes = None
+        spikes = pixels[start : start + CHUNK_STEPS] if streamed else None
         for state in states:
             if spikes is None:
                 inputs = chunk * pixels

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ltgate import neurons
-from ltgate.backends.portable import currents, options
+from ltgate.backends.portable import currents, events, options
 from ltgate.data.tasks import Schedule
 from ltgate.network import Network
 
@@ -34,10 +34,12 @@ def counts_of(
     """Spike counts of each layer [B, channels, height, width], differentiable by ``weights``."""
     first, like = network.layers[0], weights[network.names[0]]
     drive = torch.from_numpy(schedule.drive).to(like).view(-1, 1, 1, 1, 1, 1)
-    pixels = network.pixels(images).to(like)
+    streamed = images.ndim == 5
+    pixels = events(images, schedule.drive) if streamed else network.pixels(images)
+    pixels = pixels.to(like)
     counts, spikes = {}, pixels
     for layer in network.layers:
-        if layer is first:
+        if layer is first and not streamed:
             current = drive * currents(layer, pixels, weights[layer.name])
         else:
             folded = currents(layer, spikes.flatten(0, 1), weights[layer.name])

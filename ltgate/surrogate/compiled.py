@@ -33,7 +33,7 @@ PRODUCT_ROWS = 1024  # rows of one dense product: its result stays in the cache
 
 
 def available(device: str) -> bool:
-    """CPUs only."""
+    """CPUs only; still images only."""
     return device == "cpu"
 
 
