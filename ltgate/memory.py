@@ -14,7 +14,7 @@ import psutil
 import torch
 
 from ltgate import network
-from ltgate.data.sources import source
+from ltgate.data import sources
 from ltgate.errors import UserError
 from ltgate.features import LARGE_BATCH, patches, smallest, split
 from ltgate.network import KERNEL
@@ -39,7 +39,7 @@ class Part:
 
 def image_shape(params: "Params") -> tuple[int, int, int]:
     """(channels, height, width) of the images."""
-    return source(params.source, params.data_folder).image_shape
+    return sources.of(params).image_shape
 
 
 def shapes(params: "Params") -> dict[str, tuple[int, int, int]]:

@@ -12,7 +12,7 @@ then 3136 -> 256 (configs/ltgate.yaml of the authors' code).
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import Annotated, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from pydantic import model_validator
 from torch import Tensor
 
 from ltgate import fixed_point
-from ltgate.declare import Count, Group, Positive, Some, shown
+from ltgate.declare import Count, Group, Positive, Whole, shown
+from ltgate.errors import UserError
 from ltgate.neurons import Dynamics
 
 GRID = 2.0**-10
@@ -32,9 +33,9 @@ GATE_STEPS = 128
 class NetworkParameters(Group):
     """Network."""
 
-    channels: Annotated[list[Count], Some] = [16, 32, 64]
-    """output channels of each convolution"""
-    strides: Annotated[list[Count], Some] = [1, 2, 2]
+    channels: list[Count] = [16, 32, 64]
+    """output channels of each convolution; none: dense layers alone"""
+    strides: list[Count] = [1, 2, 2]
     """stride of each convolution"""
     hidden: list[Count] = [256]
     """neurons of each dense layer"""
@@ -51,6 +52,12 @@ class NetworkParameters(Group):
         return convolutions + [f"dense{i}" for i in range(1, len(self.hidden) + 1)]
 
     @model_validator(mode="after")
+    def _some_layer(self) -> Self:
+        if not self.channels and not self.hidden:
+            raise ValueError("channels = [] and hidden = []: a network needs a layer")
+        return self
+
+    @model_validator(mode="after")
     def _one_stride_a_convolution(self) -> Self:
         if len(self.channels) != len(self.strides):
             raise ValueError(
@@ -58,6 +65,17 @@ class NetworkParameters(Group):
                 f"{shown(self.channels)} has {len(self.channels)}; one stride per convolution"
             )
         return self
+
+
+class WiringParameters(Group, since="0.2"):
+    """Wiring of the first layer."""
+
+    fan_in: Whole = 0
+    """inputs of each neuron of a dense first layer, drawn at random; 0 = all"""
+    fan_in_groups: Count = 1
+    """equal parts of the input's channels; a neuron's inputs are of one of them"""
+    same_weights: bool = False
+    """compartments of a neuron start with one set of weights"""
 
 
 @dataclass
@@ -71,7 +89,8 @@ class Layer:
         out_shape: (channels, height, width) of its neurons; a dense layer is (neurons, 1, 1).
         weight: Full-precision weights, float32 [C, out, in, 3, 3] or [C, out, in].
         threshold: float32 [C, out] (``or``) or [1, out] (``blend``); shared over positions.
-        gate: gamma, float32 [out], 1 = fast only.
+        gate: gamma, float32 [out], 1 = fast only; or the q of what the neuron's timescale follows
+            (:mod:`ltgate.timescale`).
         bits: Bits of a forward weight on Loihi 2; 0: the grid alone. Whatever learns moves
             ``weight`` (straight through the rounding).
     """
@@ -243,6 +262,26 @@ def create(
         layers.append(layer(name, stride, before, shape, weight))
         before = shape
     return Network(dynamics, layers)
+
+
+def wire(layer: Layer, fan_in: int, groups: int, generator: np.random.Generator) -> None:
+    """Keep ``fan_in`` random inputs of every neuron of a dense layer; the others weigh 0.
+
+    Neuron i takes its inputs from part i * groups // neurons of the channels.
+    """
+    inputs, neurons = int(np.prod(layer.in_shape)), layer.out_shape[0]
+    if layer.is_conv or inputs % groups or fan_in > inputs // groups:
+        raise UserError(
+            f"fan_in = {fan_in} of {groups} groups: {layer.name} is "
+            f"{'a convolution' if layer.is_conv else f'dense with {inputs} inputs'}; allowed are a "
+            "dense first layer and at most the inputs of one of equal groups"
+        )
+    part = inputs // groups
+    kept = torch.zeros(neurons, inputs)
+    for neuron in range(neurons):
+        begin = neuron * groups // neurons * part
+        kept[neuron, begin + generator.choice(part, fan_in, replace=False)] = 1
+    layer.weight = layer.weight * kept
 
 
 def shapes(

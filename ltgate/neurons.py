@@ -10,6 +10,9 @@ constant current ends at the same membrane whatever dt. Two outputs::
     or      s_c = 1 if v_c >= theta_c;                        spike = s_fast or s_slow
     blend   spike = 1 if gamma v_fast + (1 - gamma) v_slow >= theta,   gamma in [0, 1]
 
+With more than two compartments, or a gate that follows the sample (:mod:`ltgate.timescale`), the
+blend is sum gamma_c v_c with weights that sum to 1.
+
 A spike takes theta off its compartment (``reset = subtract``) or sets it to zero (``zero``); with
 ``blend`` the one spike resets both compartments. In ``or`` each compartment resets by its own s_c.
 A new neuron is one function of the membranes and one entry in ``OUTPUTS``.
@@ -42,8 +45,8 @@ class Options:
 
     @property
     def blended(self) -> bool:
-        """Whether one comparison of two blended membranes decides, and resets both."""
-        return self.output == "blend" and self.compartments == 2
+        """Whether one comparison of the blended membranes decides, and resets all."""
+        return self.output == "blend" and self.compartments > 1
 
     @property
     def subtracts(self) -> bool:
@@ -60,12 +63,21 @@ class Dynamics(Options):
         output: A name in ``OUTPUTS``.
         current: ``raw`` or ``normalised``.
         reset: ``subtract`` or ``zero``.
+        follows: A name in :data:`ltgate.timescale.FOLLOWS`.
     """
 
     tau_ms: tuple[float, ...] = (5.0, 100.0)
     output: str = "or"
     current: str = "raw"
     reset: str = "subtract"
+    follows: str = "nothing"
+
+    def __repr__(self) -> str:
+        also = "" if self.follows == "nothing" else f", follows={self.follows!r}"
+        return (
+            f"Dynamics(tau_ms={self.tau_ms!r}, output={self.output!r}, current={self.current!r}, "
+            f"reset={self.reset!r}{also})"
+        )
 
     @property
     def compartments(self) -> int:
@@ -130,11 +142,13 @@ def either(
 def blended(
     membrane: Tensor, threshold: Tensor, gate: Tensor | None, spike: Callable
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``blend``: both membranes, weighed by the gate, cross one threshold and reset together."""
+    """``blend``: the membranes, weighed by the gate, cross one threshold and reset together."""
     if membrane.shape[0] < 2:
         return either(membrane, threshold, gate, spike)
-    blend = gate * membrane[0]
-    blend = blend + (1.0 - gate) * membrane[1]
+    weights = gate if gate.ndim == membrane.ndim else (gate, 1.0 - gate)
+    blend = weights[0] * membrane[0]
+    for weight, other in zip(weights[1:], membrane[1:], strict=True):
+        blend = blend + weight * other
     spikes = spike(blend, threshold[0])
     return spike(membrane, threshold), spikes, spikes.unsqueeze(0)
 
@@ -176,6 +190,33 @@ class NeuronParameters(Group):
         return self
 
 
+class TimescaleParameters(Group, since="0.2"):
+    """Timescales of a neuron."""
+
+    taus_ms: list[Positive] = []
+    """time constants of the compartments (ms), fast first, instead of the two above"""
+    follows: Literal["nothing", "neuron", "layer", "rate", "own", "cue"] = "nothing"
+    """what a neuron's timescale follows within a sample: see ltgate.timescale"""
+
+    @model_validator(mode="after")
+    def _possible_timescales(self) -> Self:
+        if self.taus_ms != sorted(set(self.taus_ms)):
+            raise ValueError(f"taus_ms = {self.taus_ms}: must rise")
+        number = len(self.taus_ms) or (2 if self.compartments == "dual" else 1)
+        if self.follows in ("neuron", "layer", "cue") and (self.output != "blend" or number < 2):
+            raise ValueError(
+                f"follows = {self.follows!r}: needs output 'blend' and two compartments or more"
+            )
+        if self.follows in ("rate", "own") and number != 1:
+            raise ValueError(f"follows = {self.follows!r}: needs one compartment")
+        if number > 2 and self.output == "blend" and self.follows not in ("neuron", "layer"):
+            raise ValueError(
+                f"taus_ms = {self.taus_ms}: more than two compartments blend where follows is "
+                "'neuron' or 'layer'"
+            )
+        return self
+
+
 class Step(NamedTuple):
     """What one time step leaves.
 
@@ -209,7 +250,8 @@ def step(
         decay: a_c, [C, 1, ...], broadcastable to ``membrane``.
         gain: g_c, likewise.
         threshold: theta, [C, ...] (``or``) or [1, ...] (``blend``), broadcastable.
-        gate: gamma, broadcastable to ``membrane[0]``; needed by ``blend`` with two compartments.
+        gate: gamma, broadcastable to ``membrane[0]``, or the weights [C, ...] of all compartments;
+            needed by ``blend``.
         output: A name in ``OUTPUTS``.
         reset: ``subtract`` or ``zero``.
         spike: :func:`heaviside`, or :func:`surrogate` for training by gradients.
@@ -233,15 +275,18 @@ class Trace(NamedTuple):
     end: Tensor
 
 
-def scan(currents: Tensor, membrane: Tensor, **options) -> Trace:
+def scan(
+    currents: Tensor, membrane: Tensor, changing: dict[str, Tensor] | None = None, **options
+) -> Trace:
     """Run :func:`step` over the first axis of ``currents`` [T, C, ...] from ``membrane`` [C, ...].
 
-    ``options`` are those of :func:`step`. Returns membranes and crossings [T, C, ...], spikes
+    ``options`` are those of :func:`step`; ``changing`` holds others of them, [T, ...], step by step. Returns membranes and crossings [T, C, ...], spikes
     [T, ...] and the final membrane. For whole networks use :mod:`ltgate.backends`, which fold time.
     """
     steps = []
-    for current in currents.unbind(0):
-        steps.append(step(membrane, current, **options))
+    for number, current in enumerate(currents.unbind(0)):
+        now = {name: values[number] for name, values in (changing or {}).items()}
+        steps.append(step(membrane, current, **{**options, **now}))
         membrane = steps[-1].membrane
     membranes, crossed, spikes = (torch.stack(field) for field in zip(*steps, strict=True))
     return Trace(membranes, crossed, spikes, membrane)

@@ -114,6 +114,21 @@ class Trial:
         return [TaskSpec(**{**task.model_dump(), **timing}) for task in self.params.tasks]
 
     @property
+    def classes(self) -> list[int]:
+        """All classes of the sequence, in its order."""
+        return list(dict.fromkeys(label for task in self.tasks for label in task.classes))
+
+    @property
+    def shares_classes(self) -> bool:
+        """Whether several tasks have the same classes: the scenario is ``domain``."""
+        return len(self.tasks) > 1 and set(self.tasks[0].classes) == set(self.tasks[1].classes)
+
+    @property
+    def scenarios(self) -> tuple[str, ...]:
+        """The scenarios of van de Ven & Tolias 2019 under which it is evaluated."""
+        return ("domain",) if self.shares_classes else ("class", "task")
+
+    @property
     def sequence(self) -> str:
         """Names of the tasks in order, ``fast>slow``."""
         return ">".join(task.name for task in self.params.tasks)
@@ -297,14 +312,32 @@ def evaluate(trial: Trial, split: str = "test") -> list[dict]:
             rows += _accuracies(trial, learner, images, step)
             spikes.append(sum(learner.spikes(images).values()))
             told.append(_task_told(trial, learner, images))
-    rows.append(row(trial, split, "class", step, "all", "task_told", float(np.mean(told))))
+        if trial.shares_classes:
+            rows += _other_rates(trial, learner, split, step)
+    scenarios = trial.scenarios
+    if not trial.shares_classes:
+        rows.append(row(trial, split, "class", step, "all", "task_told", float(np.mean(told))))
     _, plain = checkpoint.load(trial.folder / f"task{step}.safetensors")
     for metric, value in (
         ("spikes_per_sample", np.mean(spikes)),
         ("state_bytes", plain["state_bytes"]),
     ):
-        for scenario in ("class", "task"):
+        for scenario in scenarios:
             rows.append(row(trial, split, scenario, step, "all", metric, float(value)))
+    return rows
+
+
+def _other_rates(trial: Trial, learner: Method, split: str, step: int) -> list[dict]:
+    """Accuracy on the first task's images at every rate of ``robustness_rates``, learned or not.
+
+    Rows of task ``200Hz`` and so on, metric ``accuracy_at_rate``: the same frames, another clock.
+    """
+    first, rows = trial.tasks[0], []
+    for rate in trial.params.robustness_rates:
+        timing = {"frame_rate_hz": rate, "duration_ms": first.frames * 1000 / rate}
+        task = TaskSpec(**{**first.model_dump(), **timing, "name": f"{rate:g}Hz"})
+        images = open_task(trial.params, task, split, trial.seed)
+        rows += _accuracies(trial, learner, images, step, "accuracy_at_rate")
     return rows
 
 
@@ -359,8 +392,7 @@ def _accuracies(
     scores = learner.scores(images)
     if not scores.isfinite().all():
         raise NotFinite(f"readout: NaN or infinity in its scores on {images.task.name}")
-    every = [label for task in trial.tasks for label in task.classes]
-    choices = {"class": every, "task": list(images.task.classes)}
+    choices = {"class": trial.classes, "task": images.task.classes, "domain": trial.classes}
     return [
         row(
             trial,
@@ -369,9 +401,9 @@ def _accuracies(
             step,
             images.task.name,
             metric,
-            metrics.accuracy(scores.numpy(), images.labels, classes),
+            metrics.accuracy(scores.numpy(), images.labels, choices[scenario]),
         )
-        for scenario, classes in choices.items()
+        for scenario in trial.scenarios
     ]
 
 

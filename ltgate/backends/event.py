@@ -22,7 +22,6 @@ its range, so currents are exact in any order. Everything else is calculated in 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,7 +54,8 @@ SLICE_IMAGES = 32
 
 def takes(dynamics: Dynamics, streamed: bool) -> bool:
     """One or two compartments, and the outputs that the kernels know."""
-    return dynamics.output in COMPILED and dynamics.compartments <= 2
+    known = dynamics.output in COMPILED and dynamics.compartments <= 2
+    return known and dynamics.follows == "nothing"
 
 
 def available(device: str) -> bool:

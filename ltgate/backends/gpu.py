@@ -55,7 +55,8 @@ GRAPHS = 8  # captured graphs kept
 
 def takes(dynamics: Dynamics, streamed: bool) -> bool:
     """Still images, and the neurons of the compiled backends."""
-    return dynamics.output in COMPILED and not streamed
+    known = dynamics.output in COMPILED and dynamics.compartments <= 2
+    return known and dynamics.follows == "nothing" and not streamed
 
 
 def available(device: str) -> bool:

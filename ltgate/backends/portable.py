@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from ltgate import neurons
+from ltgate import neurons, timescale
 from ltgate.backends import Activity
 from ltgate.data.tasks import Schedule
 from ltgate.network import KERNEL, Layer, Network
@@ -64,7 +64,7 @@ def options(
     """The options of :func:`ltgate.neurons.scan` for a layer's state [C, B, out, height, width]."""
     like = {"device": layer.weight.device, "dtype": dtype}
     column = (-1, 1, 1, 1, 1)
-    return {
+    found = {
         "decay": torch.from_numpy(dynamics.decay(schedule.dt_ms)).to(**like).view(column),
         "gain": torch.from_numpy(dynamics.gain(schedule.charge_ms)).to(**like).view(column),
         "threshold": layer.threshold.to(**like)[:, None, :, None, None],
@@ -72,6 +72,46 @@ def options(
         "output": dynamics.output,
         "reset": dynamics.reset,
     }
+    followed = layer.gate.to(**like)[:, None, None]
+    if dynamics.follows == "own":
+        found["decay"] = torch.exp(-schedule.dt_ms / followed)[None, None]
+    if dynamics.follows == "cue":
+        found["gate"] = (schedule.dt_ms < followed).to(dtype)
+    return found
+
+
+class Following:
+    """What a layer's timescale follows (:mod:`ltgate.timescale`), block by block of a sample."""
+
+    def __init__(self, dynamics: Dynamics, layer: Layer, schedule: Schedule) -> None:
+        self.dynamics, self.layer, self.schedule = dynamics, layer, schedule
+        self.done, self.state = 0, None
+
+    def block(self, current: Tensor, inputs: Tensor, options: dict[str, Any]) -> dict[str, Tensor]:
+        """The options of :func:`ltgate.neurons.step` that change from step to step.
+
+        ``current`` [K, C, B, out, height, width] and ``inputs`` [K, B, ...] of the next K steps.
+        """
+        follows, done = self.dynamics.follows, self.done
+        point = self.layer.gate.to(current)[:, None, None]
+        self.done += len(current)
+        if follows in timescale.GATED:
+            pooled = follows == "layer"
+            rest = torch.zeros_like(current[0])
+            total = rest.new_zeros(*rest.shape[:2], 1, 1, 1).double() if pooled else rest
+            before = self.state or timescale.Power(rest, total)
+            gates, self.state = timescale.follow(
+                current, before, done, options["decay"], options["gain"], point, pooled
+            )
+            return {"gate": gates}
+        if follows == "rate":
+            arrived = inputs.new_zeros(inputs.shape[1]) if self.state is None else self.state
+            tau, rate = self.dynamics.tau_ms[0], float(point.flatten()[0])
+            decays, self.state = timescale.rate_decay(
+                inputs, arrived, done, self.schedule.dt_ms, tau, rate
+            )
+            return {"decay": decays}
+        return {}
 
 
 def events(stream: Tensor, drive: np.ndarray) -> Tensor:
@@ -90,15 +130,17 @@ class _State:
         compartments, device = network.dynamics.compartments, layer.weight.device
         self.layer = layer
         self.options = options(network.dynamics, layer, schedule)
+        self.following = Following(network.dynamics, layer, schedule)
         self.membrane = torch.zeros(compartments, images, *layer.out_shape, device=device)
         self.counts = torch.zeros(images, *layer.out_shape, dtype=torch.int32, device=device)
         self.crossings = torch.zeros(images, compartments, layer.out_shape[0], device=device)
         self.trace = torch.zeros(compartments, images, *layer.in_shape, device=device)
         self.update = torch.zeros_like(layer.weight, device=device) if learning else None
 
-    def advance(self, current: Tensor) -> Tensor:
+    def advance(self, current: Tensor, inputs: Tensor) -> Tensor:
         """Scan a chunk of currents [K, C, B, ...]; spikes [K, B, ...] as float32."""
-        record = neurons.scan(current, self.membrane, **self.options)
+        changing = self.following.block(current, inputs, self.options)
+        record = neurons.scan(current, self.membrane, changing, **self.options)
         self.membrane = record.end
         self.counts += record.spikes.sum(0).to(torch.int32)
         self.crossings += record.crossed.sum((0, 4, 5)).transpose(0, 1)
@@ -168,7 +210,7 @@ def _slice(
                 inputs = spikes
                 current = currents(state.layer, inputs.flatten(0, 1))
                 current = current.unflatten(0, inputs.shape[:2]).transpose(1, 2)
-            spikes = state.advance(current)
+            spikes = state.advance(current, inputs)
             if learning:
                 state.learn(inputs, spikes, decays)
             if state.layer.name in rasters:

@@ -1,5 +1,8 @@
 """Where images come from: ``digits`` (bundled), ``mnist`` (downloaded), ``idx:FOLDER`` (yours).
 
+Further ones are streams of events: ``events:FOLDER`` and other formats of recordings, and tasks
+drawn from a seed (:class:`Drawn`), each in a file of its own.
+
 Every source has a pool for training and validation, and a pool for testing. Reading one never
 opens a file of the other; only the bundled digits come in one file and are divided in code. A new
 source is one class and one entry in ``SOURCES``.
@@ -8,13 +11,14 @@ source is one class and one entry in ``SOURCES``.
 import contextlib
 import functools
 import hashlib
+import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 from pydantic import field_validator, model_validator
@@ -23,6 +27,10 @@ from ltgate import files, paths
 from ltgate.data import idx
 from ltgate.declare import FilePath, Group
 from ltgate.errors import UserError
+from ltgate.registry import Registry
+
+if TYPE_CHECKING:
+    from ltgate.params import Params
 
 SIDE = 28  # pixels of a side of MNIST's images, and of the digits brought to that
 
@@ -53,11 +61,17 @@ DIGITS_SHA256 = {
 }
 
 
+# name -> what makes the source from ``data_folder``; a name that ends in a colon takes what follows.
+# A class of the kind Drawn is entered itself.
+SOURCES = Registry()
+
+
 class SourceParameters(Group):
     """Images."""
 
     source: FilePath = "digits"
-    """images: digits (offline), mnist, or idx:FOLDER"""
+    """images: digits (offline), mnist, or idx:FOLDER; streams: warp, two_scales, delayed,
+    events:FOLDER, shd:FOLDER, nmnist:FOLDER"""
 
     @field_validator("source")
     @classmethod
@@ -87,7 +101,11 @@ class FolderParameters(Group, compute=True):
 
 
 class Source(Protocol):
-    """A set of labelled images of one shape in two pools, ``train`` and ``test``."""
+    """A set of labelled images or streams of one shape in two pools, ``train`` and ``test``.
+
+    A source of streams also has a ``stream_shape`` (frames, channels, height, width), and reads
+    :class:`ltgate.data.streams.Streams`.
+    """
 
     name: str
 
@@ -111,6 +129,52 @@ class Source(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A source of streams that are drawn from parameters and a seed.
+
+    Attributes:
+        name: Its name, and with an underscore the beginning of its parameters' names.
+        values: The parameters, JSON.
+        seed: Seeds the classes and the samples.
+        parameters: The group that declares them.
+    """
+
+    name: str
+    values: str = "{}"
+    seed: int = 0
+    parameters: ClassVar[type[Group]]
+
+    def drawn(self, params: "Params", seed: int) -> Self:
+        """The source of these parameters and this seed."""
+        fields = self.parameters.model_fields
+        values = json.dumps({name: getattr(params, name) for name in fields}, sort_keys=True)
+        return replace(self, values=values, seed=seed)
+
+    def __getitem__(self, name: str) -> Any:
+        prefix = next(iter(self.parameters.model_fields)).partition("_")[0]
+        return json.loads(self.values)[f"{prefix}_{name}"]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """See `Source.image_shape`."""
+        return self.stream_shape[1:]
+
+    def generator(self, part: str) -> np.random.Generator:
+        """The source of the random numbers of one part of the draw, by its name."""
+        return np.random.default_rng([self.seed, *part.encode()])
+
+    def identity(self, pool: str) -> str:
+        """See `Source.identity`: the same draw is the same content."""
+        return digest(f"{self.name} {self.values} {self.seed} {pool}".encode())
+
+
+def of(params: "Params", seed: int = 0) -> Source:
+    """The source of ``params``; one that is drawn is that of ``seed``."""
+    found = source(params.source, params.data_folder)
+    return found.drawn(params, seed) if isinstance(found, Drawn) else found
+
+
 def source(name: str, data_folder: str = "") -> Source:
     """The source called ``digits``, ``mnist`` or ``idx:FOLDER``.
 
@@ -128,7 +192,9 @@ def source(name: str, data_folder: str = "") -> Source:
     if not known(name):
         raise UserError(f"source={name!r}; allowed are {allowed()}")
     kind, colon, argument = name.partition(":")
-    return SOURCES[kind + colon](argument or data_folder)
+    maker = SOURCES[kind + colon]
+    drawn = isinstance(maker, type) and issubclass(maker, Drawn)
+    return maker() if drawn else maker(argument or data_folder)
 
 
 def locate(name: str, data_folder: str = "") -> None:
@@ -137,7 +203,7 @@ def locate(name: str, data_folder: str = "") -> None:
     None is opened.
     """
     found = source(name, data_folder)
-    if isinstance(found, Mnist | Idx):
+    if hasattr(found, "files"):
         for pool in FILES:
             found.files(pool)
 
@@ -184,7 +250,7 @@ class Digits:
             rank[members] = np.arange(members.sum())
         chosen = (rank % 5 == 4) == (pool == "test")
         images, labels = enlarge(bundle.images[chosen].astype(np.int64)), labels[chosen]
-        if _digest(images, labels) != DIGITS_SHA256[pool]:
+        if digest(images, labels) != DIGITS_SHA256[pool]:
             raise UserError(
                 f"source='digits': scikit-learn {sklearn.__version__} bundles other images; "
                 "allowed are those of 1.7.2 to 1.9.1"
@@ -235,7 +301,7 @@ class Mnist:
 
     def identity(self, pool: str) -> str:
         """See `Source.identity`."""
-        return _digest(*(MNIST_SHA256[name].encode() for name in FILES[pool]))
+        return digest(*(MNIST_SHA256[name].encode() for name in FILES[pool]))
 
     def read(self, pool: str) -> tuple[np.ndarray, np.ndarray]:
         """See `Source.read`."""
@@ -285,12 +351,7 @@ class Idx:
 
     def identity(self, pool: str) -> str:
         """See `Source.identity`."""
-        return _digest(
-            *(
-                _file_sha256(path, path.stat().st_size, path.stat().st_mtime_ns).encode()
-                for path in self.files(pool)
-            )
-        )
+        return digest(*(file_sha256(path).encode() for path in self.files(pool)))
 
     def read(self, pool: str) -> tuple[np.ndarray, np.ndarray]:
         """See `Source.read`."""
@@ -306,23 +367,21 @@ class Idx:
         return [_find(self.folder, name) for name in FILES[pool]]
 
 
-def _folder(text: str) -> Path:
+def folder(text: str) -> Path:
+    """A folder named in a parameter; a relative one starts at the project's root."""
     return paths.root() / Path(text).expanduser()
 
 
 def _mnist(data_folder: str) -> Mnist:
     if data_folder:
-        return Mnist(_folder(data_folder))
-    folder = os.environ.get("LTGATE_DATA", "")
-    return Mnist(_folder(folder), "LTGATE_DATA") if folder else Mnist()
+        return Mnist(folder(data_folder))
+    named = os.environ.get("LTGATE_DATA", "")
+    return Mnist(folder(named), "LTGATE_DATA") if named else Mnist()
 
 
-# name -> what makes the source from ``data_folder``; a name that ends in a colon takes what follows
-SOURCES: dict[str, Callable[[str], Source]] = {
-    "digits": lambda _: Digits(),
-    "mnist": _mnist,
-    "idx:": lambda folder: Idx(_folder(folder)),
-}
+SOURCES.update(
+    {"digits": lambda _: Digits(), "mnist": _mnist, "idx:": lambda text: Idx(folder(text))}
+)
 
 
 def _find(folder: Path, name: str) -> Path:
@@ -379,14 +438,20 @@ def _download(name: str, path: Path) -> np.ndarray:
     )
 
 
-def _digest(*parts: bytes | np.ndarray) -> str:
-    digest = hashlib.sha256()
+def digest(*parts: bytes | np.ndarray) -> str:
+    """SHA-256 of parts, one after the other."""
+    found = hashlib.sha256()
     for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
+        found.update(part)
+    return found.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, computed once for each of its versions."""
+    found = path.stat()
+    return _file_sha256(path, found.st_size, found.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=64)
 def _file_sha256(path: Path, size: int, modified_ns: int) -> str:
-    """SHA-256 of a file, computed once for each of its versions."""
     return files.sha256(path)

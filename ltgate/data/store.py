@@ -1,7 +1,7 @@
 """Tasks on disk: built once into HDF5, read lazily, handed out in batches.
 
 One HDF5 file holds the images of a task's classes from one pool of a source, each image once as
-bytes; the split into training and validation is a seeded choice of rows in memory. The test pool
+bytes, each stream as its events (:mod:`ltgate.data.streams`); the split into training and validation is a seeded choice of rows in memory. The test pool
 has a file of its own, built from the source's test files when ``split="test"`` is asked for and
 never opened otherwise. Frames are made when read (``ltgate.data.tasks``), so tasks that differ in
 rate or duration only share a file.
@@ -21,7 +21,8 @@ from pydantic import Field
 
 from ltgate import files, paths
 from ltgate.data import checksum
-from ltgate.data.sources import Source, source
+from ltgate.data.sources import Source, of
+from ltgate.data.streams import Streams
 from ltgate.data.tasks import TaskSpec
 from ltgate.declare import Group, Whole
 from ltgate.errors import UserError
@@ -79,7 +80,7 @@ class Rows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(N, height, width) or (N, channels, height, width)."""
+        """(N, height, width), (N, channels, height, width), or with frames after N."""
         return (len(self._indices), *self._stored.shape[1:])
 
     @property
@@ -93,7 +94,11 @@ class Rows:
     def __getitem__(self, key: int | slice | np.ndarray) -> np.ndarray:
         if self._map is None:
             self._map = self._stored.map()
-        return np.take(self._map, self._indices[key], axis=0)
+        rows, starts = self._indices[key], self._stored.starts
+        if starts is None:
+            return np.take(self._map, rows, axis=0)
+        some = Streams(self._map, starts, self._stored.shape[1:]).of(np.atleast_1d(rows))
+        return some.dense() if np.ndim(rows) else some.dense()[0]
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         return self[:].astype(dtype or self.dtype, copy=False)
@@ -109,7 +114,8 @@ class TaskImages:
     Attributes:
         task: What is shown, and how fast.
         split: ``train``, ``validation`` or ``test``.
-        images: uint8 [N, height, width], or [N, channels, height, width]; read when indexed.
+        images: uint8 [N, height, width], or [N, channels, height, width], or streams [N, frames,
+            channels, height, width]; read when indexed.
         labels: int64 [N], the classes of the source (0-9 for MNIST).
         fingerprint: Text that is equal for equal images in equal order: from the source's content,
             the classes, and the rows that split, seed and limits chose.
@@ -166,7 +172,13 @@ def open_task(params: "Params", task: TaskSpec, split: str, seed: int) -> TaskIm
     """
     if split not in SPLITS:
         raise UserError(f"split={split!r}; allowed are {', '.join(SPLITS)}")
-    origin = source(params.source, params.data_folder)
+    origin = of(params, seed)
+    frames = getattr(origin, "stream_shape", (task.frames,))[0]
+    if task.frames != frames:
+        raise UserError(
+            f"task {task.name!r}: shows {task.frames} frames; a sample of {origin.name} has {frames}: "
+            f"at {task.frame_rate_hz:g} Hz its duration_ms is {frames * 1000 / task.frame_rate_hz:g}"
+        )
     stored = _stored(origin, task, pool="test" if split == "test" else "train")
     if split == "test":
         indices = _evenly(len(stored.labels), params.test_images)
@@ -262,21 +274,30 @@ class _DamagedError(Exception):
 
 
 class _Stored(NamedTuple):
-    """A checked task file: where its images lie, their shape, and its labels (int64 [N])."""
+    """A checked task file: where its images lie, their shape, and its labels (int64 [N]).
+
+    ``starts``: of the events of each stream, int64 [N + 1]; None: still images.
+    """
 
     path: Path
     offset: int
     shape: tuple[int, ...]
     labels: np.ndarray
     identity: str
+    starts: np.ndarray | None = None
 
     def map(self) -> np.ndarray:
-        """Its images, uint8, mapped read-only.
+        """Its images, uint8, or its events, uint32, mapped read-only.
 
         For scattered rows this is far faster than h5py, and possible because the images are stored
         in one uncompressed piece.
         """
-        return np.asarray(np.memmap(self.path, np.uint8, "r", self.offset, self.shape))
+        if self.starts is None:
+            return np.asarray(np.memmap(self.path, np.uint8, "r", self.offset, self.shape))
+        size = int(self.starts[-1])
+        if not size:
+            return np.zeros(0, np.uint32)
+        return np.asarray(np.memmap(self.path, np.uint32, "r", self.offset, (size,)))
 
 
 def _stored(origin: Source, task: TaskSpec, pool: str) -> _Stored:
@@ -315,7 +336,12 @@ def _build(path: Path, origin: Source, identity: str, task: TaskSpec, pool: str)
     chosen = np.isin(labels, task.classes)
     with files.atomic(path) as temporary:
         with h5py.File(temporary, "w", locking=False, userblock_size=checksum.BYTES) as file:
-            file["images"] = images[chosen]
+            if isinstance(images, Streams):
+                part = images.of(np.flatnonzero(chosen))
+                file["events"], file["starts"] = part.events, part.starts
+                file.attrs["shape"] = part.shape
+            else:
+                file["images"] = images[chosen]
             file["labels"] = labels[chosen]
             file.attrs["source"] = origin.name
             file.attrs["source_sha256"] = identity
@@ -343,5 +369,11 @@ def _inspect(path: Path, identity: str) -> _Stored:
     with h5py.File(path, "r", locking=False) as file:
         if file.attrs["source_sha256"] != identity:
             raise _DamagedError("it holds images of another source")
-        images, labels = file["images"], file["labels"][...].astype(np.int64)
+        labels = file["labels"][...].astype(np.int64)
+        if "events" in file:
+            events, starts = file["events"], file["starts"][...]
+            shape = (len(labels), *map(int, file.attrs["shape"]))
+            offset = events.id.get_offset() or 0
+            return _Stored(path, offset, shape, labels, identity, starts)
+        images = file["images"]
         return _Stored(path, images.id.get_offset(), images.shape, labels, identity)

@@ -73,15 +73,16 @@ class TaskParameters(Group, late=True):
     @model_validator(mode="after")
     def _possible_tasks(self) -> Self:
         owner: dict[int, str] = {}
+        shared = len({frozenset(task.classes) for task in self.tasks}) == 1
         names = [task.name for task in self.tasks]
         for task in self.tasks:
             if names.count(task.name) > 1:
                 raise ValueError(f"tasks: two are named {task.name!r}; names must differ")
             for label in task.classes:
-                if label in owner:
+                if label in owner and not shared:
                     raise ValueError(
                         f"tasks: class {label} is in both {owner[label]!r} and {task.name!r}; "
-                        "a class belongs to one task"
+                        "a class belongs to one task, or all tasks have the same classes"
                     )
                 owner[label] = task.name
             if task.frames < 1:

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ltgate import backends, checkpoint, features, fixed_point, memory, paths
 from ltgate.backends import Activity
-from ltgate.data.sources import source
+from ltgate.data import sources
 from ltgate.data.store import Batch, TaskImages
 from ltgate.files import lock
-from ltgate.network import Network
+from ltgate.network import Network, wire
 from ltgate.network import create as create_network
 from ltgate.neurons import Dynamics
 from ltgate.plasticity import competitive, readout
@@ -83,20 +83,23 @@ class SpikingLearner:
         p = self.params = params
         self.generator = generator
         self.device = backends.device(p.device)
-        taus = {
-            "dual": (p.tau_fast_ms, p.tau_slow_ms),
-            "fast": (p.tau_fast_ms,),
-            "slow": (p.tau_slow_ms,),
-        }[p.compartments]
+        taus = (
+            tuple(p.taus_ms)
+            or {
+                "dual": (p.tau_fast_ms, p.tau_slow_ms),
+                "fast": (p.tau_fast_ms,),
+                "slow": (p.tau_slow_ms,),
+            }[p.compartments]
+        )
         if p.chip_aware:
             taus = tuple(fixed_point.effective_tau(tau) for tau in taus)
         self.network = create_network(
-            Dynamics(taus, p.output, p.current, p.reset),
+            Dynamics(taus, p.output, p.current, p.reset, p.follows),
             p.channels,
             p.strides,
             p.hidden,
             generator,
-            source(p.source, p.data_folder).image_shape,
+            sources.of(p).image_shape,
             threshold=p.threshold,
             gate=p.gamma,
             weight_scale=p.weight_scale,
@@ -104,6 +107,12 @@ class SpikingLearner:
         if p.balanced:
             for layer in self.network.layers:
                 layer.weight = p.weight_scale * competitive.balance(layer.weight)
+        first = self.network.layers[0]
+        if p.fan_in:
+            wire(first, p.fan_in, p.fan_in_groups, generator)
+        if p.same_weights:
+            for layer in self.network.layers:
+                layer.weight = layer.weight[:1].expand_as(layer.weight).clone()
         self.network.to(self.device)
         if p.chip_aware:
             for layer in self.network.layers:

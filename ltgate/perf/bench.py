@@ -15,7 +15,7 @@ import torch
 
 from ltgate import backends, surrogate
 from ltgate.backends import Activity
-from ltgate.data.sources import source
+from ltgate.data import sources
 from ltgate.data.store import TaskImages, open_task
 from ltgate.data.tasks import FAST, SLOW, Schedule, schedule
 from ltgate.network import Network, create
@@ -189,7 +189,7 @@ class Bench:
         p = self.published
         network = create(
             Dynamics(), p.channels, p.strides, p.hidden, np.random.default_rng(0),
-            source(p.source, p.data_folder).image_shape,
+            sources.of(p).image_shape,
         )  # fmt: skip
         images = self.images(task).images
         batch = images[np.arange(BATCH) % len(images)]

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ltgate import backends
-from ltgate.backends import Activity
+from ltgate import backends, timescale
+from ltgate.backends import Activity, portable
 from ltgate.checkpoint import part
 from ltgate.data.store import TaskImages
-from ltgate.data.tasks import TaskSpec, schedule
+from ltgate.data.tasks import Schedule, TaskSpec, schedule
 from ltgate.declare import Group, OneOf
 from ltgate.network import Layer, Network
 from ltgate.plasticity import homeostasis
-from ltgate.plasticity.gate import GATES
+from ltgate.plasticity.gate import GATES, Gate
 from ltgate.plasticity.projector import RankOne
 from ltgate.progress import track
 from ltgate.registry import Registry
@@ -73,8 +73,9 @@ class Filters:
         dynamics = self.network.dynamics
         for index, layer in enumerate(track(used.layers, label="filters and thresholds")):
             self.learn_layer(index, images, chunk)
+            self.start(index, images)
             activity = self.calibrate(layer, images)
-            if dynamics.compartments == 2:
+            if dynamics.compartments == 2 and dynamics.follows == "nothing":
                 before = layer.gate
                 self.observe(layer, activity, rate=1.0)
                 if dynamics.blended and not torch.equal(layer.gate, before):  # another neuron now
@@ -90,10 +91,80 @@ class Filters:
     def end_task(self) -> None:
         """Called after the last batch of a task."""
 
+    def start(self, index: int, images: TaskImages) -> None:
+        """Before the thresholds of layer ``index``: its gates, or the q that its neurons follow."""
+        p, layer, dynamics = self.params, self.network.layers[index], self.network.dynamics
+        gate = self.gates[layer.name]
+        if dynamics.follows == "nothing" and type(gate).start is Gate.start:
+            return
+        steps = schedule(images.task, p.presentation)
+        inputs = self._inputs_in_time(index, images, steps)
+        count = layer.out_shape[0]
+        if dynamics.follows == "rate":
+            q = inputs.sum() / inputs.shape[1] / (len(inputs) * steps.dt_ms)
+            layer.gate = torch.full_like(layer.gate, float(q))
+        elif dynamics.follows == "own":
+            bounds = np.log([p.tau_fast_ms, p.tau_slow_ms])
+            layer.gate = torch.from_numpy(np.exp(self.generator.uniform(*bounds, count))).to(
+                layer.gate
+            )
+        elif dynamics.follows == "cue":
+            ratio = dynamics.tau_ms[-1] / dynamics.tau_ms[0]
+            layer.gate = torch.full_like(layer.gate, steps.dt_ms * ratio**0.5)
+        else:
+            power = self._power(layer, inputs, steps)
+            if dynamics.follows == "nothing":
+                layer.gate = gate.start(
+                    layer.gate,
+                    power,
+                    lambda gamma: self._counts_under(layer, images, gamma),
+                    self.generator,
+                )
+            else:
+                layer.gate = power[0].to(layer.gate)
+
+    def _inputs_in_time(self, index: int, images: TaskImages, steps: Schedule) -> Tensor:
+        """What layer ``index`` receives on the calibration images, float32 [T, B, ...]."""
+        shown = torch.as_tensor(self._calibration(images)).to(self.device)
+        if index:
+            before = self.network.layers[index - 1].name
+            part = self.network.upto(before)
+            return self.forward(part, images.task, shown, raster=(before,)).rasters[before].float()
+        if shown.ndim == 5:
+            return portable.events(shown, steps.drive)
+        drive = torch.from_numpy(steps.drive).view(-1, 1, 1, 1, 1)
+        return drive * self.network.pixels(shown)
+
+    def _power(self, layer: Layer, inputs: Tensor, steps: Schedule) -> Tensor:
+        """q_c [C, out]: mean over samples and positions of the traces' mean square."""
+        own = portable.options(self.network.dynamics, layer, steps)
+        found = [
+            timescale.power(
+                portable.currents(layer, some.flatten(0, 1))
+                .unflatten(0, some.shape[:2])
+                .transpose(1, 2),
+                own["decay"],
+                own["gain"],
+            ).mean((1, 3, 4))
+            for some in inputs.split(32, 1)
+        ]
+        return torch.stack(found).mean(0)
+
+    def _counts_under(self, layer: Layer, images: TaskImages, gamma: float) -> tuple[Tensor, ...]:
+        """Counts [N, out] with every neuron's gate at ``gamma``; labels. For gates with a teacher."""
+        layer.gate = torch.full_like(layer.gate, gamma)
+        self.calibrate(layer, images)
+        part = self.network.upto(layer.name)
+        counts = self.forward(part, images.task, images.images[:]).counts[layer.name]
+        return counts.sum((2, 3)), torch.as_tensor(images.labels)
+
+    def _calibration(self, images: TaskImages) -> np.ndarray:
+        return images.images[: self.params.calibration_batches * self.params.batch_size]
+
     def calibrate(self, layer: Layer, images: TaskImages) -> Activity:
         """Thresholds of one layer to the target rate on the first task's first images."""
         p = self.params
-        shown = images.images[: p.calibration_batches * p.batch_size]
+        shown = self._calibration(images)
         return homeostasis.calibrate(
             self.network,
             layer,

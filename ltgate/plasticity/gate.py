@@ -11,9 +11,15 @@ Two readings, both kept:
 * ``blend`` (abstract): gamma = var_slow / (var_fast + var_slow), the quieter compartment favoured.
   Soft; it enters the neuron's equation (``output = blend``) and weighs the updates likewise.
 
+Others are set once, on the first task, before its thresholds are calibrated (``set_point``,
+``teacher``, ``random``, ``oracle``), from the power of each compartment's trace without resets
+(:mod:`ltgate.timescale`) or from a neuron's own counts. A gate that follows the sample is the
+neuron's (parameter ``follows``).
+
 A new gate is a subclass of :class:`Gate` (or of :class:`VarianceGate`) and one entry in ``GATES``.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -28,6 +34,7 @@ if TYPE_CHECKING:
     from ltgate.params import Params
 
 START = 1e-4
+FIRST = Callable[[float], tuple[Tensor, Tensor]]  # see Gate.start
 GATES = Registry()  # name -> subclass of Gate
 
 
@@ -52,6 +59,20 @@ class Gate:
     def __init__(self, channels: int, params: "Params", generator: np.random.Generator) -> None:
         self.params = params
         self.variance = torch.full((2, channels), START, dtype=torch.float64)
+
+    def start(
+        self, now: Tensor, power: Tensor, counts: "FIRST", generator: np.random.Generator
+    ) -> Tensor:
+        """gamma [channels] before the thresholds are calibrated on the first task.
+
+        Args:
+            now: gamma so far.
+            power: q_c, mean square of each compartment's trace without resets, [C, channels].
+            counts: Of a gamma for all neurons: their spikes [N, channels] under thresholds
+                calibrated for it, and labels [N].
+            generator: The source of every draw.
+        """
+        return now
 
     def observe(self, crossings: Tensor, steps: int, positions: int, rate: float) -> None:
         """Take in one batch.
@@ -100,3 +121,66 @@ class Blend(VarianceGate):
 
 
 GATES["fixed"] = Gate
+
+
+@GATES.add("set_point")
+class SetPoint(Gate):
+    """Hard: the compartment whose power lies closer to the layer's set point.
+
+    q* = median of q_c over compartments and neurons; gamma = 1 where |log q_fast / q*| <=
+    |log q_slow / q*|.
+    """
+
+    def start(
+        self, now: Tensor, power: Tensor, counts: FIRST, generator: np.random.Generator
+    ) -> Tensor:
+        """1 or 0."""
+        logs = power.double().clamp_min(1e-30).log()
+        fast, slow = (logs - logs.median()).abs()
+        return (fast <= slow).to(now)
+
+
+@GATES.add("teacher")
+class Teacher(Gate):
+    """Hard: the compartment under which the neuron's own counts differ more between classes.
+
+    Fisher ratio: the variance of the classes' mean counts over the variance of the counts.
+    """
+
+    def start(
+        self, now: Tensor, power: Tensor, counts: FIRST, generator: np.random.Generator
+    ) -> Tensor:
+        """1 or 0."""
+
+        def fisher(spikes: Tensor, labels: Tensor) -> Tensor:
+            spikes = spikes.double()
+            between = sum(
+                (labels == label).double().mean()
+                * (spikes[labels == label].mean(0) - spikes.mean(0)) ** 2
+                for label in labels.unique()
+            )
+            return between / (spikes.var(0, unbiased=False) + 1e-9)
+
+        return (fisher(*counts(1.0)) >= fisher(*counts(0.0))).to(now)
+
+
+@GATES.add("random")
+class Random(Gate):
+    """Hard: a random half of the neurons is fast, the others slow."""
+
+    def start(
+        self, now: Tensor, power: Tensor, counts: FIRST, generator: np.random.Generator
+    ) -> Tensor:
+        """1 or 0."""
+        return torch.from_numpy(generator.permutation(len(now)) < len(now) // 2).to(now)
+
+
+@GATES.add("oracle")
+class Oracle(Gate):
+    """Hard: the first half of the neurons is fast: the truth where ``fan_in_groups`` wires them so."""
+
+    def start(
+        self, now: Tensor, power: Tensor, counts: FIRST, generator: np.random.Generator
+    ) -> Tensor:
+        """1 or 0."""
+        return (torch.arange(len(now)) < len(now) // 2).to(now)

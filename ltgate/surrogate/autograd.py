@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ltgate import neurons
-from ltgate.backends.portable import currents, events, options
+from ltgate.backends.portable import Following, currents, events, options
 from ltgate.data.tasks import Schedule
 from ltgate.network import Network
 
@@ -45,11 +45,14 @@ def counts_of(
             folded = currents(layer, spikes.flatten(0, 1), weights[layer.name])
             current = folded.unflatten(0, spikes.shape[:2])
         current = current.transpose(1, 2)  # [T, C, B, channels, height, width]
+        own = options(network.dynamics, layer, schedule, like.dtype)
+        following = Following(network.dynamics, layer, schedule)
         spikes = neurons.scan(
             current,
             torch.zeros_like(current[0]),
+            following.block(current.detach(), spikes, own),
             spike=partial(neurons.surrogate, slope=slope),
-            **options(network.dynamics, layer, schedule, like.dtype),
+            **own,
         ).spikes
         counts[layer.name] = spikes.sum(0)
     return counts

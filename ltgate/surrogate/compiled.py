@@ -33,8 +33,13 @@ PRODUCT_ROWS = 1024  # rows of one dense product: its result stays in the cache
 
 
 def available(device: str) -> bool:
-    """CPUs only; still images only."""
+    """CPUs only."""
     return device == "cpu"
+
+
+def takes(dynamics: Dynamics, streamed: bool) -> bool:
+    """Still images, and the neurons of the compiled backends."""
+    return dynamics.compartments <= 2 and dynamics.follows == "nothing" and not streamed
 
 
 def _padded(channels: int) -> int:

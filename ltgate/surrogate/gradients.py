@@ -92,7 +92,7 @@ def loss_and_gradients(
     images = backends.fitting(network, images, schedule.drive)
     labels = torch.as_tensor(labels).to(device)
     losses = _Losses(head, labels, dtype)
-    counts, weights = _choose(engine, device.type, images.ndim == 5).backpropagate(
+    counts, weights = _choose(engine, device.type, network, images).backpropagate(
         network, images, schedule, losses.top, slope, dtype
     )
     return Gradients(losses.mean(), weights, losses.gradients(), counts)
@@ -134,11 +134,10 @@ class _Losses:
         return dict(zip(self.parameters, map(sum, zip(*found, strict=True)), strict=True))
 
 
-def _choose(engine: str, device: str, streamed: bool):
+def _choose(engine: str, device: str, network: Network, images: Tensor):
     for module in ENGINES:
-        if engine in ("auto", module.NAME) and module.available(device):
-            if streamed and module is compiled:
-                continue
+        takes = getattr(module, "takes", lambda *_: True)(network.dynamics, images.ndim == 5)
+        if engine in ("auto", module.NAME) and module.available(device) and takes:
             return module
     names = ", ".join(module.NAME for module in ENGINES)
     raise UserError(f"engine: {engine!r} cannot run on {device!r}; known here: auto, {names}")
