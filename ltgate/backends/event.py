@@ -46,6 +46,8 @@ from ltgate.backends.kernels import (
 from ltgate.data.tasks import Schedule
 from ltgate.network import GRID, KERNEL, Network
 from ltgate.neurons import COMPILED, Dynamics, Options
+from ltgate.timescale import GATED
+from ltgate.timescale import UNIT as POWER_UNIT
 
 NAME = "event"
 BLOCK_STEPS = 256
@@ -55,7 +57,7 @@ SLICE_IMAGES = 32
 def takes(dynamics: Dynamics, streamed: bool) -> bool:
     """One or two compartments, and the outputs that the kernels know."""
     known = dynamics.output in COMPILED and dynamics.compartments <= 2
-    return known and dynamics.follows == "nothing"
+    return known and (dynamics.follows == "nothing" or (dynamics.follows in GATED and streamed))
 
 
 def available(device: str) -> bool:
@@ -78,7 +80,7 @@ class Values(NamedTuple):
     Attributes:
         weights: float32 [C, out, inputs]; they are rounded to the grid.
         theta: [C, out] or [1, out].
-        gate: [out], gamma.
+        gate: [out], gamma; or the set point of a gate that follows the sample.
         gain: [C], on a sum of weights in units of the grid, times pixel bytes in the first layer
             under still images.
         decay: a_c, [C] for all layers.
@@ -108,6 +110,7 @@ class _Plan:
 
     def __init__(self, network: Any, steps: int, decays: int, streamed: bool) -> None:
         self.steps, self.compartments, self.streamed = steps, network.compartments, streamed
+        self.follows = getattr(network, "dynamics", Dynamics()).follows
         self.layers = np.zeros(len(network.layers), LAYER)
         self.spikes = self.units = self.counts = self.theta = self.gate = self.weights = 0
         self.deferred = self.immediate = self.traces = 0
@@ -169,7 +172,7 @@ class _Plan:
             spread = np.full((self.compartments, padded), np.inf, real)
             spread[:, :channels] = thresholds
             theta.append(spread.reshape(self.compartments, -1, UNIT).swapaxes(0, 1).ravel())
-            gate.append(np.pad(gates, (0, padded - channels)))
+            gate.append(np.pad(gates, (0, padded - channels), constant_values=1))
         return Model(
             layers=self.layers,
             weights=self._integers(values.weights, each),
@@ -180,9 +183,17 @@ class _Plan:
             drive=values.drive,
             frames=shown_frames(values.drive) if self.streamed else np.zeros(0, np.int64),
             limit=values.limit,
+            target=self._targets(values),
+            follows=(GATED.index(self.follows) + 1) if self.follows in GATED else 0,
             blend=options.blended,
             subtract=options.subtracts,
         )
+
+    def _targets(self, values: Values) -> np.ndarray:
+        """What the power of a whole layer is compared with (:func:`ltgate.timescale.follow`)."""
+        positions = self.layers["height"] * self.layers["width"]
+        sums = [np.rint(gate.astype(float) * POWER_UNIT).sum() for gate in values.gate]
+        return np.array(sums) * positions
 
     def _integers(self, weights: list[np.ndarray], each: Callable) -> np.ndarray:
         parts = self.parts(range(len(weights)))
@@ -199,10 +210,14 @@ class _Plan:
                 break
         return packed
 
+    def _power_type(self) -> type:
+        return np.float64 if self.follows == "layer" else np.float32
+
     def scratch(self, model: Model) -> Scratch:
         """Working memory of one thread; pages never touched cost nothing."""
         row = self.compartments * UNIT
         rows = int(self.layers["rows"].max())
+        followed = row * self.units if self.follows in GATED else 0
         return Scratch(
             current=_aligned(self.steps * row, model.weights.dtype),
             constant=_aligned(row, model.decay.dtype),
@@ -213,6 +228,10 @@ class _Plan:
             rows=np.empty(rows * self.steps + 8, np.uint16 if rows <= 2**16 else np.uint32),
             ends=np.zeros(self.steps, np.int64),
             post=_aligned(self.steps * UNIT, np.float32),
+            gates=_aligned(self.steps * row if followed else 0, model.decay.dtype),
+            trace=np.zeros(followed, np.float32),
+            power=np.zeros(max(followed, self.steps * 2) if followed else 0, self._power_type()),
+            total=np.zeros(len(self.layers) * 2),
         )
 
 
@@ -283,6 +302,7 @@ class _Pass:
         plan, layers = self.plan, self.layers
         scratch = self.spare.pop()
         scratch.awake[:] = not self.at_rest
+        scratch.trace[:] = scratch.power[:] = scratch.total[:] = 0
         if not self.at_rest:
             scratch.membrane[:] = 0
         slot = self.slots[index % len(self.slots)]
@@ -403,7 +423,10 @@ def _values(network: Network, schedule: Schedule, streamed: bool) -> Values:
     return Values(
         weights=[weight.detach().cpu().flatten(2).contiguous().numpy() for weight in weights],
         theta=[layer.threshold.cpu().numpy() for layer in layers],
-        gate=[layer.forward_gate.cpu().numpy() for layer in layers],
+        gate=[
+            (layer.gate if dynamics.follows in GATED else layer.forward_gate).cpu().numpy()
+            for layer in layers
+        ],
         gain=[gain if streamed else gain / np.float32(256), *[gain] * (len(layers) - 1)],
         decay=dynamics.decay(schedule.dt_ms),
         drive=np.ascontiguousarray(schedule.drive, np.float32),

@@ -34,6 +34,8 @@ from ltgate.backends.simd import (
     widen,
 )
 from ltgate.network import GRID, LARGEST
+from ltgate.timescale import LOWEST
+from ltgate.timescale import UNIT as POWER_UNIT
 
 UNIT = 32
 
@@ -91,6 +93,9 @@ class Model(NamedTuple):
         drive: [T].
         frames: [T], the frame of a stream that starts in each step, or -1; empty for still images.
         limit: [1], where the chip's membranes saturate.
+        target: Per layer, the sum that a layer's gate compares with (:mod:`ltgate.timescale`).
+        follows: 0: nothing; 1: each neuron's gate, 2: the layer's follows the sample; ``gate`` then
+            holds the set points.
         blend: Whether one spike resets both of two compartments.
         subtract: Whether a reset takes off the threshold.
     """
@@ -104,6 +109,8 @@ class Model(NamedTuple):
     drive: np.ndarray
     frames: np.ndarray
     limit: np.ndarray
+    target: np.ndarray
+    follows: int
     blend: bool
     subtract: bool
 
@@ -128,6 +135,9 @@ class Scratch(NamedTuple):
         rows: Row numbers of a receptive field's spikes, step by step.
         ends: Where the rows of each step end.
         post: Post traces of one unit, [step, 32].
+        gates: Weights of one unit's, or of a layer's membranes, [step, C, 32].
+        trace: Traces without resets, [unit, C, 32], and ``power``, their summed squares.
+        total: Per layer [C], the summed squares of all its traces, in whole multiples of a unit.
     """
 
     current: np.ndarray
@@ -139,6 +149,10 @@ class Scratch(NamedTuple):
     rows: np.ndarray
     ends: np.ndarray
     post: np.ndarray
+    gates: np.ndarray
+    trace: np.ndarray
+    power: np.ndarray
+    total: np.ndarray
 
 
 class Record(NamedTuple):
@@ -284,8 +298,85 @@ def _advance(chip, v, decay, charge, limit, peak):
 
 
 @_inline
+def _nearness(ratio):
+    """1 / max(r, 1 / r)^3 of :func:`ltgate.timescale.closeness`."""
+    kind = type(ratio)
+    ratio = min(max(ratio, kind(LOWEST)), kind(1 / LOWEST))
+    far = max(ratio, kind(1) / ratio)
+    return kind(1) / (far * far * far)
+
+
+@_kernel
+def _follow_unit(model, number, scratch, unit, part_gate, begin, steps):
+    """Fill ``gates`` with the weights of one unit's membranes, each neuron's own."""
+    gain = number * 2
+    for lane in range(UNIT):
+        fast = unit * 2 * UNIT + lane
+        slow = fast + UNIT
+        e0, e1 = scratch.trace[fast], scratch.trace[slow]
+        q0, q1 = scratch.power[fast], scratch.power[slow]
+        for t in range(steps):
+            e0 = e0 * model.decay[0]
+            e0 = e0 + np.float32(scratch.current[t * 64 + lane]) * model.gain[gain]
+            e1 = e1 * model.decay[1]
+            e1 = e1 + np.float32(scratch.current[t * 64 + 32 + lane]) * model.gain[gain + 1]
+            q0 = q0 + e0 * e0
+            q1 = q1 + e1 * e1
+            reference = np.float32(begin + t + 1) * model.gate[part_gate + lane]
+            near0, near1 = _nearness(q0 / reference), _nearness(q1 / reference)
+            scratch.gates[t * 64 + lane] = near0 / (near0 + near1)
+            scratch.gates[t * 64 + 32 + lane] = near1 / (near0 + near1)
+        scratch.trace[fast], scratch.trace[slow] = e0, e1
+        scratch.power[fast], scratch.power[slow] = q0, q1
+
+
+@_kernel
+def _add_power(model, number, scratch, unit, steps, sums):
+    """Advance a unit's traces through a block; add their squares to ``sums`` [step, C]."""
+    gain = number * 2
+    for c in range(2):
+        decay, factor = model.decay[c], model.gain[gain + c]
+        at = (unit * 2 + c) * UNIT
+        for t in range(steps):
+            total = 0.0
+            for lane in range(UNIT):
+                now = scratch.trace[at + lane] * decay
+                now = now + np.float32(scratch.current[t * 64 + c * 32 + lane]) * factor
+                scratch.trace[at + lane] = now
+                total += np.rint(np.float64(now) * np.float64(now) * POWER_UNIT)
+            sums[t * 2 + c] += total
+
+
+@_kernel
+def _follow_layer(model, layer, number, scratch, begin, steps):
+    """Fill ``gates`` with the weights of a layer's membranes, from the traces of all its units."""
+    sums = scratch.power
+    sums[: steps * 2] = 0
+    for place in range(layer.height * layer.width):
+        window = _window(layer, place)
+        arriving = _collect(layer, window, steps, scratch.spikes, scratch.rows, scratch.ends)
+        for part in range(layer.blocks):
+            unit = layer.unit + place * layer.blocks + part
+            base = layer.weights + part * layer.rows * 64
+            rest = scratch.trace[unit * 64 : unit * 64 + 64]
+            if arriving or rest.any():
+                _gather(
+                    scratch.rows, scratch.ends, steps, model.weights, base, scratch.current, True
+                )
+                _add_power(model, number, scratch, unit, steps, sums)
+    for t in range(steps):
+        reference = (begin + t + 1) * model.target[number]
+        scratch.total[number * 2] += sums[t * 2]
+        scratch.total[number * 2 + 1] += sums[t * 2 + 1]
+        near0 = _nearness(scratch.total[number * 2] / reference)
+        near1 = _nearness(scratch.total[number * 2 + 1] / reference)
+        scratch.gates[t * 64 : t * 64 + 32] = np.float32(near0 / (near0 + near1))
+        scratch.gates[t * 64 + 32 : t * 64 + 64] = np.float32(near1 / (near0 + near1))
+
+
+@_inline
 def _scan_lanes(
-    first, two, blend, subtract, model, scratch, peaks, number, begin, steps, lane, at, theta_at,
+    first, two, blend, follow, subtract, model, scratch, peaks, number, begin, steps, lane, at, theta_at,
     gate_at, bits, pitch,
 ):  # fmt: skip
     """Run sixteen neurons of a unit through a block; the flags are constants of the caller."""
@@ -305,7 +396,7 @@ def _scan_lanes(
         theta1 = load16(model.theta, theta_at + slow)
         decay1, gain1 = splat16(model.decay[1]), splat16(model.gain[gains + 1])
     gamma, rest = zero, zero
-    if blend:
+    if blend and not follow:
         gamma = load16(model.gate, gate_at + lane)
         rest = one - gamma
     charge0, charge1, peak0, peak1 = zero, zero, zero, zero
@@ -337,6 +428,9 @@ def _scan_lanes(
                 reset1 = cross1
                 short1 = to_short(cross1)
                 crossed1 = crossed1 - short1
+                if follow:
+                    gamma = load16(scratch.gates, t * row + lane)
+                    rest = load16(scratch.gates, t * row + slow)
                 if blend:
                     reset0 = gamma * v0 + rest * v1 >= theta0
                     reset1 = reset0
@@ -362,29 +456,31 @@ def _scan_lanes(
 
 
 @_inline
-def _scan_reset(first, two, blend, subtract, *rest):
+def _scan_reset(first, two, blend, follow, subtract, *rest):
     if subtract:
-        _scan_lanes(first, two, blend, True, *rest)
+        _scan_lanes(first, two, blend, follow, True, *rest)
     else:
-        _scan_lanes(first, two, blend, False, *rest)
+        _scan_lanes(first, two, blend, follow, False, *rest)
 
 
 @_kernel
-def _scan(first, two, blend, *rest):
+def _scan(first, two, blend, follow, *rest):
     """:func:`_scan_lanes`; every combination of the flags is a loop of its own without branches."""
     if first:
         if blend:
-            _scan_reset(True, True, True, *rest)
+            _scan_reset(True, True, True, False, *rest)
         elif two:
-            _scan_reset(True, True, False, *rest)
+            _scan_reset(True, True, False, False, *rest)
         else:
-            _scan_reset(True, False, False, *rest)
+            _scan_reset(True, False, False, False, *rest)
+    elif follow:
+        _scan_reset(False, True, True, True, *rest)
     elif blend:
-        _scan_reset(False, True, True, *rest)
+        _scan_reset(False, True, True, False, *rest)
     elif two:
-        _scan_reset(False, True, False, *rest)
+        _scan_reset(False, True, False, False, *rest)
     else:
-        _scan_reset(False, False, False, *rest)
+        _scan_reset(False, False, False, False, *rest)
 
 
 @_kernel
@@ -574,6 +670,8 @@ def run(
         first = number == 0 and model.frames.size == 0
         if number == 0 and not first:
             _play(layer, model.frames, image, begin, steps, spikes)
+        if model.follows == 2:
+            _follow_layer(model, layer, number, scratch, begin, steps)
         for place in range(layer.height * layer.width):
             window = _window(layer, place)
             y, x = place // layer.width, place % layer.width
@@ -592,12 +690,18 @@ def run(
                         continue
                     scratch.awake[unit] = 1
                     scratch.membrane[unit * row : (unit + 1) * row] = 0
+                    if model.follows == 1:
+                        scratch.trace[unit * row : (unit + 1) * row] = 0
+                        scratch.power[unit * row : (unit + 1) * row] = 0
                 if not first:
                     base = layer.weights + part * layer.rows * row
                     _gather(rows, ends, steps, model.weights, base, scratch.current, two)
+                if model.follows == 1:
+                    at = layer.gate + part * UNIT
+                    _follow_unit(model, number, scratch, unit, at, begin, steps)
                 for word in range(min(2, layer.pixel)):
                     _scan(
-                        first, two, model.blend, model.subtract, model, scratch, record.peaks,
+                        first, two, model.blend, model.follows > 0, model.subtract, model, scratch, record.peaks,
                         number, begin, steps, word * 16, unit * row, layer.theta + part * row,
                         layer.gate + part * UNIT, bits + word, layer.pitch,
                     )  # fmt: skip

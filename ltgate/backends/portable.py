@@ -19,6 +19,7 @@ from ltgate.neurons import Dynamics
 
 NAME = "portable"
 SLICE_IMAGES = 32
+SLICE_NEURONS = 2**19  # of all images of a slice, where it may be larger
 CHUNK_STEPS = 8
 
 
@@ -167,9 +168,10 @@ def forward(
     raster: tuple[str, ...] = (),
 ) -> Activity:
     """See :func:`ltgate.backends.forward`; runs on the device of the network's weights."""
-    slices = [
-        _slice(network, part, schedule, trace_decay, raster) for part in images.split(SLICE_IMAGES)
-    ]
+    size = SLICE_IMAGES  # updates are sums, whose order the slices fix
+    if trace_decay is None:
+        size = max(size, min(512, SLICE_NEURONS // sum(x.neurons for x in network.layers)))
+    slices = [_slice(network, part, schedule, trace_decay, raster) for part in images.split(size)]
     activity = Activity(steps=len(schedule.drive))
     for name in network.names:
         activity.counts[name] = torch.cat([part.counts[name] for part in slices])
