@@ -39,6 +39,8 @@ def correlate(trace: np.ndarray, post: np.ndarray, stride: int) -> np.ndarray:
 def forward(network, images, schedule, trace_decay=None) -> tuple[dict, dict, dict]:
     """Run ``network`` over uint8 ``images`` [B, (channels,) H, W], step by step, layer by layer.
 
+    Or over streams [B, frames, channels, H, W] of events, whose frames start where the drive is 1.
+
     Returns:
         By layer name: rasters uint8 [T, B, channels, h, w], crossings int64 [B, C, channels] and,
         with ``trace_decay`` [C], updates float64 shaped like the weights.
@@ -46,7 +48,14 @@ def forward(network, images, schedule, trace_decay=None) -> tuple[dict, dict, di
     dynamics, layers = network.dynamics, network.layers
     decay, gain = dynamics.decay(schedule.dt_ms), dynamics.gain(schedule.charge_ms)
     count, both = len(images), range(dynamics.compartments)
-    pixels = np.asarray(images).reshape(count, *layers[0].in_shape).astype(F32) / F32(256)
+    images = np.asarray(images)
+    streamed = images.ndim == 5
+    if streamed:
+        played = iter(images.swapaxes(0, 1).astype(F32))
+        silence = np.zeros((count, *layers[0].in_shape), F32)
+    else:
+        pixels = images.reshape(count, *layers[0].in_shape).astype(F32) / F32(256)
+    follows = [Follows(dynamics.follows, x, decay, gain) for x in layers]
     membranes = [[np.zeros((count, *x.out_shape), F32) for _ in both] for x in layers]
     traces = [[np.zeros((count, *x.in_shape), F32) for _ in both] for x in layers]
     rasters = {x.name: [] for x in layers}
@@ -54,27 +63,35 @@ def forward(network, images, schedule, trace_decay=None) -> tuple[dict, dict, di
     updates = {x.name: np.zeros(tuple(x.weight.shape)) for x in layers if trace_decay is not None}
 
     for drive in schedule.drive:
-        inputs = F32(drive) * pixels
+        if streamed:
+            inputs = next(played) if drive else silence
+        else:
+            inputs = F32(drive) * pixels
         for index, layer in enumerate(layers):
             v, weight = membranes[index], layer.forward_weight.numpy()
             threshold = layer.threshold.numpy()[:, :, None, None]
             gate = layer.forward_gate.numpy()[:, None, None]
-            crossed = []
+            crossed, currents = [], []
+            still = index == 0 and not streamed
             for c in both:
-                source = pixels if index == 0 else inputs
+                source = pixels if still else inputs
                 if layer.is_conv:
                     current = convolve(source, weight[c], layer.stride)
                 else:
                     current = (source.reshape(count, -1) @ weight[c].T)[:, :, None, None]
-                if index == 0:
+                if still:
                     current = F32(drive) * current
+                currents.append(current)
                 v[c] = v[c] * decay[c]
                 v[c] = v[c] + current * gain[c]
                 crossed.append(v[c] >= threshold[min(c, len(threshold) - 1)])
                 crossings[layer.name][:, c] += crossed[c].sum((2, 3))
             if dynamics.output == "blend" and len(both) == 2:
-                blended = gate * v[0]
-                blended = blended + (F32(1) - gate) * v[1]
+                weights = gate, F32(1) - gate
+                if dynamics.follows != "nothing":
+                    weights = follows[index].step(currents)
+                blended = weights[0] * v[0]
+                blended = blended + weights[1] * v[1]
                 spikes = blended >= threshold[0]
                 resetting = [spikes, spikes]
             else:
@@ -95,6 +112,36 @@ def forward(network, images, schedule, trace_decay=None) -> tuple[dict, dict, di
                     updates[layer.name][c] += post.reshape(count, -1).T @ flat
             inputs = post
     return {name: np.stack(steps) for name, steps in rasters.items()}, crossings, updates
+
+
+class Follows:
+    """A gate that follows the sample, of one layer, by the equations of ltgate.timescale."""
+
+    def __init__(self, name, layer, decay, gain):
+        self.pooled, self.set_point = name == "layer", layer.gate.numpy()[:, None, None]
+        self.decay, self.gain, self.steps, self.layer = decay, gain, 0, layer
+        self.traces, self.powers = [F32(0), F32(0)], [0, 0]
+
+    def step(self, currents):
+        """The weights of both membranes after one more step with these currents [2][B, ...]."""
+        self.steps += 1
+        near = []
+        for c, current in enumerate(currents):
+            self.traces[c] = self.traces[c] * self.decay[c] + current * self.gain[c]
+            if self.pooled:
+                squares = np.rint(self.traces[c].astype(float) ** 2 * 2**16)
+                self.powers[c] = self.powers[c] + squares.sum((1, 2, 3), keepdims=True)
+                area = self.layer.out_shape[1] * self.layer.out_shape[2]
+                point = np.rint(self.set_point.astype(float) * 2**16).sum() * area
+                ratio = self.powers[c] / (self.steps * point)
+            else:
+                self.powers[c] = self.powers[c] + self.traces[c] * self.traces[c]
+                ratio = self.powers[c] / (F32(self.steps) * self.set_point)
+            kind = ratio.dtype.type
+            ratio = np.clip(ratio, kind(1e-6), kind(1 / 1e-6))
+            far = np.maximum(ratio, 1 / ratio)
+            near.append(1 / (far * far * far))
+        return [(one / (near[0] + near[1])).astype(F32) for one in near]
 
 
 def check(activity, made, images, schedule, trace_decay=None) -> None:

@@ -186,10 +186,10 @@ def fitting(
         images = images.unsqueeze(1)
     streamed = images.ndim == 5
     if images.shape[1 + streamed :] != shape or not (integer if graded else kind == torch.uint8):
+        axes = ["B", *(["frames"] if streamed else []), *shape]
         raise UserError(
             f"images: {str(kind).removeprefix('torch.')} {list(images.shape)}; this network takes "
-            f"{'integers' if graded else 'uint8'} {['B', *shape]}, or a stream "
-            f"{['B', 'frames', *shape]} of 0 and 1".replace("'", "")
+            f"{'integers' if graded else 'uint8'} {axes}".replace("'", "")
         )
     drive = np.asarray(drive)
     if drive.ndim != 1 or not len(drive) or not np.isfinite(drive).all():
@@ -208,9 +208,9 @@ def _playable(stream: Tensor, drive: np.ndarray) -> None:
     """Refuse a stream that is not of events, or that the clock does not show frame by frame."""
     if not ((drive == 0) | (drive == 1)).all() or drive.sum() != stream.shape[1]:
         raise UserError(
-            f"images: a stream of {stream.shape[1]} frames; the schedule shows {drive.sum():g}, at "
-            f"most {drive.max():g} in a step: needed are as many, and at most 1 (presentation frame,"
-            " or pulse up to 1000 Hz)"
+            f"images: a stream of {stream.shape[1]} frames; the schedule shows {drive.sum():g}, up "
+            f"to {drive.max():g} in a step: needed are as many frames, one in a step (presentation "
+            "frame, or pulse up to 1000 Hz)"
         )
     if stream.numel() and (stream.max() > 1 or stream.min() < 0):
         raise UserError(f"images: a stream with {stream.max()}; an event is 1, no event 0")

@@ -108,7 +108,7 @@ class _Plan:
             layers, updates of the others, presynaptic traces.
     """
 
-    def __init__(self, network: Any, steps: int, decays: int, streamed: bool) -> None:
+    def __init__(self, network: Any, steps: int, decays: int, streamed: bool = False) -> None:
         self.steps, self.compartments, self.streamed = steps, network.compartments, streamed
         self.follows = getattr(network, "dynamics", Dynamics()).follows
         self.layers = np.zeros(len(network.layers), LAYER)
