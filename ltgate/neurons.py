@@ -280,8 +280,9 @@ def scan(
 ) -> Trace:
     """Run :func:`step` over the first axis of ``currents`` [T, C, ...] from ``membrane`` [C, ...].
 
-    ``options`` are those of :func:`step`; ``changing`` holds others of them, [T, ...], step by step. Returns membranes and crossings [T, C, ...], spikes
-    [T, ...] and the final membrane. For whole networks use :mod:`ltgate.backends`, which fold time.
+    ``options`` are those of :func:`step`; ``changing`` holds those that change, [T, ...]. Returns
+    membranes and crossings [T, C, ...], spikes [T, ...] and the final membrane. For whole networks
+    use :mod:`ltgate.backends`, which fold time.
     """
     steps = []
     for number, current in enumerate(currents.unbind(0)):

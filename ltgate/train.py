@@ -22,7 +22,7 @@ import ltgate
 from ltgate import checkpoint, memory, methods, metrics, paths, provenance, results
 from ltgate.data.store import Batch, TaskImages, batches, open_task
 from ltgate.data.tasks import TaskSpec, schedule
-from ltgate.declare import Count, Distinct, Group, Name, Seed, Some, Whole, nearest
+from ltgate.declare import Count, Distinct, Group, Name, Positive, Seed, Some, Whole, nearest
 from ltgate.errors import NotFinite
 from ltgate.files import lock
 from ltgate.methods import Method, create
@@ -86,6 +86,13 @@ class TrainingParameters(Group, late=True):
         if self.batch_size == 0:
             self.__dict__["batch_size"] = memory.batch_size(self)  # the model is frozen
         return self
+
+
+class RateParameters(Group, since="0.2"):
+    """Speeds that are tested."""
+
+    other_rates: Annotated[list[Positive], Distinct] = []
+    """frame rates (Hz) at which tasks that share their classes are tested too, after each task"""
 
 
 @dataclass(frozen=True)
@@ -328,12 +335,12 @@ def evaluate(trial: Trial, split: str = "test") -> list[dict]:
 
 
 def _other_rates(trial: Trial, learner: Method, split: str, step: int) -> list[dict]:
-    """Accuracy on the first task's images at every rate of ``robustness_rates``, learned or not.
+    """Accuracy on the first task's images at every rate of ``other_rates``, learned or not.
 
     Rows of task ``200Hz`` and so on, metric ``accuracy_at_rate``: the same frames, another clock.
     """
     first, rows = trial.tasks[0], []
-    for rate in trial.params.robustness_rates:
+    for rate in trial.params.other_rates:
         timing = {"frame_rate_hz": rate, "duration_ms": first.frames * 1000 / rate}
         task = TaskSpec(**{**first.model_dump(), **timing, "name": f"{rate:g}Hz"})
         images = open_task(trial.params, task, split, trial.seed)

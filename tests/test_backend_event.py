@@ -131,7 +131,7 @@ def test_weights_and_inputs_too_many_for_sixteen_bits():
     made.layers[1].threshold.fill_(300.0)
     made.layers[2].threshold.fill_(0.01)
     plan = event._Plan(made, 5, 0)
-    model = plan.model(event._values(made, clock(np.ones(5))), made.dynamics, map)
+    model = plan.model(event._values(made, clock(np.ones(5)), streamed=False), made.dynamics, map)
     assert model.weights.dtype == np.int32 and plan.scratch(model).rows.dtype == np.uint32
     decays = np.full(2, 0.8, np.float32)
     images = pictures(random, 1, (1, 27, 27))

@@ -153,9 +153,9 @@ def test_first_layer_current_is_the_drive_times_one_convolution(monkeypatch):
         calls.append(inputs)
         return once(layer, inputs)
 
-    def spied(currents, membrane, **options):
+    def spied(currents, *state, **options):
         seen.append(currents)
-        return scan(currents, membrane, **options)
+        return scan(currents, *state, **options)
 
     scan = neurons.scan
     monkeypatch.setattr(portable, "currents", counted)

@@ -376,8 +376,8 @@ def _follow_layer(model, layer, number, scratch, begin, steps):
 
 @_inline
 def _scan_lanes(
-    first, two, blend, follow, subtract, model, scratch, peaks, number, begin, steps, lane, at, theta_at,
-    gate_at, bits, pitch,
+    first, two, blend, follow, subtract, model, scratch, peaks, number, begin, steps, lane, at,
+    theta_at, gate_at, bits, pitch,
 ):  # fmt: skip
     """Run sixteen neurons of a unit through a block; the flags are constants of the caller."""
     row = 2 * UNIT if two else UNIT
@@ -701,8 +701,8 @@ def run(
                     _follow_unit(model, number, scratch, unit, at, begin, steps)
                 for word in range(min(2, layer.pixel)):
                     _scan(
-                        first, two, model.blend, model.follows > 0, model.subtract, model, scratch, record.peaks,
-                        number, begin, steps, word * 16, unit * row, layer.theta + part * row,
+                        first, two, model.blend, model.follows > 0, model.subtract, model, scratch,
+                        record.peaks, number, begin, steps, word * 16, unit * row, layer.theta + part * row,
                         layer.gate + part * UNIT, bits + word, layer.pitch,
                     )  # fmt: skip
                 fired = _count(layer, scratch.tally, record, place, part, index, images, row)

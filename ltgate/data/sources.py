@@ -61,8 +61,8 @@ DIGITS_SHA256 = {
 }
 
 
-# name -> what makes the source from ``data_folder``; a name that ends in a colon takes what follows.
-# A class of the kind Drawn is entered itself.
+# name -> what makes the source from ``data_folder``, or a class of the kind Drawn; a name that ends
+# in a colon takes what follows.
 SOURCES = Registry()
 
 
@@ -134,8 +134,8 @@ class Drawn:
     """A source of streams that are drawn from parameters and a seed.
 
     Attributes:
-        name: Its name, and with an underscore the beginning of its parameters' names.
-        values: The parameters, JSON.
+        name: Its name.
+        values: The parameters, JSON; those that it lacks have their defaults.
         seed: Seeds the classes and the samples.
         parameters: The group that declares them.
     """
@@ -152,8 +152,9 @@ class Drawn:
         return replace(self, values=values, seed=seed)
 
     def __getitem__(self, name: str) -> Any:
-        prefix = next(iter(self.parameters.model_fields)).partition("_")[0]
-        return json.loads(self.values)[f"{prefix}_{name}"]
+        fields = self.parameters.model_fields
+        name = f"{next(iter(fields)).partition('_')[0]}_{name}"
+        return json.loads(self.values).get(name, fields[name].get_default())
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

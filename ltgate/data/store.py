@@ -1,10 +1,10 @@
 """Tasks on disk: built once into HDF5, read lazily, handed out in batches.
 
 One HDF5 file holds the images of a task's classes from one pool of a source, each image once as
-bytes, each stream as its events (:mod:`ltgate.data.streams`); the split into training and validation is a seeded choice of rows in memory. The test pool
-has a file of its own, built from the source's test files when ``split="test"`` is asked for and
-never opened otherwise. Frames are made when read (``ltgate.data.tasks``), so tasks that differ in
-rate or duration only share a file.
+bytes, each stream as its events (:mod:`ltgate.data.streams`); the split into training and
+validation is a seeded choice of rows in memory. The test pool has a file of its own, built from the
+source's test files when ``split="test"`` is asked for and never opened otherwise. Frames are made
+when read (``ltgate.data.tasks``), so tasks that differ in rate or duration only share a file.
 """
 
 import hashlib
@@ -176,8 +176,9 @@ def open_task(params: "Params", task: TaskSpec, split: str, seed: int) -> TaskIm
     frames = getattr(origin, "stream_shape", (task.frames,))[0]
     if task.frames != frames:
         raise UserError(
-            f"task {task.name!r}: shows {task.frames} frames; a sample of {origin.name} has {frames}: "
-            f"at {task.frame_rate_hz:g} Hz its duration_ms is {frames * 1000 / task.frame_rate_hz:g}"
+            f"task {task.name!r}: shows {task.frames} frames; a sample of {origin.name} has "
+            f"{frames}: at {task.frame_rate_hz:g} Hz its duration_ms is "
+            f"{frames * 1000 / task.frame_rate_hz:g}"
         )
     stored = _stored(origin, task, pool="test" if split == "test" else "train")
     if split == "test":

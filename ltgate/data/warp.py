@@ -22,7 +22,7 @@ class WarpParameters(Group, since="0.2"):
     """Streams of source warp."""
 
     warp_classes: Annotated[int, Field(ge=2, le=256)] = 5
-    """classes"""
+    """number of classes"""
     warp_channels: Count = 40
     """input channels"""
     warp_frames: Count = 160

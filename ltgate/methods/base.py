@@ -156,12 +156,13 @@ class SpikingLearner:
     def scores(self, images: TaskImages, number: int = 0) -> Tensor:
         """Readout's scores."""
         rows = np.arange(min(number or len(images), len(images)))
-        return torch.cat(
+        found = torch.cat(
             [
                 self.readout.scores(self.inputs_of(self._counts(images, some, number)))
                 for some in np.split(rows, range(STEP, len(rows), STEP))
             ]
         )
+        return readout.of_pairs(found, self.params.pairs_of) if self.params.pairs_of else found
 
     def spikes(self, images: TaskImages) -> dict[str, float]:
         """Mean spikes per image in each layer that the readout needs."""

@@ -150,8 +150,10 @@ class Filters:
         ]
         return torch.stack(found).mean(0)
 
-    def _counts_under(self, layer: Layer, images: TaskImages, gamma: float) -> tuple[Tensor, ...]:
-        """Counts [N, out] with every neuron's gate at ``gamma``; labels. For gates with a teacher."""
+    def _counts_under(
+        self, layer: Layer, images: TaskImages, gamma: float
+    ) -> tuple[Tensor, Tensor]:
+        """Counts [N, out] with every neuron's gate at ``gamma``, and labels."""
         layer.gate = torch.full_like(layer.gate, gamma)
         self.calibrate(layer, images)
         part = self.network.upto(layer.name)

@@ -177,7 +177,7 @@ class Random(Gate):
 
 @GATES.add("oracle")
 class Oracle(Gate):
-    """Hard: the first half of the neurons is fast: the truth where ``fan_in_groups`` wires them so."""
+    """Hard: the first half of the neurons is fast; the truth where ``fan_in_groups`` is 2."""
 
     def start(
         self, now: Tensor, power: Tensor, counts: FIRST, generator: np.random.Generator

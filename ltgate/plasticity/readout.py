@@ -24,7 +24,7 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from ltgate.declare import Group, NotNegative, OneOf, Positive, Some, shown
+from ltgate.declare import Group, NotNegative, OneOf, Positive, Some, Whole, shown
 from ltgate.errors import NotFinite
 from ltgate.plasticity.projector import PROJECTORS, Subspace
 from ltgate.registry import Registry
@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 
 READOUTS = Registry()  # name -> subclass of Readout
 BAND = 512  # rows of the Gram matrix updated by one product
+
+
+class PairParameters(Group, since="0.2", late=True):
+    """Classes that are pairs."""
+
+    pairs_of: Whole = 0
+    """a class is a pair, first * pairs_of + second, and scores what its parts score; 0 = no pair"""
 
 
 class ReadoutParameters(Group, late=True):
@@ -179,6 +186,16 @@ class Linear(Readout):
     def recall(self, snapshot: dict[str, Tensor]) -> "Fixed":
         """Weights that no longer learn."""
         return Fixed(snapshot["weight"])
+
+
+def of_pairs(scores: Tensor, number: int) -> Tensor:
+    """Scores of pairs [N, n * n] by their parts: S(a, b) = sum_j s(a, j) + sum_i s(i, b).
+
+    A rule that is linear in its targets, such as recursive least squares, gives with these sums
+    what it would give if it had learned either part alone.
+    """
+    square = scores.unflatten(1, (number, number))
+    return (square.sum(2, keepdim=True) + square.sum(1, keepdim=True)).flatten(1)
 
 
 @dataclass
