@@ -63,23 +63,21 @@ def forward(network, images, schedule, trace_decay=None) -> tuple[dict, dict, di
     updates = {x.name: np.zeros(tuple(x.weight.shape)) for x in layers if trace_decay is not None}
 
     for drive in schedule.drive:
-        if streamed:
-            inputs = next(played) if drive else silence
-        else:
-            inputs = F32(drive) * pixels
+        still = None if streamed else F32(drive) * pixels
+        inputs = still if not streamed else next(played) if drive else silence
         for index, layer in enumerate(layers):
             v, weight = membranes[index], layer.forward_weight.numpy()
             threshold = layer.threshold.numpy()[:, :, None, None]
             gate = layer.forward_gate.numpy()[:, None, None]
             crossed, currents = [], []
-            still = index == 0 and not streamed
+            first = index == 0 and not streamed
             for c in both:
-                source = pixels if still else inputs
+                source = pixels if first else inputs
                 if layer.is_conv:
                     current = convolve(source, weight[c], layer.stride)
                 else:
                     current = (source.reshape(count, -1) @ weight[c].T)[:, :, None, None]
-                if still:
+                if first:
                     current = F32(drive) * current
                 currents.append(current)
                 v[c] = v[c] * decay[c]

@@ -38,6 +38,9 @@ BACKENDS: dict[str, str | Any] = {
 }
 
 
+DEFAULT = Dynamics()
+
+
 class BackendParameters(Group, compute=True):
     """Where to compute."""
 
@@ -255,9 +258,7 @@ def check(network: Network) -> None:
                 )
 
 
-def choose(
-    backend: str, device: str, dynamics: Dynamics = Dynamics(), streamed: bool = False
-) -> Any:
+def choose(backend: str, device: str, dynamics: Dynamics = DEFAULT, streamed: bool = False) -> Any:
     """The backend of a name; ``auto`` takes the first of ``BACKENDS`` that is available.
 
     It has to know the neurons' ``dynamics``, and streams where the input is ``streamed``.

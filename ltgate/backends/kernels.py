@@ -702,8 +702,9 @@ def run(
                 for word in range(min(2, layer.pixel)):
                     _scan(
                         first, two, model.blend, model.follows > 0, model.subtract, model, scratch,
-                        record.peaks, number, begin, steps, word * 16, unit * row, layer.theta + part * row,
-                        layer.gate + part * UNIT, bits + word, layer.pitch,
+                        record.peaks, number, begin, steps, word * 16, unit * row,
+                        layer.theta + part * row, layer.gate + part * UNIT, bits + word,
+                        layer.pitch,
                     )  # fmt: skip
                 fired = _count(layer, scratch.tally, record, place, part, index, images, row)
                 if not fired:
