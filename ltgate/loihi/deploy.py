@@ -75,8 +75,9 @@ class Deployment:
 def deploy(of: Trial) -> Deployment:
     """Quantise the trained network of a trial; calibrates on training images of every task."""
     learner, p = trained(of), of.params
-    if p.root_counts:
-        raise UserError("root_counts = true: the chip's readout sums plain counts; set it to false")
+    for name in ("root_counts", "standardise_counts"):
+        if getattr(p, name):
+            raise UserError(f"{name} = true: the chip's readout sums plain counts; set it to false")
     samples = [
         Samples(of.open(i, "train").images[:CALIBRATION_IMAGES], schedule(task, p.presentation))
         for i, task in enumerate(of.tasks)

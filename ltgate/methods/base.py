@@ -120,6 +120,7 @@ class SpikingLearner:
         self.filters = FILTERS[p.filters](self.network, p, generator, self.device)
         self.classes = 1 + max(label for task in p.tasks for label in task.classes)
         self.readout = self.new_readout()
+        self.standards: dict[str, Tensor] = {}
         self._cache: dict[tuple, features.Features] = {}
 
     @classmethod
@@ -135,6 +136,13 @@ class SpikingLearner:
         """On the first task the filters are learned, if wanted, and thresholds calibrated."""
         if position == 0:
             self._prepare_filters(images)
+            if self.params.standardise_counts:
+                counts = self._counts(images, np.arange(len(images)))
+                rooted = self.params.root_counts
+                self.standards = {
+                    view: readout.standard(readout.root(seen) if rooted else seen)
+                    for view, seen in counts.items()
+                }
 
     def end_task(self, position: int) -> None:
         """With projector ``rankk``, later updates avoid what this task used."""
@@ -176,7 +184,7 @@ class SpikingLearner:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Network, gates, projectors, readout; the generator's state."""
         tensors = {f"readout.{k}": v for k, v in self.readout.state().items()}
-        return self.filters.state() | tensors, self._place()
+        return self.filters.state() | self._standards() | tensors, self._place()
 
     def load(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         """Continue from :meth:`state`."""
@@ -186,18 +194,22 @@ class SpikingLearner:
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Filters and what the readout answers with."""
         answers = {f"readout.{name}": value for name, value in self.readout.snapshot().items()}
-        return self.filters.frozen() | answers, self._place()
+        return self.filters.frozen() | self._standards() | answers, self._place()
 
     def load_snapshot(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         """Filters and a readout that no longer learns."""
         self._load_filters(tensors, plain)
         self.readout = self.readout.recall(checkpoint.part(tensors, "readout"))
 
+    def _standards(self) -> dict[str, Tensor]:
+        return {f"standard.{view}": tensor for view, tensor in self.standards.items()}
+
     def _place(self) -> dict[str, Any]:
         return {"generator": self.generator.bit_generator.state}
 
     def _load_filters(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         self.filters.load(tensors)
+        self.standards = checkpoint.part(tensors, "standard")
         self.generator.bit_generator.state = plain["generator"]
         self._cache.clear()
 
@@ -255,7 +267,8 @@ class SpikingLearner:
         """Readout inputs of a batch, float64 [B, F + 1]."""
         p = self.params
         views = [counts[name] for name in self.views]
-        return readout.features(views, p.normalise_counts, p.root_counts)
+        standards = [self.standards[name] for name in self.views if self.standards]
+        return readout.features(views, p.normalise_counts, p.root_counts, standards)
 
     @property
     def used(self) -> Network:

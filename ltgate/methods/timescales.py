@@ -40,6 +40,8 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
                    {**BLEND, "follows": "layer"}),
     "gate_three": ("As gate_layer over three compartments, 5, 22.4 and 100 ms.",
                    {**BLEND, "taus_ms": [5.0, 22.4, 100.0], "follows": "layer"}),
+    "gate_five": ("As gate_layer over five compartments, 1.25 to 400 ms.",
+                  {**BLEND, "taus_ms": [1.25, 5.0, 22.4, 100.0, 400.0], "follows": "layer"}),
     "gate_cue": ("An oracle that is told the speed.", {**BLEND, "follows": "cue"}),
     "gate_oracle": ("An oracle that knows each neuron's timescale.", {**BLEND, "gate": "oracle"}),
 }  # fmt: skip

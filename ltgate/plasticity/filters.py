@@ -121,7 +121,8 @@ class Filters:
                     self.generator,
                 )
             else:
-                layer.gate = power[0].to(layer.gate)
+                fast = np.abs(np.log(np.array(dynamics.tau_ms) / p.tau_fast_ms)).argmin()
+                layer.gate = power[int(fast)].to(layer.gate)
 
     def _inputs_in_time(self, index: int, images: TaskImages, steps: Schedule) -> Tensor:
         """What layer ``index`` receives on the calibration images, float32 [T, B, ...]."""

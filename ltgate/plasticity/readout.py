@@ -43,6 +43,23 @@ class PairParameters(Group, since="0.2", late=True):
     """a class is a pair, first * pairs_of + second, and scores what its parts score; 0 = no pair"""
 
 
+class StandardParameters(Group, since="0.2", late=True):
+    """Counts as each neuron's own deviation."""
+
+    standardise_counts: bool = False
+    """the readout sees each count less its mean over the first task's training samples, divided by
+    its standard deviation; before the norm"""
+
+    @model_validator(mode="after")
+    def _of_frozen_filters(self) -> Self:
+        if self.standardise_counts and self.filters == "always":
+            raise ValueError(
+                "standardise_counts = true: counts of filters = 'always' have no fixed mean; "
+                "allowed with filters = 'random' or 'first'"
+            )
+        return self
+
+
 class ReadoutParameters(Group, late=True):
     """Readout."""
 
@@ -154,17 +171,33 @@ def root(counts: Tensor) -> Tensor:
     return counts / counts.clamp_min(1).sqrt()
 
 
-def features(counts: list[Tensor], normalise: bool = True, rooted: bool = False) -> Tensor:
+def standard(counts: Tensor) -> Tensor:
+    """Mean and standard deviation of each value of counts [N, F], float64 [2, F]; 1 for a 0."""
+    counts = counts.flatten(1).double()
+    spread = counts.std(0, unbiased=False)
+    return torch.stack([counts.mean(0), spread.where(spread > 0, 1.0)])
+
+
+def features(
+    counts: list[Tensor],
+    normalise: bool = True,
+    rooted: bool = False,
+    standards: list[Tensor] | None = None,
+) -> Tensor:
     """Readout inputs of a batch, float64 [B, F + 1].
 
     Args:
         counts: Spike counts [B, ...] of each chosen layer.
         normalise: Divide each layer's counts by their L2 norm; the published code does not.
         rooted: Take their :func:`root` first.
+        standards: Of each layer, the :func:`standard` of what was seen before: each value becomes
+            its deviation from the mean in units of its standard deviation, before the norm.
     """
     flat = [c.flatten(1).double() for c in counts]
     if rooted:
         flat = [root(c) for c in flat]
+    if standards:
+        flat = [(c - mean) / spread for c, (mean, spread) in zip(flat, standards, strict=True)]
     if normalise:
         flat = [torch.nn.functional.normalize(c, dim=1) for c in flat]
     return torch.cat([*flat, torch.ones_like(flat[0][:, :1])], 1)
