@@ -245,13 +245,10 @@ def _report(options: argparse.Namespace) -> None:
     extras=("notebooks",),
 )
 def _compare(options: argparse.Namespace) -> None:
-    from ltgate.runner.compare import compare
+    from ltgate.runner import compare
 
-    comparison = compare(options.one, options.other)
-    if options.out:
-        print(comparison.write(options.out))
-    else:
-        print("\n".join(comparison.texts()))
+    found = compare.compare(options.one, options.other)
+    print(compare.write(found, options.out) if options.out else compare.text(found))
 
 
 @command(
@@ -275,20 +272,19 @@ def _clean(options: argparse.Namespace) -> None:
 
 @command("copy a run's measured time and disk space into params/expected.csv", NAME)
 def _expected(options: argparse.Namespace) -> None:
-    from ltgate.runner import claims, expected
+    from ltgate.runner import claims
 
-    print(expected.record(options.name))
-    claims.refresh()
+    print(claims.record(options.name))
 
 
 def _status(name: str) -> str:
     """A run in a line: what is done, how long it took, its disk space."""
-    from ltgate.runner import expected, run_record
+    from ltgate.runner import claims, run_record
 
     notebooks = run_record.read(name).get("notebooks", {})
     done = [entry for entry in notebooks.values() if entry.get("status") == "done"]
     size = sum(size for _, size in run_record.snapshot(paths.run(name)).values()) / 1e6
-    took = expected.duration(sum(entry["seconds"] for entry in done))
+    took = claims.duration(sum(entry["seconds"] for entry in done))
     told = f"{len(done)} of {len(notebooks)} notebooks done in {took}, " if notebooks else ""
     return f"{told}{size:.0f} MB"
 

@@ -9,7 +9,6 @@ import os
 import platform
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -20,8 +19,10 @@ import torch
 import ltgate
 from ltgate import __main__, paths, provenance
 from ltgate.data import idx
+from ltgate.files import lock
 from ltgate.params import Params
-from ltgate.runner import execute, expected, plan, run_record
+from ltgate.runner import claims, execute, run_record
+from ltgate.runner.jupyter import NotebookFailed
 
 OUTSIDE = ("figures/bars.py", "runner/plan.py", "loihi/search.py")  # of the learning code
 
@@ -69,17 +70,18 @@ class World:
     def names(self) -> list[str]:
         return [name for name, _ in self.ran]
 
-    def stand_in(self, step: plan.Step, output: Path) -> None:
-        self.ran.append((step.name, step.parameters))
+    def stand_in(self, source: Path, parameters: dict[str, Any], output: Path) -> None:
+        name = source.stem
+        self.ran.append((name, parameters))
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text("executed")
         run = output.parent.parent
-        for made in (f"results/{step.name}.csv", f"checkpoints/{step.name}/last.bin"):
+        for made in (f"results/{name}.csv", f"checkpoints/{name}/last.bin"):
             (run / made).parent.mkdir(parents=True, exist_ok=True)
             if not (run / made).exists():  # as the library does: nothing is made twice
-                (run / made).write_text(step.name)
-        if step.name in self.fails:
-            raise self.fails.pop(step.name)
+                (run / made).write_text(name)
+        if name in self.fails:
+            raise self.fails.pop(name)
 
 
 @pytest.fixture
@@ -98,7 +100,7 @@ def three(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     for name in ("02_second", "01_first", "03_third"):
         world.notebook(name)
     world.notebook("notes")
-    monkeypatch.setattr(execute, "_run_notebook", world.stand_in)
+    monkeypatch.setattr(execute, "run_notebook", world.stand_in)
     for name in ("__init__.py", "neurons.py", *OUTSIDE):
         world.library_file(name, "x = 1\n")
     # What the runner takes for the library: the real one may be edited while tests run.
@@ -118,15 +120,20 @@ def test_numbered_notebooks_run_in_order_and_are_then_skipped(three: World, caps
     assert "02_second  unchanged, will be skipped" in capsys.readouterr().out
 
 
-def test_force_runs_everything_again(three: World) -> None:
-    three.run(three.params())
-    assert three.run(three.params(), "--force") == 0
-    assert three.names == ["01_first", "02_second", "03_third"]
-
-
-def test_only_runs_the_chosen(three: World) -> None:
-    assert three.run(three.params(), "--only", "3,01") == 0
-    assert three.names == ["01_first", "03_third"]
+@pytest.mark.parametrize(
+    ("before", "then", "ran"),
+    [
+        ([], ["--only", "3,01"], ["01_first", "03_third"]),
+        ([[]], ["--force"], ["01_first", "02_second", "03_third"]),
+        ([[], ["--only", "02", "--force"]], [], ["03_third"]),  # made anew, so what follows is old
+        ([[], ["--only", "03", "--force"]], [], []),
+    ],
+)
+def test_chosen_and_forced_notebooks(three: World, before, then, ran) -> None:
+    for arguments in before:
+        three.run(three.params(), *arguments)
+    assert three.run(three.params(), *then) == 0
+    assert three.names == ran
 
 
 def test_a_changed_parameter_runs_again(three: World) -> None:
@@ -153,21 +160,6 @@ def test_saving_a_notebook_with_outputs_changes_nothing(three: World) -> None:
     output = nbformat.v4.new_output("stream", name="stdout", text="hello")
     notebook.cells[1].update(outputs=[output], execution_count=7)
     nbformat.write(notebook, path)
-    three.run(three.params())
-    assert three.names == []
-
-
-def test_an_earlier_notebook_run_alone_makes_the_later_ones_run(three: World) -> None:
-    three.run(three.params())
-    three.run(three.params(), "--only", "02", "--force")
-    assert three.names == ["02_second"]
-    three.run(three.params())
-    assert three.names == ["03_third"]
-
-
-def test_a_later_notebook_run_alone_leaves_the_earlier_ones(three: World) -> None:
-    three.run(three.params())
-    three.run(three.params(), "--only", "03", "--force")
     three.run(three.params())
     assert three.names == []
 
@@ -316,10 +308,10 @@ def test_out_moves_runs_and_figures_but_not_data(
 ) -> None:
     seen = {}
 
-    def look(step: plan.Step, output: Path) -> None:
+    def look(*_: Any) -> None:
         seen.update(run=paths.run("small"), figures=paths.figures("small"), data=paths.data())
 
-    monkeypatch.setattr(execute, "_run_notebook", look)
+    monkeypatch.setattr(execute, "run_notebook", look)
     monkeypatch.chdir(three.folder)
     assert three.run(three.params(), "--only", "01", "--out", "else where") == 0
     base = three.folder / "else where"
@@ -384,7 +376,7 @@ def test_two_runs_in_one_folder_are_refused(three: World, capsys) -> None:
 
 def test_a_folder_in_use_is_refused_with_its_holder(three: World, capsys) -> None:
     folder = three.folder / "runs" / "small"
-    with execute._hold(folder):
+    with lock(folder / ".lock"):
         assert three.run(three.params()) == 2
         assert __main__.main(["clean", "small"]) == 2
     first, second = capsys.readouterr().err.splitlines()
@@ -428,7 +420,7 @@ def test_too_little_disk_space_is_refused(three: World, capsys) -> None:
 def test_the_first_failure_stops_the_run_and_the_next_goes_on_from_there(
     three: World, capsys
 ) -> None:
-    three.fails["02_second"] = execute.NotebookFailed("02_second: RuntimeError: boom")
+    three.fails["02_second"] = NotebookFailed("02_second: RuntimeError: boom")
     assert three.run(three.params()) == 1
     assert three.names == ["01_first", "02_second"]
     assert capsys.readouterr().err == "error: 02_second: RuntimeError: boom\n"
@@ -491,7 +483,7 @@ def test_expectations_come_from_the_last_run_else_from_the_table(three: World, c
     (three.folder / "params/expected.csv").write_text(
         header + "small,01_first,200,3.5,a big machine\nother,02_second,1,1,x\n"
     )
-    three.fails["02_second"] = execute.NotebookFailed("stop")
+    three.fails["02_second"] = NotebookFailed("stop")
     three.run(three.params())
     said = capsys.readouterr().out
     assert "01_first   about 3 min 20 s as on a big machine (not run yet)" in said
@@ -510,14 +502,14 @@ def test_measured_times_go_into_the_table(three: World) -> None:
     assert __main__.main(["expected", "other"]) == 0
     assert __main__.main(["expected", "small"]) == 0
     assert __main__.main(["expected", "small"]) == 0, "again, in place of the old rows"
-    rows = expected._rows()
+    rows = claims.costs()
     assert [(row["name"], row["notebook"]) for row in rows] == [
         (name, notebook)
         for name in ("other", "small")
         for notebook in ("01_first", "02_second", "03_third")
     ]
     assert all("cores, GPU" in row["machine"] for row in rows)
-    assert expected.lookup("small", "01_first")[0] is not None
+    assert claims.expected("small", "01_first")[0] is not None
     assert __main__.main(["expected", "never"]) == 2
 
 
@@ -543,22 +535,6 @@ def test_clean_deletes_the_run_and_keeps_its_figures(three: World, capsys) -> No
     assert __main__.main(["clean", "small"]) == 2
     assert __main__.main(["clean", "../figures"]) == 2
     assert "there is no such run" in capsys.readouterr().err and figure.exists()
-
-
-def test_a_failure_names_the_last_line_of_the_library() -> None:
-    trace = [
-        "\x1b[0;31mCell In[5], line 2\x1b[0m\n      1 x = 1\n----> 2 train()",
-        "File \x1b[0;32m/home/me/ltgate/train.py:130\x1b[0m, in train()",
-        "File /home/me/ltgate/network.py:20, in Network.forward()",
-        "File /usr/lib/python3/torch/_ops.py:1350, in call()",
-    ]
-    error = SimpleNamespace(
-        exec_count=5, source="x = 1\ntrain()", ename="RuntimeError", evalue="no", traceback=trace
-    )
-    assert execute._failure(error) == (
-        "RuntimeError: no\n  in cell In [5], line 2: train()\n"
-        "  raised in /home/me/ltgate/network.py:20"
-    )
 
 
 # ---------------------------------------------------------------------------------- real kernels

@@ -5,12 +5,8 @@ What was run, where and for how long is kept in ``run.json`` of the run's folder
 
 import contextlib
 import datetime
-import logging
 import os
-import re
 import shutil
-import sys
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -18,27 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from ltgate import files, paths, provenance
-from ltgate.errors import Failed, UserError
+from ltgate.errors import UserError
 from ltgate.parameter_files import parse
 from ltgate.params import Params
 from ltgate.runner import run_record
-from ltgate.runner.expected import duration
-from ltgate.runner.jupyter import this_kernel
-from ltgate.runner.plan import (
-    FORCED,
-    Step,
-    announce,
-    declared,
-    inputs,
-    literal,
-    plan,
-    select,
-)
+from ltgate.runner.claims import duration
+from ltgate.runner.jupyter import run_notebook, this_kernel
+from ltgate.runner.plan import FORCED, Step, announce, declared, inputs, plan, select
 from ltgate.runner.run_record import Record
-
-
-class NotebookFailed(Failed):
-    """A notebook stopped with an error; the message is what to show the user."""
 
 
 def run(
@@ -67,9 +50,8 @@ def run(
         for params in experiments.values():
             check(params)
             locks.enter_context(_hold(paths.run(params.name)))
-        plans = {}
+        plans = {path: plan(params, names, force) for path, params in experiments.items()}
         for path, params in experiments.items():
-            plans[path] = plan(params, names, force)
             announce(path, params, plans[path])
         for path, params in experiments.items():
             _execute(path, params, plans[path])
@@ -119,37 +101,27 @@ def parse_overrides(settings: list[str]) -> dict[str, Any]:
 
 
 def _execute(path: str, params: Params, steps: list[Step]) -> None:
-    folder = paths.run(params.name)
-    earlier = run_record.read(params.name)
+    folder, earlier = paths.run(params.name), run_record.read(params.name)
     if not any(step.reason for step in steps):
         print(f"{params.name}: nothing to do", flush=True)
         return
-    changed = earlier.get("learning_code") not in (None, provenance.learning_code())
+    code = provenance.learning_code()
+    changed = earlier.get("learning_code") not in (None, code)
     if changed and _set_aside(folder, ["results", "checkpoints", "grid"]):
         print(f"the learning code has changed: older results now lie in {folder / 'previous'}")
-    record = {
-        **earlier,
-        **provenance.describe(params),
-        "file": path,
-        "learning_code": provenance.learning_code(),
-        "notebooks": earlier.get("notebooks", {}),
-    }
+    told = {"file": path, "learning_code": code, "notebooks": earlier.get("notebooks", {})}
+    record = {**earlier, **provenance.describe(params), **told}
     with this_kernel(params):
         for number, step in enumerate(steps, 1):
-            label = f"[{number}/{len(steps)}] {step.name}"
-            if not step.reason:
-                print(f"{label}  unchanged, skipped", flush=True)
-                continue
-            _execute_step(params, step, record, label)
-            print(
-                f"{label}  done in {duration(record['notebooks'][step.name]['seconds'])}",
-                flush=True,
-            )
+            state = "unchanged, skipped"
+            if step.reason:
+                state = f"done in {duration(_execute_step(params, step, record))}"
+            print(f"[{number}/{len(steps)}] {step.name}  {state}", flush=True)
 
 
-def _execute_step(params: Params, step: Step, record: Record, label: str) -> None:
-    folder = paths.run(params.name)
-    entry = record["notebooks"].setdefault(step.name, {})
+def _execute_step(params: Params, step: Step, record: Record) -> float:
+    """Run a notebook and put that on ``record``; the seconds it took."""
+    folder, entry = paths.run(params.name), record["notebooks"].setdefault(step.name, {})
     if step.reason == FORCED:
         _set_aside(folder, entry.get("made", []))
     # The new id makes every later notebook run again, even if this one is interrupted.
@@ -162,64 +134,17 @@ def _execute_step(params: Params, step: Step, record: Record, label: str) -> Non
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     )
     run_record.write(record)
-    produced = (folder, paths.figures(params.name), paths.data())
-    before, start = run_record.snapshot(*produced), time.monotonic()
+    written, start = run_record.watch(params.name), time.monotonic()
     try:
-        with _ticker(label, step.seconds):
-            _run_notebook(step, folder / "notebooks" / step.notebook.name)
+        run_notebook(step.notebook, step.parameters, folder / "notebooks" / step.notebook.name)
         entry.update(status="done", seconds=round(time.monotonic() - start, 2))
     finally:
-        after = run_record.snapshot(*produced)
-        written = [path for path, state in after.items() if before.get(path) != state]
+        made = written()
         if entry["status"] == "done":
-            entry["megabytes"] = round(sum(after[path][1] for path in written) / 1e6, 6)
-        _note_outputs(entry, written, params)
+            entry["megabytes"] = run_record.megabytes(made)
+        _note_outputs(entry, list(made), params)
         run_record.write(record)
-
-
-def _run_notebook(step: Step, output: Path) -> None:
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-
-    output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = output.with_name(f"{files.TEMPORARY}-{output.name}")
-    output.unlink(missing_ok=True)  # what an earlier run left is not this run's
-    # Names the notebook does not declare are passed on purpose (`plan`): no warning for them.
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)
-    try:
-        papermill.execute_notebook(
-            literal(step.notebook),
-            literal(unfinished),
-            parameters=step.parameters,
-            kernel_name="python3",
-            progress_bar=False,
-        )
-    except papermill.PapermillExecutionError as error:
-        raise NotebookFailed(f"{step.name}: {_failure(error)}\n  see {output}") from None
-    except DeadKernelError:
-        text = "its process died: killed, or out of memory"
-        raise NotebookFailed(f"{step.name}: {text}\n  see {output}") from None
-    except Exception as error:  # the kernel cannot start, or does not answer
-        text = " ".join(str(error).split())
-        message = f"{step.name}: {type(error).__name__}: {text}\n  see {output}"
-        raise NotebookFailed(message) from error
-    finally:  # a failed notebook is kept too: it shows where it stopped
-        if unfinished.exists():
-            os.replace(unfinished, output)
-
-
-def _failure(error: Any) -> str:
-    """A cell's error in short: where in the cell, what, and where in the library."""
-    trace = re.sub("\x1b\\[[0-9;]*[A-Za-z]", "", "\n".join(error.traceback))
-    source = str(error.source).splitlines()
-    line = re.search(r"Cell In\s?\[\d+\],? line:? ?(\d+)", trace)
-    where = f"cell In [{error.exec_count}]"
-    if line and int(line[1]) <= len(source):
-        where += f", line {line[1]}: {source[int(line[1]) - 1].strip()}"
-    deeper = re.findall(r"^File (.+?:\d+)", trace, re.MULTILINE)
-    ours = [place for place in deeper if "/ltgate/" in place] or deeper
-    raised = f"\n  raised in {ours[-1]}" if ours else ""
-    return f"{error.ename}: {error.evalue}\n  in {where}{raised}"
+    return entry["seconds"]
 
 
 def _note_outputs(entry: Record, written: list[Path], params: Params) -> None:
@@ -253,31 +178,6 @@ def _set_aside(folder: Path, names: list[str]) -> list[str]:
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(source, target)
     return found
-
-
-@contextlib.contextmanager
-def _ticker(label: str, expected: float | None) -> Iterator[None]:
-    """In a terminal, show the time gone by on one line until the block ends."""
-    if not sys.stdout.isatty():
-        yield
-        return
-    start, stop = time.monotonic(), threading.Event()
-    goal = f" of about {duration(expected)}" if expected is not None else ""
-
-    def tick() -> None:
-        while not stop.wait(0.5):
-            print(
-                f"\r\033[K{label}  {duration(time.monotonic() - start)}{goal}", end="", flush=True
-            )
-
-    thread = threading.Thread(target=tick, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        print("\r\033[K", end="", flush=True)
 
 
 @contextlib.contextmanager

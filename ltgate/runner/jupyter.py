@@ -1,16 +1,52 @@
-"""The kernel that notebooks run in when the runner starts them."""
+"""One notebook, executed by papermill in this very Python with this package."""
 
 import contextlib
-import json
+import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ltgate import files, paths
+from ltgate.errors import Failed
 
 if TYPE_CHECKING:
     from ltgate.params import Params
+
+
+class NotebookFailed(Failed):
+    """A notebook stopped with an error; the message is what to show the user."""
+
+
+def run_notebook(source: Path, parameters: dict[str, Any], output: Path) -> None:
+    """Execute ``source`` with ``parameters`` as ``output``, which shows also where it failed."""
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = output.with_name(f"{files.TEMPORARY}-{output.name}")
+    output.unlink(missing_ok=True)  # what an earlier run left is not this run's
+    # Names the notebook does not declare are passed on purpose (`plan`): no warning for them.
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)
+    # papermill reads paths as templates
+    places = (str(path).replace("{", "{{").replace("}", "}}") for path in (source, unfinished))
+    try:
+        papermill.execute_notebook(
+            *places, parameters, kernel_name="python3", progress_bar=sys.stderr.isatty()
+        )
+        return
+    except papermill.PapermillExecutionError as error:
+        told = _failure(error)
+    except DeadKernelError:
+        told = "its process died: killed, or out of memory"
+    except Exception as error:  # the kernel cannot start, or does not answer
+        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    finally:
+        if unfinished.exists():
+            os.replace(unfinished, output)
+    raise NotebookFailed(f"{source.stem}: {told}\n  see {output}")
 
 
 @contextlib.contextmanager
@@ -23,12 +59,14 @@ def this_kernel(params: "Params") -> Iterator[None]:
     command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     command += ["--log-level=CRITICAL"]  # its warnings are about the connection, not the work
     command += ["--IPKernelApp.ignore_cwd=True"]  # another checkout may be the working directory
-    with files.atomic(folder / "kernels" / "python3" / "kernel.json") as temporary:
-        spec = {"argv": command, "display_name": "Python 3", "language": "python"}
-        temporary.write_text(json.dumps(spec))
+    spec = {"argv": command, "display_name": "Python 3", "language": "python"}
+    files.write_json(folder / "kernels" / "python3" / "kernel.json", spec)
+    before = {"JUPYTER_PATH": folder, "PYTHONPATH": paths.PACKAGE.parent}  # what these list
     variables = {
-        "JUPYTER_PATH": _before(str(folder), "JUPYTER_PATH"),
-        "PYTHONPATH": _before(str(paths.PACKAGE.parent), "PYTHONPATH"),
+        name: os.pathsep.join(filter(None, [str(first), os.environ.get(name)]))
+        for name, first in before.items()
+    }
+    variables |= {
         "LTGATE_HOME": str(paths.root()),
         "LTGATE_DATA_CACHE": str(paths.data()),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else every kernel prints a debugger warning
@@ -40,6 +78,15 @@ def this_kernel(params: "Params") -> Iterator[None]:
         yield
 
 
-def _before(folder: str, variable: str) -> str:
-    """``folder`` put before what the environment variable lists."""
-    return os.pathsep.join(filter(None, [folder, os.environ.get(variable)]))
+def _failure(error: Any) -> str:
+    """A cell's error in short: where in the cell, what, and where in the library."""
+    trace = re.sub("\x1b\\[[0-9;]*[A-Za-z]", "", "\n".join(error.traceback))
+    source = str(error.source).splitlines()
+    line = re.search(r"Cell In\s?\[\d+\],? line:? ?(\d+)", trace)
+    where = f"cell In [{error.exec_count}]"
+    if line and int(line[1]) <= len(source):
+        where += f", line {line[1]}: {source[int(line[1]) - 1].strip()}"
+    deeper = re.findall(r"^File (.+?:\d+)", trace, re.MULTILINE)
+    ours = [place for place in deeper if "/ltgate/" in place] or deeper
+    raised = f"\n  raised in {ours[-1]}" if ours else ""
+    return f"{error.ename}: {error.evalue}\n  in {where}{raised}"

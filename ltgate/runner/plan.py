@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from ltgate import paths, provenance
 from ltgate.errors import UserError
 from ltgate.files import digest
-from ltgate.runner import expected, run_record
-from ltgate.runner.expected import duration
+from ltgate.runner import claims, run_record
+from ltgate.runner.claims import duration
 from ltgate.runner.run_record import Record
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def plan(params: "Params", names: dict[Path, set[str]], force: bool = False) -> 
             reason = _reason(params, notebook, passed, done)
         seconds, megabytes, basis = entry.get("seconds"), entry.get("megabytes"), "last time"
         if seconds is None:
-            seconds, megabytes, basis = expected.lookup(params.name, notebook.stem)
+            seconds, megabytes = claims.expected(params.name, notebook.stem)
+            basis = "".join(f"on {r['machine']}" for r in claims.costs(params.name, notebook.stem))
         steps.append(Step(notebook, passed, reason, seconds, megabytes, basis))
     return steps
 
@@ -190,8 +191,3 @@ def declared(notebook: Path) -> set[str]:
             found = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
             names |= {node.id for node in found if isinstance(node.ctx, ast.Store)}
     return names
-
-
-def literal(path: Path) -> str:
-    """``path`` for papermill, which reads paths as templates."""
-    return str(path).replace("{", "{{").replace("}", "}}")

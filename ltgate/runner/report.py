@@ -1,13 +1,18 @@
-"""A run as one page: claims, figures and tables with the command, time and disk space of each."""
+"""A run as one HTML page: claims, figures and tables with the command, time and disk of each."""
 
+import base64
+import re
+from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 
-from ltgate import figures, paths
+from ltgate import figures, files, paths
 from ltgate.errors import UserError
 from ltgate.params import Params
-from ltgate.runner import claims, expected, html, plan, run_record
+from ltgate.runner import claims, plan, run_record
 from ltgate.runner.run_record import Record
 
 LONGEST = 40  # rows of a table that are shown; the file has them all
@@ -32,11 +37,48 @@ def report(name: str, out: str | Path = "") -> Path:
     if found := claims.claims(name):
         rows = [(c.claim, c.source, c.holds, ", ".join(c.files)) for c in found]
         shown = pd.DataFrame(rows, columns=["claim", "whose", "holds", "shown by"])
-        texts.append(f"## Claims\n\n{html.table(shown)}")
-    for source, files in groups.items():
-        texts += [_source(name, source, record), *map(_product, files)]
-    file = Path(out) if out else paths.run(name) / "report.html"
-    return html.write(file, f"ltgate: {name}", texts)
+        texts.append(f"## Claims\n\n{table(shown)}")
+    for notebook, made in groups.items():
+        texts += [_source(name, notebook, record), *map(_product, made)]
+    return page(out or paths.run(name) / "report.html", f"ltgate: {name}", texts)
+
+
+def caption(name: str) -> str:
+    """What a table or figure shows; of a figure, the first line of its producer's docstring.
+
+    ``table_main_small`` is a ``table_main``, ``learning_curves_fast`` is by ``learning_curves``; an
+    unknown one has ''.
+    """
+    drawn = {producer.__name__: producer.__doc__ or "" for producer in figures.FIGURES}
+    known = claims.tables() | drawn
+    found = max((begin for begin in known if name.startswith(begin)), default="", key=len)
+    return known.get(found, "").split("\n")[0]
+
+
+def table(frame: pd.DataFrame) -> str:
+    """A table as HTML that a Markdown text may hold."""
+    with pd.option_context("display.max_colwidth", None):
+        return frame.to_html(index=False, border=0, justify="left", na_rep="")
+
+
+def image(path: Path, told: str = "") -> str:
+    """A PNG file as HTML that a Markdown text may hold, its bytes included."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    text = escape(told, quote=True)
+    return f'<img src="data:image/png;base64,{data}" alt="{text}" style="max-width: 100%">'
+
+
+def page(file: str | Path, title: str, texts: Sequence[str]) -> Path:
+    """Write Markdown ``texts`` as an HTML page without scripts, which asks for no other file."""
+    from nbconvert import HTMLExporter
+
+    cells = [nbformat.v4.new_markdown_cell(text) for text in texts]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"title": title})
+    body, _ = HTMLExporter(template_name="lab").from_notebook_node(notebook)
+    body = re.sub(r"<script\b.*?</script>", "", body, flags=re.DOTALL)  # for mathematics, diagrams
+    with files.atomic(file) as temporary:
+        temporary.write_text(body, encoding="utf-8")
+    return Path(file)
 
 
 def _head(name: str, record: Record) -> str:
@@ -48,16 +90,13 @@ def _head(name: str, record: Record) -> str:
         for key, value in record["parameters"].items()
         if value != defaults.get(key)
     ]
-    facts = {
-        "configuration": record["hash"],
-        "seeds": " ".join(map(str, record["seeds"])),
-        "version": f"{record['version']}, commit {record['commit']}",
-        "machine": "{cpu}, {cores} cores, {memory_gb} GB, GPU {gpu}".format(**record["machine"]),
-        "libraries": ", ".join(f"{key} {value}" for key, value in record["libraries"].items()),
-    }
-    lines = "\n".join(f"- {key}: {value}" for key, value in facts.items())
-    shown = html.table(pd.DataFrame(changed))
-    return f"# {name}\n\n{lines}\n\n## Parameters that are not the default\n\n{shown}"
+    told = (
+        "- configuration: {hash}\n- seeds: {seeds}\n- version: {version}, commit {commit}\n"
+        "- machine: {machine[cpu]}, {machine[cores]} cores, {machine[memory_gb]} GB, "
+        "GPU {machine[gpu]}\n- libraries: {libraries}"
+    ).format(**record)
+    shown = table(pd.DataFrame(changed))
+    return f"# {name}\n\n{told}\n\n## Parameters that are not the default\n\n{shown}"
 
 
 def _source(name: str, notebook: str, record: Record) -> str:
@@ -72,30 +111,18 @@ def _source(name: str, notebook: str, record: Record) -> str:
         command = "; ".join(dict.fromkeys(claim.command for claim in claims.claims(name)))
         title, took = "Figures and tables", ""
     told = f"Regenerate: `{command}`. " if command else ""
-    return f"## {title}\n\n{told}{took}{_cost('From scratch', *expected.total(name, notebook))}"
+    return f"## {title}\n\n{told}{took}{_cost('From scratch', *claims.expected(name, notebook))}"
 
 
 def _cost(when: str, seconds: float | None, megabytes: float | None) -> str:
     written = "" if seconds is None else f", {megabytes or 0:.1f} MB written"
-    return f"{when}: {expected.duration(seconds)}{written}. "
+    return f"{when}: {claims.duration(seconds)}{written}. "
 
 
 def _product(path: Path) -> str:
     told = f"**{path.stem}** {caption(path.stem)} `figures/{path.parent.name}/{path.name}`"
     if path.suffix == ".png":
-        return f"{told}\n\n{html.image(path, caption(path.stem))}"
+        return f"{told}\n\n{image(path, caption(path.stem))}"
     frame = pd.read_csv(path)
     more = f" The first {LONGEST} of {len(frame)} rows." * (len(frame) > LONGEST)
     return f"{told}{more}\n\n{figures.show(frame.head(LONGEST)).html()}"
-
-
-def caption(name: str) -> str:
-    """What a table or figure shows; of a figure, the first line of its producer's docstring.
-
-    ``table_main_small`` is a ``table_main``, ``learning_curves_fast`` is by ``learning_curves``; an
-    unknown one has ''.
-    """
-    drawn = {producer.__name__: producer.__doc__ or "" for producer in figures.FIGURES}
-    known = claims.tables() | drawn
-    found = max((begin for begin in known if name.startswith(begin)), default="", key=len)
-    return known.get(found, "").split("\n")[0]

@@ -3,7 +3,7 @@
 import contextlib
 import datetime
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,30 @@ def write(record: Record) -> None:
     files.write_json(paths.run(record["name"]) / "run.json", record)
 
 
+def snapshot(*folders: Path) -> dict[Path, tuple[int, int]]:
+    """Time and size of every file in ``folders``."""
+    found = {}
+    for path in (path for folder in folders for path in folder.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):  # someone's temporary file
+            if path.is_file() and not path.name.startswith("."):
+                found[path] = (path.stat().st_mtime_ns, path.stat().st_size)
+    return found
+
+
+def watch(name: str) -> Callable[[], dict[Path, int]]:
+    """From now on, watch the folders of run ``name``: a call gives the files written and sizes."""
+    folders = (paths.run(name), paths.figures(name), paths.data())
+    before = snapshot(*folders)
+    return lambda: {
+        p: state[1] for p, state in snapshot(*folders).items() if before.get(p) != state
+    }
+
+
+def megabytes(written: dict[Path, int]) -> float:
+    """Their size together."""
+    return round(sum(written.values()) / 1e6, 6)
+
+
 @contextlib.contextmanager
 def timed(params: "Params", command: str) -> Iterator[None]:
     """Note time and disk space of a command that is no notebook (``grid``, ``bench``, ...).
@@ -32,11 +56,9 @@ def timed(params: "Params", command: str) -> Iterator[None]:
     What is found is not made again, so of several calls with the same parameters the longest
     counts.
     """
-    produced = (paths.run(params.name), paths.figures(params.name), paths.data())
-    before, start = snapshot(*produced), time.monotonic()
+    written, start = watch(params.name), time.monotonic()
     yield
-    after, seconds = snapshot(*produced), round(time.monotonic() - start, 2)
-    written = sum(size for path, (_, size) in after.items() if before.get(path) != after[path])
+    seconds = round(time.monotonic() - start, 2)
     record = read(params.name)
     earlier = record.get("commands", {})
     known = earlier.get(command, {})
@@ -46,16 +68,6 @@ def timed(params: "Params", command: str) -> Iterator[None]:
         "hash": params.hash,
         "ended": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "seconds": seconds,
-        "megabytes": round(written / 1e6, 6),
+        "megabytes": megabytes(written()),
     }
     write({**record, **provenance.describe(params), "commands": {**earlier, command: entry}})
-
-
-def snapshot(*folders: Path) -> dict[Path, tuple[int, int]]:
-    """Time and size of every file in ``folders``."""
-    found = {}
-    for path in (path for folder in folders for path in folder.rglob("*")):
-        with contextlib.suppress(FileNotFoundError):  # someone's temporary file
-            if path.is_file() and not path.name.startswith("."):
-                found[path] = (path.stat().st_mtime_ns, path.stat().st_size)
-    return found
