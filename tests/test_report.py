@@ -109,6 +109,8 @@ def test_rows_that_one_table_lacks_are_told():
     assert compare.differences(first, second.assign(mean=1 + 1e-11)).index.tolist() == [
         ("b", "mean")
     ]
+    mixed = [frame[["mean", "method"]] for frame in (first, second)]
+    assert compare.differences(*mixed, keys=["method", "peer"]).index.tolist() == [("b", "mean")]
     (lacking,) = compare.differences(first, first[:1]).to_dict("index").items()
     assert (
         lacking[0] == ("b", "(row)") and lacking[1].items() >= {"one": "there", "other": ""}.items()

@@ -585,17 +585,17 @@ def test_a_real_kernel_is_this_python_with_this_library_and_all_parameters(
 
 
 def test_a_real_failure_gives_the_error_its_line_and_the_notebook(world: World, capsys) -> None:
-    failing = "import json\ndef inner():\n    return json.loads('{')\ninner()"
+    failing = "from ltgate.files import digest\ndef inner():\n    return digest({1})\ninner()"
     world.notebook("01_first", "name = 'smoke'", failing)
     world.notebook("02_second")
     assert world.run(world.params()) == 1
     said = capsys.readouterr().err.splitlines()
-    assert said[0].startswith("error: 01_first: JSONDecodeError: Expecting property name")
+    assert said[0].startswith("error: 01_first: TypeError: Object of type set is not JSON")
     assert said[1] == "  in cell In [3], line 4: inner()"
-    assert said[2].startswith("  raised in ") and "json/decoder.py:" in said[2]
+    assert said[2].startswith("  raised in ") and "ltgate/files.py:" in said[2], "not json's own"
     output = world.folder / "runs/small/notebooks/01_first.ipynb"
     assert said[3] == f"  see {output}" and len(said) == 4
-    assert "JSONDecodeError" in output.read_text()
+    assert "TypeError" in output.read_text()
     assert run_record.read("small")["notebooks"]["01_first"]["status"] == "unfinished"
     assert "02_second" not in run_record.read("small")["notebooks"]
 

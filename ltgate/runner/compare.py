@@ -1,5 +1,6 @@
 """Two runs side by side: parameters, table values and figures that differ."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from ltgate.errors import UserError
 from ltgate.params import Params
 from ltgate.runner import report, run_record
 
+# Columns that name a row where they do not lead
+KEYS = {"table_bench": ["work", "device", "threads", "peer"]}
 SHOWN = 20  # rows of a table in a terminal
 CLOSE = 1e-9  # relative: what is written has ten digits
 
@@ -27,23 +30,28 @@ def compare(one: str, other: str) -> dict[str, pd.DataFrame]:
         if not (paths.run(name).is_dir() or paths.figures(name).is_dir()):
             raise UserError(f"{name}: there is neither {paths.run(name)} nor {paths.figures(name)}")
     values = [pd.Series(_parameters(name)) for name in (one, other)]
-    found = {"parameters": values[0].compare(values[1], result_names=(one, other))}
+    changed = values[0].compare(values[1], result_names=(one, other))
+    found = {"parameters": changed.rename_axis("parameter")}
     tables = [{p.stem: p for p in paths.figures(r).glob("table_*.csv")} for r in (one, other)]
     for name in sorted(tables[0].keys() & tables[1].keys()):
         first, second = (pd.read_csv(side[name]) for side in tables)
-        found[name] = differences(first, second, (one, other))
+        found[name] = differences(first, second, (one, other), KEYS.get(name, ()))
     return {**found, "figures": _figures(one, other)}
 
 
 def differences(
-    first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str] = ("one", "other")
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    names: tuple[str, str] = ("one", "other"),
+    keys: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Values of two tables that differ, by row and column: both, and the difference of numbers.
 
-    Rows are matched by the shortest run of leading columns that tells all rows of both tables
-    apart. Of a row of one table alone it is said where it is ``there``, last, as column ``(row)``.
+    Rows are matched by ``keys``, by default the shortest run of leading columns that tells all rows
+    of both tables apart. Of a row of one table alone it is said where it is ``there``, last, as
+    column ``(row)``.
     """
-    keys = _keys(first, second)
+    keys = [key for key in keys if key in first and key in second] or _keys(first, second)
     left, right = (_indexed(frame, keys) for frame in (first, second))
     rows = left.index.symmetric_difference(right.index, sort=False)
     there = {
