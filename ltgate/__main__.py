@@ -23,7 +23,7 @@ EXTRAS = {"cluster": ("dask", "distributed"), "notebooks": ("ipykernel", "nbconv
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     given = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(["--help"] if given in ([], ["help"]) else given)
+    options = parser().parse_args(["--help"] if given in ([], ["help"]) else given)
     try:
         _check_installed(options.extras)
         options.action(options)
@@ -44,20 +44,21 @@ def main(arguments: list[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """All commands and their arguments."""
+    made = argparse.ArgumentParser(
         prog=_typed(),
         description="Run, report and compare the experiments. COMMAND --help tells the options.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=14, width=100),
     )
-    parser.add_argument("--version", action="version", version=f"ltgate {__version__}")
-    actions = parser.add_subparsers(required=True, metavar="command")
+    made.add_argument("--version", action="version", version=f"ltgate {__version__}")
+    actions = made.add_subparsers(required=True, metavar="command")
     for name, (action, text, arguments, extras) in COMMANDS.items():
-        made = actions.add_parser(name, help=text)
-        made.set_defaults(action=action, extras=extras)
+        one = actions.add_parser(name, help=text)
+        one.set_defaults(action=action, extras=extras)
         for names, told in arguments:
-            made.add_argument(*names, **told)
-    return parser
+            one.add_argument(*names, **told)
+    return made
 
 
 def _typed() -> str:

@@ -166,17 +166,10 @@ def one_line(model: type[Strict], error: ValidationError) -> str:
 
 
 def _number_hint(value: Any) -> str:
-    """What to write for a number that arrived as text: YAML wants a point and a signed exponent."""
-    match = isinstance(value, str) and re.fullmatch(
-        r"\s*([+-]?\d+)(\.\d*)?(?:[eE]([+-]?)(\d+))?\s*", value
-    )
-    if not match:
+    """What to write for a number that arrived as text; papermill's YAML wants the point, too."""
+    if not (isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+\.?\d*([eE][+-]?\d+)?\s*", value)):
         return ""
-    whole, fraction, sign, exponent = match.groups()
-    if exponent is None:
-        return f"; this is text, write {value.strip()} without quotes"
-    fraction = fraction if fraction and len(fraction) > 1 else ".0"
-    return f"; this is text, write {whole}{fraction}e{sign or '+'}{exponent}"
+    return "; this is text, write it without quotes, a power of ten as in 1.0e-3"
 
 
 def help_line(field: FieldInfo) -> str:

@@ -1,4 +1,4 @@
-"""Networks as NIR graphs (Neuromorphic Intermediate Representation), written and read back.
+"""Networks as NIR graphs (Neuromorphic Intermediate Representation).
 
 One compartment is a leaky integrator (LI); a neuron is the graph that it is:
 
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ltgate import checkpoint
@@ -62,16 +61,6 @@ def write(path: str | Path, network: Network, clock: Schedule) -> Path:
     return Path(path)
 
 
-def read(path: str | Path) -> Network:
-    """The network in a file of :func:`write`."""
-    import nir
-
-    try:
-        return from_nir(nir.read(path))
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a NIR file written by ltgate ({error})") from error
-
-
 def to_nir(network: Network, clock: Schedule) -> Any:
     """``network`` as a NIR graph; the input is pixels / 256 times the clock's drive."""
     import nir
@@ -98,20 +87,6 @@ def to_nir(network: Network, clock: Schedule) -> Any:
         "layers": ",".join(network.names),
     }
     return nir.NIRGraph(nodes, edges, metadata)
-
-
-def from_nir(graph: Any) -> Network:
-    """The network of a graph of :func:`to_nir`; where no gate enters the neuron it is 1/2."""
-    told = graph.metadata
-    text = {name: _text(told[name]) for name in ("output", "current", "reset", "layers")}
-    taus = tuple(float(tau) for tau in told["tau_ms"])
-    dynamics = Dynamics(taus, text["output"], text["current"], text["reset"])
-    shape = tuple(int(size) for size in graph.nodes["input"].input_type["input"])
-    layers = []
-    for name in text["layers"].split(","):
-        layers.append(_layer(graph.nodes, name, dynamics, shape))
-        shape = layers[-1].out_shape
-    return Network(dynamics, layers)
 
 
 def _add(
@@ -190,29 +165,6 @@ def _reset(
     edges.append((node(f"{part}_reset", nir.Scale(-theta * factor), spikes), membrane))
 
 
-def _layer(nodes: dict[str, Any], name: str, dynamics: Dynamics, in_shape: tuple) -> Layer:
-    parts = COMPARTMENTS[: dynamics.compartments]
-    synapses = [nodes[f"{name}_{part}_synapses"] for part in parts]
-    weight = torch.stack([torch.from_numpy(np.asarray(node.weight)) for node in synapses])
-    conv = hasattr(synapses[0], "stride")
-    if not dynamics.subtracts:
-        levels = [nodes[f"{name}_{part}"].v_threshold for part in parts]
-    elif dynamics.blended:
-        levels = [nodes[f"{name}_spikes"].threshold]
-    else:
-        levels = [nodes[f"{name}_{part}_spikes"].threshold for part in parts]
-    shape = levels[0].shape if conv else (*levels[0].shape, 1, 1)
-    theta = np.stack([above(level).reshape(shape[0], -1)[:, 0] for level in levels])
-    gate = torch.full((shape[0],), 0.5)
-    if dynamics.blended:
-        share = nodes[f"{name}_first_share"].scale.reshape(shape[0], -1)[:, 0]
-        gate = torch.from_numpy(share.astype(np.float32))
-    stride = int(synapses[0].stride[0]) if conv else 0
-    return Layer(
-        name, stride, in_shape, tuple(map(int, shape)), weight, torch.from_numpy(theta), gate
-    )
-
-
 def _synapses(layer: Layer, index: int) -> Any:
     import nir
 
@@ -228,11 +180,6 @@ def below(threshold: np.ndarray) -> np.ndarray:
     return np.nextafter(threshold.astype(np.float32), np.float32(-np.inf))
 
 
-def above(level: np.ndarray) -> np.ndarray:
-    """The inverse of :func:`below`."""
-    return np.nextafter(level.astype(np.float32), np.float32(np.inf))
-
-
 def _spread(layer: Layer, values: Tensor) -> np.ndarray:
     """Values per channel [K, out] at every neuron."""
     return np.stack([_positions(layer, row) for row in values.cpu().numpy()])
@@ -245,7 +192,3 @@ def _positions(layer: Layer, row: np.ndarray) -> np.ndarray:
 
 def _shape(layer: Layer) -> tuple[int, ...]:
     return layer.out_shape if layer.is_conv else layer.out_shape[:1]
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

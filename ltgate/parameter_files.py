@@ -1,5 +1,6 @@
-"""Parameter files: flat YAML, plain data only, each name once."""
+"""Parameter files: flat YAML, plain data only, each name once; 1e-3 is a number, as in YAML 1.2."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,11 @@ def parse(text: str) -> Any:
     raise ValueError(f"{line} not valid YAML: {problem}")
 
 
+def text(values: dict[str, Any]) -> str:
+    """Values as YAML that :func:`parse` reads back to equal ones."""
+    return yaml.dump(values, Dumper=_Writer, sort_keys=False, default_flow_style=None, width=100)
+
+
 class _Plain(yaml.SafeLoader):
     """YAML's safe loader, refusing a name that is given twice, and aliases.
 
@@ -89,3 +95,13 @@ class _Plain(yaml.SafeLoader):
                 )
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+class _Writer(yaml.SafeDumper):
+    """Quotes what our loader would take for a number."""
+
+
+for _kind in (_Plain, _Writer):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"), "-+0123456789"
+    )

@@ -13,12 +13,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import yaml
 from pydantic import create_model
 
 from ltgate.declare import Group, Strict, help_line
 from ltgate.errors import UserError
-from ltgate.parameter_files import read
+from ltgate.parameter_files import read, text
 from ltgate.paths import parameter_file
 
 # Where parameters are declared, in the order in which they are listed. Data, plasticity and methods
@@ -83,8 +82,8 @@ class _Joined(Strict):
     @staticmethod
     def hash_of(texts: dict[str, str]) -> str:
         """The hash of the configuration with these :meth:`texts`: SHA-256 of them as one JSON."""
-        text = ",".join(texts[name] for name in sorted(texts) if texts[name])
-        return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()[:12]
+        joined = ",".join(texts[name] for name in sorted(texts) if texts[name])
+        return hashlib.sha256(f"{{{joined}}}".encode()).hexdigest()[:12]
 
     @classmethod
     def identifies(cls, name: str, value: Any) -> bool:
@@ -100,9 +99,7 @@ class _Joined(Strict):
 
     def to_yaml(self) -> str:
         """All parameters as YAML that `Params.load` reads back to an equal value."""
-        return yaml.safe_dump(
-            self.model_dump(), sort_keys=False, default_flow_style=None, width=100
-        )
+        return text(self.model_dump())
 
 
 if TYPE_CHECKING:

@@ -6,8 +6,10 @@ at its end (the last word counts). Shortened are:
 - ``run``, ``grid``, ``robustness``: few images of the bundled digits, never MNIST, a tiny network.
 - ``run``: one notebook, mostly 01, also where the command names 02 and 03.
 - ``bench``: its smallest sizes, made smaller still in the copy.
+- Of commands that differ in their file alone one is run; of the others the words and the file are
+  read (``LIKE``).
 - ``pytest``: some of the tests.
-- ``jupyter lab``: starts and answers; ``test_jupyterlab.py`` drives it in a browser.
+- ``jupyter lab``: its configuration is shown; ``test_jupyterlab.py`` drives it in a browser.
 - ``make``: what it would do is listed (``-n``). Its ``ltgate`` commands are in the table below, the
   others are this test suite, Ruff and pip.
 - ``pip``: not run, as it wants a network; its file of requirements exists.
@@ -15,20 +17,20 @@ at its end (the last word counts). Shortened are:
 
 import os
 import re
-import secrets
+import shlex
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from ltgate import __main__
+from ltgate.grid.spec import Grid
+from ltgate.params import Params
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("figures", "ltgate", "notebooks", "params", "tests", "tools")
@@ -92,37 +94,18 @@ CASES = {
     ),
     "python -m ltgate expected NAME": Case(makes="params/expected.csv", after=f"{RUN}smoke.yaml"),
     f"{RUN}quick.yaml": first("quick"),
-    f"{RUN}mnist.yaml": first("mnist"),
     f"{RUN}mnist.yaml --only 05": Case(f"{SMALL} {SHORT}", "figures/mnist/table_loihi.csv"),
     f"{RUN}quick.yaml params/mnist.yaml --only 02,03 --set eta=0.005 --seeds 0,1": Case(
         f"--only 01 {SMALL}", "runs/mnist/notebooks/01_data.ipynb"
     ),
-    f"{RUN}mnist_five.yaml": first("mnist_five"),
-    f"{RUN}mnist_reversed.yaml": first("mnist_reversed"),
-    f"{RUN}compare.yaml": first("compare"),
-    f"{RUN}compare_more.yaml": first("compare"),
-    f"{RUN}compare_gradient.yaml": first("compare"),
-    f"{RUN}paper.yaml": first("paper"),
     "python -m ltgate run mine.yaml": first("mine"),
     "python -m ltgate grid published": grid("published"),
-    "python -m ltgate grid published_mnist": grid("published_mnist"),
-    "python -m ltgate grid ablations_digits": grid("ablations_digits"),
     "python -m ltgate grid ablations --set grid_workers=2": Case(
         f"{SMALL} {SHORT}", "figures/ablations/table_ablations.csv"
-    ),
-    "python -m ltgate grid ablations": Case(  # finds the trials done, as a second call does
-        f"{SMALL} {SHORT}",
-        "figures/ablations/*.png",
-        "python -m ltgate grid ablations --set grid_workers=2",
     ),
     "python -m ltgate robustness params/robustness.yaml": Case(
         f"{SMALL} robustness_trained=[50.0] robustness_rates=[200.0]",
         "figures/robustness/table_kept.csv",
-    ),
-    "python -m ltgate robustness": Case(
-        f"{SMALL} robustness_trained=[50.0] robustness_rates=[200.0]",
-        "figures/robustness/table_kept.csv",
-        "python -m ltgate robustness params/robustness.yaml",
     ),
     "python -m ltgate bench": Case(
         "--set source=digits bench=smoke threads=1", "figures/bench/table_bench.csv"
@@ -142,6 +125,7 @@ CASES = {
     "python -m pytest tests/test_extending.py tests/test_readme.py": Case(
         "-q -k 'own_is_one_entry or claims'"
     ),
+    ".venv/bin/jupyter lab notebooks": Case("--show-config"),
     "make": Case(),
     "make setup": Case("-n"),
     "make quick": Case("-n"),
@@ -152,10 +136,14 @@ CASES = {
     "make lock": Case("-n"),
     "make clean": Case("-n"),
 }
-BY_THEMSELVES = {
-    ".venv/bin/python -m pip install --no-deps --require-hashes -r requirements/peers.txt",
-    ".venv/bin/jupyter lab notebooks",
+LIKE = {
+    *(f"{RUN}{name}.yaml" for name in ("mnist", "mnist_five", "mnist_reversed", "paper")),
+    *(f"{RUN}{name}.yaml" for name in ("compare", "compare_more", "compare_gradient")),
+    *(f"python -m ltgate grid {name}" for name in ("published_mnist", "ablations_digits")),
+    "python -m ltgate grid ablations",
+    "python -m ltgate robustness",
 }
+PIP = ".venv/bin/python -m pip install --no-deps --require-hashes -r requirements/peers.txt"
 
 SMALLER_BENCH = {
     "2, 2, 64, 20, (4, 8, 16), (50, 100, 200), (1, 2), (1, 2, 3), (32, 64, 96), False": (
@@ -229,7 +217,7 @@ def run(checkout: Path, variables: dict[str, str]) -> Callable[[str], str]:
 
 def test_the_table_has_the_commands_of_the_texts() -> None:
     written = set().union(*(commands((ROOT / page).read_text(encoding="utf-8")) for page in PAGES))
-    assert written == set(CASES) | BY_THEMSELVES
+    assert written == {*CASES, *LIKE, PIP}
 
 
 @pytest.mark.parametrize("command", CASES)
@@ -237,42 +225,18 @@ def test_a_command_runs(command: str, run: Callable[[str], str]) -> None:
     printed = run(command)
     if " make " in f" {command}":
         ours = re.findall(r"^\.venv/bin/(python -m ltgate .*)$", printed, re.MULTILINE)
-        assert set(ours) <= set(CASES)
+        assert set(ours) <= {*CASES, *LIKE}
         assert ours or command.split()[-1] not in ("quick", "mnist")
 
 
+@pytest.mark.parametrize("command", LIKE)
+def test_a_command_like_others_has_its_words_and_its_file(command: str) -> None:
+    options = __main__.parser().parse_args(shlex.split(command)[3:])
+    if options.action.__name__ == "_grid":
+        assert list(Grid.load(options.file).jobs())
+    for file in getattr(options, "files", [getattr(options, "file", "")]):
+        assert options.action.__name__ == "_grid" or Params.load(file)
+
+
 def test_the_requirements_are_there() -> None:
-    file = re.search(r"-r (\S+)", " ".join(BY_THEMSELVES))[1]
-    assert "--hash=sha256:" in (ROOT / file).read_text(encoding="utf-8")
-
-
-def test_jupyterlab_starts_and_answers(checkout: Path, variables: dict[str, str]) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    token = secrets.token_hex(16)
-    added = (
-        f"--no-browser --allow-root --ip=127.0.0.1 --ServerApp.port={port} "
-        f"--ServerApp.port_retries=0 --IdentityProvider.token={token}"
-    )
-    log = checkout / "lab.log"
-    with open(log, "w") as file:
-        server = subprocess.Popen(
-            f"exec .venv/bin/jupyter lab notebooks {added}", shell=True, cwd=checkout,
-            env=variables, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    try:
-        address = f"http://127.0.0.1:{port}/api/contents?token={token}"
-        for _ in range(10 * LONGEST):
-            assert server.poll() is None, log.read_text()
-            try:
-                with urllib.request.urlopen(address, timeout=LONGEST) as answer:
-                    assert "01_data.ipynb" in answer.read().decode()
-                break
-            except urllib.error.URLError:
-                time.sleep(0.1)
-        else:
-            pytest.fail(log.read_text())
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(60)
+    assert "--hash=sha256:" in (ROOT / PIP.split()[-1]).read_text(encoding="utf-8")

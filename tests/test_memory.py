@@ -66,15 +66,6 @@ def test_the_number_simulated_at_once_follows_the_free_memory(monkeypatch):
     assert memory.at_once(SMALL.with_(chunk_images=7)) == 7
 
 
-def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):
-    (tmp_path / "memory.max").write_text("3000\n")
-    (tmp_path / "memory.current").write_text("1000\n")
-    monkeypatch.setattr(memory, "_GROUP", tmp_path)
-    assert memory.available() == 2000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory.available() > 2000
-
-
 def test_an_automatic_batch_size_is_a_number_that_the_memory_allows(monkeypatch):
     image = memory.per_image(SMALL)
     for total, expected in ((10**15, 256), (4 * 100 * image, 64), (1, 1)):

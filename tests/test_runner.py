@@ -343,7 +343,7 @@ def test_a_notebook_is_passed_what_it_declares_and_what_differs(three: World) ->
     ("arguments", "expected_message"),
     [
         (["--set", "etta=1"], "unknown parameter 'etta', did you mean 'eta'?"),
-        (["--set", "eta=1e-3"], "eta = '1e-3': must be a finite number >= 0; this is text"),
+        (["--set", "eta='1e-3'"], "eta = '1e-3': must be a finite number >= 0; this is text"),
         (["--set", "eta"], "--set eta: must be name=value"),
         (["--set", "=1"], "--set =1: must be name=value"),
         (["--set", "eta=[1"], "--set eta=[1: the value is not valid YAML"),
