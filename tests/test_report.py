@@ -131,7 +131,7 @@ def test_every_claim_has_its_evidence_and_a_command(claim):
     for command in claim.command.split(" && "):
         program, module, *arguments = command.split()[1:]
         assert (program, module) == ("-m", "ltgate")
-        assert __main__._parser().parse_args(arguments).action
+        assert __main__.parser().parse_args(arguments).action
 
 
 @pytest.mark.parametrize("run", sorted({claim.run for claim in claims.claims()}))

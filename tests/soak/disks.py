@@ -77,7 +77,7 @@ def tell(stage: str, home: str, limit: int, log: str) -> None:
             os.dup2(errors, 2)
 
     options = SimpleNamespace(action=action)
-    __main__._parser = lambda: SimpleNamespace(parse_args=lambda _: options)
+    __main__.parser = lambda: SimpleNamespace(parse_args=lambda _: options)
     sys.exit(__main__.main([]))
 
 
