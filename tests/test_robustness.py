@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import small_grid
 import torch
 
 from ltgate import paths, results, robustness, train
@@ -12,31 +13,14 @@ from ltgate.figures import robustness as draw
 from ltgate.methods.base import SpikingLearner
 from ltgate.params import Params
 
-PARAMS = Params(
-    name="tiny",
-    methods=["lt_gate"],
-    seeds=[0, 1],
-    tasks=[
+PARAMS = Params(**{
+    **small_grid.PARAMS, "name": "tiny", "methods": ["lt_gate"], "seeds": [0, 1],
+    "tasks": [
         TaskSpec(name="fast", classes=[0, 1], frame_rate_hz=1000.0, duration_ms=80.0),
         TaskSpec(name="slow", classes=[2, 3], frame_rate_hz=50.0, duration_ms=160.0),
     ],
-    robustness_trained=[50.0, 100.0],
-    robustness_rates=[25.0, 50.0],
-    train_images=24,
-    validation_images=8,
-    test_images=12,
-    batch_size=8,
-    channels=[2, 3],
-    strides=[2, 2],
-    hidden=[8],
-    readout_layers=["conv1/2", "conv2"],
-    filter_passes=2,
-    calibration_iterations=4,
-    curve_points=1,
-    backend="portable",
-    device="cpu",
-    threads=1,
-)
+    "robustness_trained": [50.0, 100.0], "robustness_rates": [25.0, 50.0],
+})  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import small_grid
 import torch
 
 from ltgate import checkpoint, files, memory, methods, paths, results, train
@@ -21,31 +22,11 @@ from ltgate.params import Params
 from ltgate.train import Trial
 
 ROOT = Path(__file__).resolve().parent.parent
-TASKS = [
-    TaskSpec(name="fast", classes=[0, 1, 2], frame_rate_hz=1000.0, duration_ms=10.0),
-    TaskSpec(name="slow", classes=[3, 4], frame_rate_hz=50.0, duration_ms=120.0),
-]
-PARAMS = Params(
-    name="tiny",
-    methods=["lt_gate"],
-    tasks=TASKS,
-    train_images=24,
-    validation_images=8,
-    test_images=12,
-    epochs=2,
-    batch_size=8,
-    channels=[2, 3],
-    strides=[2, 2],
-    hidden=[8],
-    readout_layers=["conv1/2", "conv2"],
-    filter_passes=2,
-    calibration_iterations=4,
-    curve_points=2,
-    checkpoint_every=2,
-    backend="portable",
-    device="cpu",
-    threads=1,
-)
+PARAMS = Params(**{
+    **small_grid.PARAMS, "name": "tiny", "methods": ["lt_gate"], "validation_images": 8,
+    "epochs": 2, "control": True,
+})  # fmt: skip
+TASKS = PARAMS.tasks
 BATCHES = 6  # of a task: 2 epochs x 24 images / 8
 
 pytestmark = pytest.mark.usefixtures("cache", "home")
