@@ -36,6 +36,7 @@ from torch import Tensor
 FOLLOWS = ("nothing", "neuron", "layer", "rate", "own", "cue")
 GATED = ("neuron", "layer")  # a set point of power
 LOWEST = 1e-6  # of r and 1 / r: silence has a finite distance
+LEAST = 2.0**-100  # of a set point: a neuron that never had an input has one
 UNIT = 2.0**16
 
 
@@ -72,7 +73,7 @@ def follow(
     weights = []
     if pooled:
         neurons = currents.shape[-2] * currents.shape[-1]
-        target = (torch.round(set_point.double() * UNIT) * neurons).sum()
+        target = torch.round(set_point.double() * UNIT).sum().clamp_min(1) * neurons
     for step, current in enumerate(currents.unbind(0), done + 1):
         trace = trace * decay
         trace = trace + current * gain
@@ -82,7 +83,7 @@ def follow(
             weights.append(closeness(total / (step * target)).float())
         else:
             total = total + trace * trace
-            weights.append(closeness(total / (step * set_point)))
+            weights.append(closeness(total / (step * set_point.clamp_min(LEAST))))
     return torch.stack(weights), Power(trace, total)
 
 

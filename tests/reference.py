@@ -116,7 +116,8 @@ class Follows:
     """A gate that follows the sample, of one layer, by the equations of ltgate.timescale."""
 
     def __init__(self, name, layer, decay, gain):
-        self.pooled, self.set_point = name == "layer", layer.gate.numpy()[:, None, None]
+        self.pooled = name == "layer"
+        self.set_point = np.maximum(layer.gate.numpy(), F32(2**-100))[:, None, None]
         self.decay, self.gain, self.steps, self.layer = decay, gain, 0, layer
         self.traces, self.powers = [F32(0), F32(0)], [0, 0]
 
@@ -130,7 +131,7 @@ class Follows:
                 squares = np.rint(self.traces[c].astype(float) ** 2 * 2**16)
                 self.powers[c] = self.powers[c] + squares.sum((1, 2, 3), keepdims=True)
                 area = self.layer.out_shape[1] * self.layer.out_shape[2]
-                point = np.rint(self.set_point.astype(float) * 2**16).sum() * area
+                point = max(np.rint(self.set_point.astype(float) * 2**16).sum(), 1) * area
                 ratio = self.powers[c] / (self.steps * point)
             else:
                 self.powers[c] = self.powers[c] + self.traces[c] * self.traces[c]

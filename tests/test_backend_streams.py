@@ -86,6 +86,19 @@ def test_a_gate_that_follows_decides_spikes(follows):
     assert not torch.equal(before, backends.forward(made, shown, steps).counts["dense1"])
 
 
+@pytest.mark.parametrize("follows", ["neuron", "layer"])
+@pytest.mark.parametrize("silent", [1, 33], ids=["one", "all"])
+def test_a_set_point_of_a_silent_neuron_is_no_division_by_zero(follows, silent):
+    random = np.random.default_rng(4)
+    made = network(random, Dynamics(output="blend", follows=follows), SHAPES[0])
+    made.layers[0].gate[:silent] = 0
+    shown, steps = stream(random, 3, 50, SHAPES[0]), clock(50, 1000.0, "frame")
+    for backend in (event, portable):
+        activity = backend.forward(made, shown, steps, None, tuple(made.names))
+        reference.check(activity, made, shown, steps)
+        assert activity.counts["dense1"].any()
+
+
 def test_the_same_frames_at_the_same_ratio_to_a_time_constant_give_the_same_spikes():
     """exp(-1/5) = exp(-20/100): the fast membrane at 1000 Hz is the slow one at 50 Hz."""
     random = np.random.default_rng(2)

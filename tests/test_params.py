@@ -18,6 +18,7 @@ from ltgate.parameter_files import read
 from ltgate.params import Params, from_namespace, is_compute
 
 FIELDS = Params.model_fields
+STREAMS = ("warp_", "scales_", "delayed_", "shd_", "nmnist_")  # parameters of sources of streams
 PARAMETER_FILES = sorted(paths.params().glob("*.yaml"))  # the grids below are files of another kind
 
 
@@ -148,7 +149,7 @@ OUT_OF_RANGE = {
     "fan_in": [-1],
     "pairs_of": [-1],
     "fan_in_groups": [0],
-    **{name: [-1, "x"] for name in FIELDS if name.startswith(("warp_", "scales_", "delayed_"))},
+    **{name: [-1, "x"] for name in FIELDS if name.startswith(STREAMS)},
 }
 CHOICES = {
     name: typing.get_args(field.annotation)

@@ -46,7 +46,7 @@ from ltgate.backends.kernels import (
 from ltgate.data.tasks import Schedule
 from ltgate.network import GRID, KERNEL, Network
 from ltgate.neurons import COMPILED, Dynamics, Options
-from ltgate.timescale import GATED
+from ltgate.timescale import GATED, LEAST
 from ltgate.timescale import UNIT as POWER_UNIT
 
 NAME = "event"
@@ -192,7 +192,7 @@ class _Plan:
     def _targets(self, values: Values) -> np.ndarray:
         """What the power of a whole layer is compared with (:func:`ltgate.timescale.follow`)."""
         positions = self.layers["height"] * self.layers["width"]
-        sums = [np.rint(gate.astype(float) * POWER_UNIT).sum() for gate in values.gate]
+        sums = [max(np.rint(x.astype(float) * POWER_UNIT).sum(), 1.0) for x in values.gate]
         return np.array(sums) * positions
 
     def _integers(self, weights: list[np.ndarray], each: Callable) -> np.ndarray:
@@ -424,7 +424,9 @@ def _values(network: Network, schedule: Schedule, streamed: bool) -> Values:
         weights=[weight.detach().cpu().flatten(2).contiguous().numpy() for weight in weights],
         theta=[layer.threshold.cpu().numpy() for layer in layers],
         gate=[
-            (layer.gate if dynamics.follows in GATED else layer.forward_gate).cpu().numpy()
+            (layer.gate.clamp_min(LEAST) if dynamics.follows in GATED else layer.forward_gate)
+            .cpu()
+            .numpy()
             for layer in layers
         ],
         gain=[gain if streamed else gain / np.float32(256), *[gain] * (len(layers) - 1)],

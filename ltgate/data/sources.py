@@ -129,27 +129,22 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A source of streams that are drawn from parameters and a seed.
+class Declared:
+    """A source of streams with parameters of its own.
 
     Attributes:
-        name: Its name.
         values: The parameters, JSON; those that it lacks have their defaults.
-        seed: Seeds the classes and the samples.
-        parameters: The group that declares them.
+        parameters: The group that declares them; their names begin alike.
     """
 
-    name: str
-    values: str = "{}"
-    seed: int = 0
+    values: str
     parameters: ClassVar[type[Group]]
 
-    def drawn(self, params: "Params", seed: int) -> Self:
+    def given(self, params: "Params", seed: int) -> Self:
         """The source of these parameters and this seed."""
         fields = self.parameters.model_fields
         values = json.dumps({name: getattr(params, name) for name in fields}, sort_keys=True)
-        return replace(self, values=values, seed=seed)
+        return replace(self, values=values)
 
     def __getitem__(self, name: str) -> Any:
         fields = self.parameters.model_fields
@@ -160,6 +155,25 @@ class Drawn:
     def image_shape(self) -> tuple[int, int, int]:
         """See `Source.image_shape`."""
         return self.stream_shape[1:]
+
+
+@dataclass(frozen=True)
+class Drawn(Declared):
+    """A source of streams that are drawn from parameters and a seed.
+
+    Attributes:
+        name: Its name.
+        values: See :class:`Declared`.
+        seed: Seeds the classes and the samples.
+    """
+
+    name: str
+    values: str = "{}"
+    seed: int = 0
+
+    def given(self, params: "Params", seed: int) -> Self:
+        """The source of these parameters and this seed."""
+        return replace(super().given(params, seed), seed=seed)
 
     def generator(self, part: str) -> np.random.Generator:
         """The source of the random numbers of one part of the draw, by its name."""
@@ -173,11 +187,11 @@ class Drawn:
 def of(params: "Params", seed: int = 0) -> Source:
     """The source of ``params``; one that is drawn is that of ``seed``."""
     found = source(params.source, params.data_folder)
-    return found.drawn(params, seed) if isinstance(found, Drawn) else found
+    return found.given(params, seed) if isinstance(found, Declared) else found
 
 
 def source(name: str, data_folder: str = "") -> Source:
-    """The source called ``digits``, ``mnist`` or ``idx:FOLDER``.
+    """The source called ``digits``, ``mnist``, ``idx:FOLDER`` or as another file entered it.
 
     Args:
         name: The parameter ``source``.

@@ -338,9 +338,13 @@ def _build(path: Path, origin: Source, identity: str, task: TaskSpec, pool: str)
     with files.atomic(path) as temporary:
         with h5py.File(temporary, "w", locking=False, userblock_size=checksum.BYTES) as file:
             if isinstance(images, Streams):
-                part = images.of(np.flatnonzero(chosen))
-                file["events"], file["starts"] = part.events, part.starts
-                file.attrs["shape"] = part.shape
+                rows = np.flatnonzero(chosen)
+                starts = np.cumsum([0, *np.diff(images.starts)[rows]])
+                file["starts"], file.attrs["shape"] = starts, images.shape
+                events = file.create_dataset("events", (starts[-1],), np.uint32)
+                for row, begin, end in zip(rows, starts[:-1], starts[1:], strict=True):
+                    if begin < end:
+                        events[begin:end] = images.events[slice(*images.starts[row : row + 2])]
             else:
                 file["images"] = images[chosen]
             file["labels"] = labels[chosen]

@@ -13,19 +13,25 @@ shape      attribute: frames, channels, height, width
 =========  ==================================================================================
 """
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ltgate import files
+from ltgate import files, paths
 from ltgate.data.sources import SOURCES, digest, file_sha256, folder
 from ltgate.errors import UserError
 
+if TYPE_CHECKING:
+    import h5py
+
 LONGEST = 2**32  # places in a sample
+BOUNDARY = 1e-9  # an event this close to the next frame, in frames, is in it (rounding)
 
 
 class Streams(NamedTuple):
@@ -63,6 +69,19 @@ def join(samples: Sequence[np.ndarray], shape: tuple[int, int, int, int]) -> Str
     return Streams(events.astype(np.uint32), starts, tuple(map(int, shape)))
 
 
+def spool(samples: Iterable[np.ndarray], shape: tuple[int, int, int, int]) -> Streams:
+    """:func:`join` of samples that need not fit into memory: events lie in an unnamed file."""
+    starts = [0]
+    paths.data().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=paths.data()) as file:
+        for sample in samples:
+            file.write(sample.astype(np.uint32).tobytes())
+            starts.append(starts[-1] + len(sample))
+        file.flush()
+        events = np.memmap(file, np.uint32, "r") if starts[-1] else np.zeros(0, np.uint32)
+    return Streams(events, np.array(starts), shape)
+
+
 def from_frames(frames: np.ndarray) -> Streams:
     """Streams of uint8 [N, frames, channels, height, width]; what is not 0 is an event."""
     if frames.ndim != 5:
@@ -80,17 +99,26 @@ def from_times(
     end is left out.
 
     Raises:
-        UserError: A time is no finite number or negative, or a unit is out of range.
+        UserError: A time is no finite number or negative, a unit is out of range, or there are not
+            as many of either.
     """
     times_ms, channels = np.asarray(times_ms, float), np.asarray(channels)
-    if not np.isfinite(times_ms).all() or (times_ms < 0).any():
-        raise UserError("event times: NaN, infinity or a negative number; needed are ms from 0 on")
-    if len(channels) and not (channels.min() >= 0 and channels.max() < number):
-        wrong = channels[(channels < 0) | (channels >= number)][0]
-        raise UserError(f"event unit {wrong}: allowed are 0 to {number - 1}")
-    frame = np.floor(times_ms / frame_ms).astype(np.int64)
+    if times_ms.shape != channels.shape or times_ms.ndim != 1:
+        raise UserError(f"times {list(times_ms.shape)}, units {list(channels.shape)}; both are [n]")
+    if not np.issubdtype(channels.dtype, np.integer):
+        raise UserError(f"units of type {channels.dtype}; allowed are whole numbers")
+    within(times_ms, "time", "finite numbers of ms from 0 on")
+    within(channels, "unit", f"0 to {number - 1}", number)
+    frame = np.floor(times_ms / frame_ms + BOUNDARY)
     inside = frame < frames
-    return np.unique(frame[inside] * number + channels[inside].astype(np.int64))
+    return np.unique(frame[inside].astype(np.int64) * number + channels[inside].astype(np.int64))
+
+
+def within(values: np.ndarray, what: str, allowed: str, end: float = np.inf) -> None:
+    """Refuse an event with a value that is not at least 0 and below ``end``, or no number."""
+    wrong = values[~((values >= 0) & (values < end))]
+    if len(wrong):
+        raise UserError(f"an event's {what} is {wrong[0]}; allowed are {allowed}")
 
 
 def save(path: str | Path, streams: Streams, labels: np.ndarray) -> Path:
@@ -112,26 +140,27 @@ def save(path: str | Path, streams: Streams, labels: np.ndarray) -> Path:
 def load(path: Path) -> tuple[Streams, np.ndarray]:
     """What :func:`save` wrote: streams, and labels uint8 [N]."""
     with opened(path) as file:
-        try:
-            shape = tuple(map(int, file.attrs["shape"]))
-            streams = Streams(file["events"][...], file["starts"][...], shape)
-            labels = file["labels"][...]
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: is not a file of events ({error})") from None
+        shape = tuple(map(int, file.attrs["shape"]))
+        streams = Streams(file["events"][...], file["starts"][...], shape)
+        labels = file["labels"][...]
     _check(path, streams, labels)
     return streams, labels
 
 
-def opened(path: Path):
-    """An HDF5 file to read, or one clear line."""
+@contextmanager
+def opened(path: Path) -> Iterator["h5py.File"]:
+    """An HDF5 file to read, and one clear line for all that reading it meets."""
     import h5py
 
     if not path.is_file():
         raise UserError(f"{path} does not exist")
     try:
-        return h5py.File(path, "r", locking=False)
-    except OSError as error:
-        raise UserError(f"{path}: is no HDF5 file ({error})") from None
+        with h5py.File(path, "r", locking=False) as file:
+            yield file
+    except UserError:
+        raise
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: is no sound HDF5 file of events ({error})") from None
 
 
 def _check(path: Path, streams: Streams, labels: np.ndarray) -> None:
@@ -152,8 +181,14 @@ def _check(path: Path, streams: Streams, labels: np.ndarray) -> None:
         )
     if len(events) and int(events.max()) >= size:
         raise UserError(f"{path}: an event at {events.max()}; allowed are 0 to {size - 1}")
-    if not np.issubdtype(labels.dtype, np.integer) or (len(labels) and labels.max() > 255):
-        raise UserError(f"{path}: labels must be whole numbers from 0 to 255")
+    check_labels(path, labels)
+
+
+def check_labels(path: Path, labels: np.ndarray) -> None:
+    """Refuse labels that are not whole numbers from 0 to 255, one a sample."""
+    whole = labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
+    if not whole or ((labels < 0) | (labels > 255)).any():
+        raise UserError(f"{path}: labels must be whole numbers from 0 to 255, [N]")
 
 
 @dataclass(frozen=True)
