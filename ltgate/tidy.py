@@ -7,16 +7,24 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from ltgate import figures, neurons
+from ltgate import figures, metrics, neurons, results, statistics
 from ltgate.backends import portable
 from ltgate.data.store import open_task
 from ltgate.data.tasks import TaskSpec, schedule
+from ltgate.errors import UserError
 from ltgate.methods.base import SpikingLearner
 from ltgate.neurons import Dynamics
 from ltgate.params import Params
 from ltgate.train import Trial
 
 COMPARTMENTS = {"dual": ("fast", "slow"), "fast": ("fast",), "slow": ("slow",)}
+
+
+def compartments(params: Params) -> tuple[str, ...]:
+    """Names of a learner's compartments: fast and slow, or the time constants that it was given."""
+    if len(params.taus_ms) in (0, 2):
+        return COMPARTMENTS[params.compartments]
+    return tuple(f"{tau:g} ms" for tau in params.taus_ms)
 
 
 def samples(params: Params, number: int = 5) -> pd.DataFrame:
@@ -64,38 +72,35 @@ def membranes(
 ) -> pd.DataFrame:
     """Both compartments of one first-layer neuron, shown one image at every task's frame rate.
 
-    The image is the first task's first training image. The neuron is the median one, by its weaker
-    compartment's current, of those whose compartments are both driven. Other ``tasks`` than the
-    trial's and other ``dynamics`` than the network's may be tried on it.
+    The image, or stream, is the first task's first training one. The neuron is that whose slow
+    compartment crosses its threshold most often beyond the fast one; of one compartment, that which
+    crosses most. Other ``tasks`` than the trial's and other ``dynamics`` may be tried on it.
     """
     layer, dynamics = learner.network.layers[0], dynamics or learner.network.dynamics
-    pixels = learner.network.pixels(trial.open(0, "train").images[:1])
-    currents = portable.currents(layer, pixels).cpu()[0]
-    weaker = currents.amin(0)
-    chosen = weaker == (weaker[weaker > 0].median() if (weaker > 0).any() else weaker.max())
-    channel, row, column = chosen.nonzero()[0].tolist()
-    threshold = layer.threshold[:, channel].cpu()
-    frames = []
+    shown = trial.open(0, "train").images[:1]
+    traces = []
     for task in tasks or trial.tasks:
         steps = schedule(task, trial.params.presentation)
-        trace = neurons.scan(
-            torch.from_numpy(steps.drive)[:, None] * currents[:, channel, row, column],
-            torch.zeros(dynamics.compartments),
-            decay=torch.from_numpy(dynamics.decay(steps.dt_ms)),
-            gain=torch.from_numpy(dynamics.gain(steps.charge_ms)),
-            threshold=threshold,
-            gate=layer.forward_gate[channel].cpu(),
-            output=dynamics.output,
-            reset=dynamics.reset,
-        )
-        for index, name in enumerate(COMPARTMENTS[trial.params.compartments]):
+        inputs = portable.shown(learner.network, shown, steps)
+        currents = portable.in_time(layer, inputs)
+        options = portable.options(dynamics, layer, steps)
+        changing = portable.Following(dynamics, layer, steps).block(currents, inputs, options)
+        trace = neurons.scan(currents, torch.zeros_like(currents[0]), changing, **options)
+        traces.append((task, steps, trace))
+    crossings = sum(trace.crossed.sum(0)[:, 0] for _, _, trace in traces)
+    ahead = crossings[-1] - crossings[0] if len(crossings) > 1 else crossings[0]
+    chosen = np.unravel_index(int(ahead.argmax()), ahead.shape)
+    threshold, place = layer.threshold[:, chosen[0]], (slice(None), slice(None), 0, *chosen)
+    frames = []
+    for task, steps, trace in traces:
+        for index, name in enumerate(compartments(learner.params)):
             values = {
                 "task": task.name,
                 "compartment": name,
                 "time_ms": np.arange(len(steps)) * steps.dt_ms,
-                "membrane": trace.membrane[:, index].numpy(),
+                "membrane": trace.membrane[place][:, index].cpu().numpy(),
                 "threshold": float(threshold[min(index, len(threshold) - 1)]),
-                "spike": trace.crossed[:, index].numpy(),
+                "spike": trace.crossed[place][:, index].cpu().numpy(),
             }
             frames.append(pd.DataFrame(values))
     return pd.concat(frames, ignore_index=True)
@@ -103,7 +108,7 @@ def membranes(
 
 def rates_and_gates(learner: SpikingLearner, trial: Trial, number: int = 256) -> pd.DataFrame:
     """Crossings per neuron and step of each compartment, and gates, on validation images."""
-    names = COMPARTMENTS[trial.params.compartments]
+    names = compartments(learner.params)
     gates = {layer.name: float(layer.gate.mean()) for layer in learner.network.layers}
     rows = []
     for position, task in enumerate(trial.tasks):
@@ -172,3 +177,126 @@ def _headline(table: pd.DataFrame, method: str) -> dict[str, str]:
         "seeds": f"{seeds['yes']}{control}",
         "state, MB": f"{max(state, default=float('nan')) / 1e6:.1f}",
     }
+
+
+def events(trial: Trial, number: int = 2) -> pd.DataFrame:
+    """Events of one training stream of each of the first classes, on every task's clock.
+
+    Columns: task, label, time_ms, channel (planes flattened).
+    """
+    frames = []
+    for position, task in enumerate(trial.tasks):
+        images, steps = trial.open(position, "train"), schedule(task, "frame")
+        for label in task.classes[:number]:
+            row = int(np.flatnonzero(np.asarray(images.labels) == label)[0])
+            frame, channel = images.images[row : row + 1].reshape(task.frames, -1).nonzero()
+            found = {"task": task.name, "label": label, "channel": channel}
+            frames.append(pd.DataFrame({**found, "time_ms": frame * steps.dt_ms}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def gates_in_time(learner: SpikingLearner, trial: Trial, number: int = 32) -> pd.DataFrame:
+    """Weight of every compartment's membrane in the first layer, frame by frame, in every task.
+
+    Median and the middle 80 % over validation streams and neurons. Columns: task, compartment,
+    frame, median, low, high.
+    """
+    network, frames = learner.network, []
+    layer = network.layers[0]
+    for position, task in enumerate(trial.tasks):
+        steps = schedule(task, trial.params.presentation)
+        inputs = portable.shown(network, trial.open(position, "validation").images[:number], steps)
+        options = portable.options(network.dynamics, layer, steps)
+        following = portable.Following(network.dynamics, layer, steps)
+        currents = portable.in_time(layer, inputs)
+        weights = following.block(currents, inputs, options)["gate"].transpose(0, 1).flatten(2)
+        for name, weight in zip(compartments(learner.params), weights, strict=True):
+            low, median, high = weight.quantile(torch.tensor([0.1, 0.5, 0.9]), 1).numpy()
+            found = {"task": task.name, "compartment": name, "frame": np.arange(len(steps))}
+            frames.append(pd.DataFrame({**found, "median": median, "low": low, "high": high}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def neuron_gates(trials: Sequence[Trial]) -> pd.DataFrame:
+    """Every first-layer neuron's gate after the last task, beside the truth (``fan_in_groups``: 2).
+
+    Columns: method, seed, neuron, gate (weight of the fast membrane), truth.
+    """
+    frames = []
+    for trial in trials:
+        learner = trial.restore(f"task{len(trial.tasks) - 1}.safetensors")
+        gate = learner.network.layers[0].gate.cpu().numpy()
+        found = {"method": trial.method, "seed": trial.seed, "neuron": np.arange(len(gate))}
+        truth = (np.arange(len(gate)) < len(gate) // 2).astype(float)
+        frames.append(pd.DataFrame({**found, "gate": gate, "truth": truth}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def at_speeds(rows: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """Accuracy at every tested speed after the first task, as :func:`figures.robustness` takes it.
+
+    Mean over seeds and 95 % t interval, like ``table_robustness``.
+    """
+    chosen = rows[(rows["metric"] == "accuracy_at_rate") & (rows["step"] == 0)]
+    lines = []
+    for method in params.methods:
+        for rate, found in chosen[chosen["method"] == method].groupby("task", sort=False):
+            setting = method, params.tasks[0].frame_rate_hz, float(rate[:-2]), "frame"
+            lines.append((*setting, *metrics.mean_interval(found["value"])))
+    columns = ["method", "trained_hz", "tested_hz", "presentation", "mean", "ci_low", "ci_high"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def best_single(rows: pd.DataFrame) -> str:
+    """The method with one membrane, ``tau_<ms>``, that is best on validation images at the end."""
+    known = rows["method"].str.fullmatch(r"tau_\d+") & (rows["metric"] == "curve_accuracy")
+    points = rows[known]
+    last = points[points["step"] == points.groupby(["method", "seed"])["step"].transform("max")]
+    if last.empty:
+        raise UserError("no method tau_<ms> in these rows: needed is one membrane to compare with")
+    return last.groupby("method", sort=False)["value"].mean().idxmax()
+
+
+def timescales(rows: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """``table_timescales``: one row a method, against the best single time constant.
+
+    ACC and forgetting, accuracy at the last task's speed before it was learned, the difference in
+    ACC from :func:`best_single` with its 95 % interval over seeds and its p value (paired t test,
+    Holm-corrected over the methods), spikes of all layers a sample, learner state.
+    """
+    values, best = results.by_seed(rows, params), best_single(rows)
+    label = f"more than {best}, points"
+    unlearned = rows[
+        (rows["metric"] == "accuracy_at_rate")
+        & (rows["step"] == 0)
+        & (rows["task"] == f"{params.tasks[-1].frame_rate_hz:g}Hz")
+    ]
+    values = values[values["scenario"] != "task"]
+    values = pd.concat([values, unlearned.assign(metric="unlearned")])
+    tests = statistics.compare(values, best, ("acc",)).set_index("against")
+    lines = []
+    for method in params.methods:
+        own = values[values["method"] == method].groupby("metric")["value"].agg(list)
+        if own.empty:
+            continue
+        line = {"method": figures.style.method(method)[0], "ACC, %": _percent(own.get("acc"))}
+        if len(params.tasks) > 1:
+            line["forgetting, points"] = _percent(own.get("forgetting"))
+            line["last speed unlearned, %"] = _percent(own.get("unlearned"))
+        if method in tests.index:
+            test = -100 * tests.loc[method, ["difference", "ci_high", "ci_low"]].astype(float)
+            line[label] = "{:+.1f} ({:+.1f} to {:+.1f})".format(*test)
+            line["p"] = f"{tests.loc[method, 'p_corrected']:.1g}"
+        line["spikes"] = f"{np.mean(own['spikes_per_sample']):,.0f}"
+        line["state, kB"] = f"{np.mean(own['state_bytes']) / 1e3:,.0f}"
+        line["seeds"] = len(own["acc"])
+        lines.append(line)
+    return pd.DataFrame(lines).fillna("")
+
+
+def _percent(values: Sequence[float] | None) -> str:
+    """Mean and half width of the 95 % interval over seeds, in percent."""
+    if values is None:
+        return ""
+    mean, low, high = metrics.mean_interval(values)
+    return f"{100 * mean:.1f}" + (f" ± {50 * (high - low):.1f}" if high == high else "")

@@ -42,6 +42,12 @@ def currents(layer: Layer, inputs: Tensor, weight: Tensor | None = None) -> Tens
     return summed.reshape(len(inputs), weight.shape[0], *layer.out_shape)
 
 
+def in_time(layer: Layer, inputs: Tensor) -> Tensor:
+    """Currents [T, C, B, out, height, width] of inputs [T, B, channels, height, width]."""
+    found = currents(layer, inputs.flatten(0, 1))
+    return found.unflatten(0, inputs.shape[:2]).transpose(1, 2)
+
+
 def correlate(layer: Layer, trace: Tensor, post: Tensor) -> Tensor:
     """Sum over N and positions of post x trace, as one weight-gradient call.
 
@@ -120,6 +126,15 @@ def events(stream: Tensor, drive: np.ndarray) -> Tensor:
     clocked = stream.new_zeros(len(drive), *stream.shape[:1], *stream.shape[2:])
     clocked[torch.from_numpy(drive > 0)] = stream.transpose(0, 1)
     return clocked.float()
+
+
+def shown(network: Network, samples: np.ndarray | Tensor, schedule: Schedule) -> Tensor:
+    """What the first layer receives at every step: float32 [T, B, channels, height, width]."""
+    samples = torch.as_tensor(samples).to(network.layers[0].weight.device)
+    if samples.ndim == 5:
+        return events(samples, schedule.drive)
+    drive = torch.from_numpy(schedule.drive).to(samples.device)
+    return drive.view(-1, 1, 1, 1, 1) * network.pixels(samples)
 
 
 class _State:
@@ -210,8 +225,7 @@ def _slice(
                 current = chunk.unsqueeze(-1) * constant
             else:
                 inputs = spikes
-                current = currents(state.layer, inputs.flatten(0, 1))
-                current = current.unflatten(0, inputs.shape[:2]).transpose(1, 2)
+                current = in_time(state.layer, inputs)
             spikes = state.advance(current, inputs)
             if learning:
                 state.learn(inputs, spikes, decays)

@@ -22,12 +22,15 @@ from ltgate.figures.loihi import (
 )
 from ltgate.figures.save import save_figure, save_table
 from ltgate.figures.scaling import scaling
+from ltgate.figures.streams import event_raster, gates_in_time, neuron_gates
 from ltgate.figures.traces import membrane_traces, spike_rates_and_gates
 
 __all__ = [
     "FIGURES",
     "ablations",
     "acc_forgetting_bars",
+    "event_raster",
+    "gates_in_time",
     "grid_heatmap",
     "grid_slices",
     "learning_curves",
@@ -38,6 +41,7 @@ __all__ = [
     "loihi_learning",
     "loihi_ranges",
     "membrane_traces",
+    "neuron_gates",
     "r_heatmap",
     "robustness",
     "save_figure",

@@ -43,12 +43,16 @@ def acc_forgetting_bars(frame: pd.DataFrame, scenario: str = "class") -> Figure:
     axes[0, 0].set_xlim(0, 1)
     axes[0, 0].set_yticks(range(len(methods)), [style.method(name)[0] for name in methods])
     axes[0, 0].invert_yaxis()
-    handles = [
-        Patch(facecolor=style.GREY, edgecolor=style.GREY, label="with the timescale cue"),
-        Patch(facecolor="white", edgecolor=style.GREY, hatch="/////", label="without (control)"),
-        Line2D([], [], color="black", marker="|", label="95 % interval"),
-        Line2D([], [], color="white", marker="D", markeredgecolor="black", label="paper"),
-    ]
+    handles = [Line2D([], [], color="black", marker="|", label="95 % interval")]
+    if len(cues) > 1:
+        both = {"with the timescale cue": style.GREY, "without (control)": "white"}
+        handles += [
+            Patch(facecolor=colour, edgecolor=style.GREY, hatch="/////" * (number > 0), label=label)
+            for number, (label, colour) in enumerate(both.items())
+        ]
+    if rows["paper"].notna().any():
+        diamond = {"marker": "D", "markeredgecolor": "black"}
+        handles.append(Line2D([], [], color="white", label="paper", **diamond))
     fig.legend(handles=handles, loc="outside lower center", ncols=4)
     return fig
 

@@ -28,6 +28,28 @@ METHODS = {
     "replay": ("replay", GREEN, ">"),
     "joint": ("joint", BLACK, "*"),
 }
+# What may stand for a neuron's timescale: single ones in grey, gates in blue and green.
+TIMESCALES = {
+    "tau_5": ("5 ms", "#C4C4C4", "o"),
+    "tau_10": ("10 ms", "#ABABAB", "s"),
+    "tau_20": ("20 ms", "#8C8C8C", "^"),
+    "tau_40": ("40 ms", "#606060", "v"),
+    "tau_100": ("100 ms", BLACK, "D"),
+    "tau_halves": ("half 5, half 100 ms", "#7A5230", "<"),
+    "tau_log_uniform": ("log-uniform", "#A68064", ">"),
+    "tau_of_rate": ("tau follows the rate", ORANGE, "P"),
+    "either": ("two compartments, or", YELLOW, "X"),
+    "blend_half": ("blend, half and half", "#7F7F00", "p"),
+    "gate_quieter": ("published gate", PURPLE, "D"),
+    "gate_teacher": ("gate by a teacher", SKY, "^"),
+    "gate_static": ("set-point gate, static", BLUE, "s"),
+    "gate_neuron": ("set-point gate, neuron", SKY, "s"),
+    "gate_layer": ("set-point gate, layer", BLUE, "o"),
+    "gate_three": ("set-point gate, 3 taus", GREEN, "^"),
+    "gate_five": ("set-point gate, 5 taus", "#00573F", "v"),
+    "gate_cue": ("told the speed", VERMILION, "*"),
+    "gate_oracle": ("told the truth", VERMILION, "*"),
+}
 SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, DARK)  # tasks, rates, anything else
 COMPARTMENTS = {"fast": VERMILION, "slow": BLUE}
 
@@ -47,7 +69,8 @@ RC = {
 
 def method(name: str) -> tuple[str, str, str]:
     """Label, colour and marker of a method; an unlisted one keeps its name and gets a colour."""
-    return METHODS.get(name, (name, SERIES[zlib.crc32(name.encode()) % len(SERIES)], "o"))
+    known = METHODS | TIMESCALES
+    return known.get(name, (name, SERIES[zlib.crc32(name.encode()) % len(SERIES)], "o"))
 
 
 def context():

@@ -3,9 +3,20 @@
 All have the same filters, readout and calibrated rate; they differ in the neuron alone.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from ltgate.declare import FilePath, Group
 from ltgate.methods.base import METHODS, SpikingLearner
+
+
+class TimescaleParameters(Group, compute=True):
+    """Notebook 07."""
+
+    timescales: Annotated[FilePath, Field(min_length=1)] = "timescales_quick"
+    """parameter file of the streams of notebook 07: a name in params, or a path"""
+
 
 SINGLE = (5, 10, 20, 40, 100)
 

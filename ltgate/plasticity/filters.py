@@ -126,27 +126,20 @@ class Filters:
 
     def _inputs_in_time(self, index: int, images: TaskImages, steps: Schedule) -> Tensor:
         """What layer ``index`` receives on the calibration images, float32 [T, B, ...]."""
-        shown = torch.as_tensor(self._calibration(images)).to(self.device)
+        shown = self._calibration(images)
         if index:
             before = self.network.layers[index - 1].name
             part = self.network.upto(before)
             return self.forward(part, images.task, shown, raster=(before,)).rasters[before].float()
-        if shown.ndim == 5:
-            return portable.events(shown, steps.drive)
-        drive = torch.from_numpy(steps.drive).view(-1, 1, 1, 1, 1)
-        return drive * self.network.pixels(shown)
+        return portable.shown(self.network, shown, steps)
 
     def _power(self, layer: Layer, inputs: Tensor, steps: Schedule) -> Tensor:
         """q_c [C, out]: mean over samples and positions of the traces' mean square."""
         own = portable.options(self.network.dynamics, layer, steps)
         found = [
-            timescale.power(
-                portable.currents(layer, some.flatten(0, 1))
-                .unflatten(0, some.shape[:2])
-                .transpose(1, 2),
-                own["decay"],
-                own["gain"],
-            ).mean((1, 3, 4))
+            timescale.power(portable.in_time(layer, some), own["decay"], own["gain"]).mean(
+                (1, 3, 4)
+            )
             for some in inputs.split(32, 1)
         ]
         return torch.stack(found).mean(0)
