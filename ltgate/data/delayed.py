@@ -75,4 +75,4 @@ class Delayed(Drawn):
             burst &= (half == side[:, None])[:, None]
             for sample, start in enumerate(starts):
                 frames[sample, start : start + width] |= burst[sample]
-        return manifolds.shuffled(frames, labels, generator)
+        return manifolds.shuffled(self.in_order(frames, generator), labels, generator)

@@ -66,6 +66,13 @@ DIGITS_SHA256 = {
 SOURCES = Registry()
 
 
+class ControlParameters(Group, since="0.2"):
+    """Control of streams."""
+
+    shuffled_frames: bool = False
+    """streams drawn from a seed keep each channel's number of events and lose their order"""
+
+
 class SourceParameters(Group):
     """Images."""
 
@@ -165,15 +172,22 @@ class Drawn(Declared):
         name: Its name.
         values: See :class:`Declared`.
         seed: Seeds the classes and the samples.
+        shuffled: Whether each channel's frames come in random order.
     """
 
     name: str
     values: str = "{}"
     seed: int = 0
+    shuffled: bool = False
 
     def given(self, params: "Params", seed: int) -> Self:
         """The source of these parameters and this seed."""
-        return replace(super().given(params, seed), seed=seed)
+        found = replace(super().given(params, seed), seed=seed)
+        return replace(found, shuffled=params.shuffled_frames)
+
+    def in_order(self, frames: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Frames [N, F, channels] as they are, or the control: each channel's in random order."""
+        return generator.permuted(frames, axis=1) if self.shuffled else frames
 
     def generator(self, part: str) -> np.random.Generator:
         """The source of the random numbers of one part of the draw, by its name."""
@@ -181,7 +195,8 @@ class Drawn(Declared):
 
     def identity(self, pool: str) -> str:
         """See `Source.identity`: the same draw is the same content."""
-        return digest(f"{self.name} {self.values} {self.seed} {pool}".encode())
+        order = " shuffled" * self.shuffled
+        return digest(f"{self.name} {self.values} {self.seed} {pool}{order}".encode())
 
 
 def of(params: "Params", seed: int = 0) -> Source:

@@ -89,4 +89,5 @@ class TwoScales(Drawn):
                 starts = generator.integers(0, length - frames + 1, len(labels))
                 manifolds.place(shown, times, frames, starts)
             halves.append(shown)
-        return manifolds.shuffled(np.concatenate(halves, axis=2), labels, generator)
+        shown = self.in_order(np.concatenate(halves, axis=2), generator)
+        return manifolds.shuffled(shown, labels, generator)

@@ -72,4 +72,5 @@ class Warp(Drawn):
         frames = manifolds.noise(shape, self["noise"] / length, generator)
         starts = generator.integers(0, self["frames"] - length + 1, len(times))
         manifolds.place(frames, times, length, starts)
-        return manifolds.shuffled(frames, np.repeat(np.arange(classes), number), generator)
+        labels = np.repeat(np.arange(classes), number)
+        return manifolds.shuffled(self.in_order(frames, generator), labels, generator)
