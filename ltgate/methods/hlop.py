@@ -114,7 +114,7 @@ def rates(
 ) -> dict[str, Tensor]:
     """Mean input of each layer per step: float32 [B, channels, height, width] by layer name.
 
-    For the first layer that is the mean pixel current, for the others spikes per step.
+    For the first layer that is the mean pixel current or events, for the others spikes per step.
 
     Args:
         network: The network that made ``counts``.
@@ -122,6 +122,10 @@ def rates(
         counts: Spike counts by layer, as in :class:`ltgate.surrogate.Gradients`.
         schedule: What the images were shown with.
     """
-    inputs = [network.pixels(images) * float(schedule.drive.mean())]
+    images = torch.as_tensor(images).to(network.layers[0].weight.device)
+    if images.ndim == 5:  # a stream: the share of steps with an event
+        inputs = [images.sum(1).float() / len(schedule)]
+    else:
+        inputs = [network.pixels(images) * float(schedule.drive.mean())]
     inputs += [counts[name].float() / len(schedule) for name in network.names[:-1]]
     return dict(zip(network.names, inputs, strict=True))

@@ -2,6 +2,7 @@
 
 from ltgate.data.store import TaskImages
 from ltgate.methods.base import METHODS, SpikingLearner
+from ltgate.methods.gradient import GradientLearner
 
 
 class Joint(SpikingLearner):
@@ -15,6 +16,10 @@ class Joint(SpikingLearner):
         """Filters as in LT-Gate (first task); a fresh readout."""
         super().begin_task(position, images)
         self.readout = self.new_readout()
+
+
+class JointGradient(Joint, GradientLearner):
+    """The same for a network whose every weight learns; it goes on from the task before."""
 
 
 class AllButDeepest(SpikingLearner):
@@ -80,6 +85,13 @@ PRESETS = (
     ("joint", Joint,
      "The upper bound: LT-Gate's readout trained on all tasks so far at once, from scratch.",
      LT_GATE),
+    ("surrogate", GradientLearner,
+     "Every weight trained through time by surrogate gradients, one task after the other, nothing "
+     "protected.",
+     GradientLearner.preset),
+    ("surrogate_joint", JointGradient,
+     "The upper bound of surrogate gradients: trained on the images of all tasks so far.",
+     GradientLearner.preset),
 )  # fmt: skip
 
 for _name, _base, _text, _preset in PRESETS:
