@@ -7,11 +7,10 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from ltgate import figures, metrics, neurons, results, statistics
+from ltgate import figures, neurons
 from ltgate.backends import portable
 from ltgate.data.store import open_task
 from ltgate.data.tasks import TaskSpec, schedule
-from ltgate.errors import UserError
 from ltgate.methods.base import SpikingLearner
 from ltgate.neurons import Dynamics
 from ltgate.params import Params
@@ -215,88 +214,3 @@ def gates_in_time(learner: SpikingLearner, trial: Trial, number: int = 32) -> pd
             found = {"task": task.name, "compartment": name, "frame": np.arange(len(steps))}
             frames.append(pd.DataFrame({**found, "median": median, "low": low, "high": high}))
     return pd.concat(frames, ignore_index=True)
-
-
-def neuron_gates(trials: Sequence[Trial]) -> pd.DataFrame:
-    """Every first-layer neuron's gate after the last task, beside the truth (``fan_in_groups``: 2).
-
-    Columns: method, seed, neuron, gate (weight of the fast membrane), truth.
-    """
-    frames = []
-    for trial in trials:
-        learner = trial.restore(f"task{len(trial.tasks) - 1}.safetensors")
-        gate = learner.network.layers[0].gate.cpu().numpy()
-        found = {"method": trial.method, "seed": trial.seed, "neuron": np.arange(len(gate))}
-        truth = (np.arange(len(gate)) < len(gate) // 2).astype(float)
-        frames.append(pd.DataFrame({**found, "gate": gate, "truth": truth}))
-    return pd.concat(frames, ignore_index=True)
-
-
-def at_speeds(rows: pd.DataFrame, params: Params) -> pd.DataFrame:
-    """Accuracy at every tested speed after the first task, as :func:`figures.robustness` takes it.
-
-    Mean over seeds and 95 % t interval, like ``table_robustness``.
-    """
-    chosen = rows[(rows["metric"] == "accuracy_at_rate") & (rows["step"] == 0)]
-    lines = []
-    for method in params.methods:
-        for rate, found in chosen[chosen["method"] == method].groupby("task", sort=False):
-            setting = method, params.tasks[0].frame_rate_hz, float(rate[:-2]), "frame"
-            lines.append((*setting, *metrics.mean_interval(found["value"])))
-    columns = ["method", "trained_hz", "tested_hz", "presentation", "mean", "ci_low", "ci_high"]
-    return pd.DataFrame(lines, columns=columns)
-
-
-def best_single(rows: pd.DataFrame) -> str:
-    """The method with one membrane, ``tau_<ms>``, that is best on validation images at the end."""
-    known = rows["method"].str.fullmatch(r"tau_\d+") & (rows["metric"] == "curve_accuracy")
-    points = rows[known]
-    last = points[points["step"] == points.groupby(["method", "seed"])["step"].transform("max")]
-    if last.empty:
-        raise UserError("no method tau_<ms> in these rows: needed is one membrane to compare with")
-    return last.groupby("method", sort=False)["value"].mean().idxmax()
-
-
-def timescales(rows: pd.DataFrame, params: Params) -> pd.DataFrame:
-    """``table_timescales``: one row a method, against the best single time constant.
-
-    ACC and forgetting, accuracy at the last task's speed before it was learned, the difference in
-    ACC from :func:`best_single` with its 95 % interval over seeds and its p value (paired t test,
-    Holm-corrected over the methods), spikes of all layers a sample, learner state.
-    """
-    values, best = results.by_seed(rows, params), best_single(rows)
-    label = f"more than {best}, points"
-    unlearned = rows[
-        (rows["metric"] == "accuracy_at_rate")
-        & (rows["step"] == 0)
-        & (rows["task"] == f"{params.tasks[-1].frame_rate_hz:g}Hz")
-    ]
-    values = values[values["scenario"] != "task"]
-    values = pd.concat([values, unlearned.assign(metric="unlearned")])
-    tests = statistics.compare(values, best, ("acc",)).set_index("against")
-    lines = []
-    for method in params.methods:
-        own = values[values["method"] == method].groupby("metric")["value"].agg(list)
-        if own.empty:
-            continue
-        line = {"method": figures.style.method(method)[0], "ACC, %": _percent(own.get("acc"))}
-        if len(params.tasks) > 1:
-            line["forgetting, points"] = _percent(own.get("forgetting"))
-            line["last speed unlearned, %"] = _percent(own.get("unlearned"))
-        if method in tests.index:
-            test = -100 * tests.loc[method, ["difference", "ci_high", "ci_low"]].astype(float)
-            line[label] = "{:+.1f} ({:+.1f} to {:+.1f})".format(*test)
-            line["p"] = f"{tests.loc[method, 'p_corrected']:.1g}"
-        line["spikes"] = f"{np.mean(own['spikes_per_sample']):,.0f}"
-        line["state, kB"] = f"{np.mean(own['state_bytes']) / 1e3:,.0f}"
-        line["seeds"] = len(own["acc"])
-        lines.append(line)
-    return pd.DataFrame(lines).fillna("")
-
-
-def _percent(values: Sequence[float] | None) -> str:
-    """Mean and half width of the 95 % interval over seeds, in percent."""
-    if values is None:
-        return ""
-    mean, low, high = metrics.mean_interval(values)
-    return f"{100 * mean:.1f}" + (f" ± {50 * (high - low):.1f}" if high == high else "")

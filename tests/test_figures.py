@@ -248,6 +248,36 @@ def loihi_learning() -> pd.DataFrame:
     )
 
 
+def event_raster() -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    rows = [
+        (task, label, dt * frame, random.integers(0, 40))
+        for task, dt in (("fast", 1.0), ("slow", 20.0))
+        for label in range(2)
+        for frame in range(160)
+    ]
+    return pd.DataFrame(rows, columns=["task", "label", "time_ms", "channel"])
+
+
+def gates_in_time() -> pd.DataFrame:
+    rows = []
+    for task, weight in (("fast", 0.9), ("slow", 0.1)):
+        for name, height in (("fast", weight), ("slow", 1 - weight)):
+            for frame in range(160):
+                rows.append((task, name, frame, height, height - 0.05, height + 0.05))
+    return pd.DataFrame(rows, columns=["task", "compartment", "frame", "median", "low", "high"])
+
+
+def neuron_gates() -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    rows = [
+        (method, 0, neuron, random.uniform(), float(neuron < 32))
+        for method in ("gate_quieter", "gate_teacher", "gate_static", "gate_oracle")
+        for neuron in range(64)
+    ]
+    return pd.DataFrame(rows, columns=["method", "seed", "neuron", "gate", "truth"])
+
+
 EXAMPLES = {producer.__name__: globals()[producer.__name__] for producer in figures.FIGURES}
 every_figure = pytest.mark.parametrize("producer", figures.FIGURES, ids=lambda f: f.__name__)
 

@@ -16,6 +16,7 @@ from ltgate.params import Params
 LONGEST_CELL = 15
 DESIGNED = (
     "01_data", "02_train_fast", "03_train_slow", "04_grid_search", "05_loihi2", "06_performance",
+    "07_timescales",
 )  # fmt: skip
 NOTEBOOKS = sorted(paths.notebooks().glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -1,0 +1,172 @@
+"""The study of timescales (notebook 07): its configurations, its result rows and its tables.
+
+One parameter file says all of ``warp``; two further configurations follow from it: the same under
+local rules alone, and ``two_scales``. What was found stands in ``docs/timescales.md``.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ltgate import metrics, paths, results, statistics, train
+from ltgate.errors import UserError
+from ltgate.figures import style
+from ltgate.params import Params
+from ltgate.train import Trial
+
+GATES = ("gate_quieter", "gate_teacher", "gate_static", "gate_oracle")  # set once, per neuron
+SIZES = ("train_images", "validation_images", "test_images")
+
+
+def parameters(params: Params) -> Params:
+    """``params`` if they are of streams, else the file ``timescales`` with their name and sizes.
+
+    A size of 0 is the file's own.
+    """
+    if params.source == "warp":
+        return params
+    sizes = {name: getattr(params, name) for name in SIZES if getattr(params, name)}
+    return Params.load(params.timescales, name=params.name, **sizes)
+
+
+def local(params: Params) -> Params:
+    """By local rules alone: a delta rule on each neuron's deviation from its mean count."""
+    return params.with_(readout="delta", standardise_counts=True, readout_rate=3.0, epochs=20)
+
+
+def two_scales(params: Params) -> Params:
+    """A fast and a slow pattern in one sample; every neuron sees channels of one of them."""
+    both = {"name": "both", "classes": list(range(params.scales_classes**2))}
+    both |= {"frame_rate_hz": 1000.0, "duration_ms": float(params.scales_frames)}
+    return params.with_(
+        source="two_scales",
+        tasks=[both],
+        other_rates=[],
+        fan_in_groups=2,
+        pairs_of=params.scales_classes,
+        methods=[*(name for name in params.methods if not name.startswith("gate_")), *GATES],
+    )
+
+
+def controls(params: Params) -> dict[str, Params]:
+    """Configurations that show what the tasks are not, where the parameters ask for controls."""
+    if not params.control:
+        return {}
+    shuffled = {"shuffled_frames": True, "control": False, "methods": ["tau_100", "gate_layer"]}
+    equal = {"scales_noise_slow": 2.0, "scales_repeats": 4, "methods": ["tau_20", *GATES]}
+    return {
+        "warp, frames shuffled": params.with_(**shuffled),
+        "two scales, equal rates": two_scales(params).with_(**equal),
+    }
+
+
+def rows(params: Params) -> pd.DataFrame:
+    """Result rows of every method and seed, trained and tested where that is not done yet."""
+    train.run(params)
+    return results.choose(results.load(paths.run(params.name)), config=params.hash)
+
+
+def trial(params: Params, method: str) -> Trial:
+    """The method's trial with the first seed."""
+    return Trial(params, method, params.seeds[0])
+
+
+def neuron_gates(params: Params) -> pd.DataFrame:
+    """Every first-layer neuron's gate after the last task, beside the truth (``fan_in_groups``: 2).
+
+    Columns: method, seed, neuron, gate (weight of the fast membrane), truth.
+    """
+    frames = []
+    for method in GATES:
+        one = trial(params, method)
+        learner = one.restore(f"task{len(one.tasks) - 1}.safetensors")
+        gate = learner.network.layers[0].gate.cpu().numpy()
+        found = {"method": method, "seed": one.seed, "neuron": np.arange(len(gate))}
+        truth = (np.arange(len(gate)) < len(gate) // 2).astype(float)
+        frames.append(pd.DataFrame({**found, "gate": gate, "truth": truth}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def at_speeds(rows: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """Accuracy at every tested speed after the first task, as :func:`figures.robustness` takes it.
+
+    Mean over seeds and 95 % t interval, like ``table_robustness``.
+    """
+    learned = (rows["metric"] == "accuracy_at_rate") & (rows["step"] == 0)
+    chosen = rows[learned & (rows["cue"] == "yes")]
+    lines = []
+    for method in params.methods:
+        for rate, found in chosen[chosen["method"] == method].groupby("task", sort=False):
+            setting = method, params.tasks[0].frame_rate_hz, float(rate[:-2]), "frame"
+            lines.append((*setting, *metrics.mean_interval(found["value"])))
+    columns = ["method", "trained_hz", "tested_hz", "presentation", "mean", "ci_low", "ci_high"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def best_single(rows: pd.DataFrame) -> str:
+    """The method with one membrane, ``tau_<ms>``, that is best on validation images at the end."""
+    known = rows["method"].str.fullmatch(r"tau_\d+") & (rows["metric"] == "curve_accuracy")
+    points = rows[known]
+    last = points[points["step"] == points.groupby(["method", "seed"])["step"].transform("max")]
+    if last.empty:
+        raise UserError("no method tau_<ms> in these rows: needed is one membrane to compare with")
+    return last.groupby("method", sort=False)["value"].mean().idxmax()
+
+
+def table(rows: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """``table_timescales``: one row a method, against the best single time constant.
+
+    ACC and forgetting, accuracy at the last task's speed before it was learned, the difference in
+    ACC from :func:`best_single` with its 95 % interval over seeds and its p value (paired t test,
+    Holm-corrected over the methods), spikes of all layers a sample, learner state.
+    """
+    rows = rows[rows["cue"] == "yes"]
+    values, best = results.by_seed(rows, params), best_single(rows)
+    label = f"more than {best}, points"
+    unlearned = rows[
+        (rows["metric"] == "accuracy_at_rate")
+        & (rows["step"] == 0)
+        & (rows["task"] == f"{params.tasks[-1].frame_rate_hz:g}Hz")
+    ]
+    values = values[values["scenario"] != "task"]
+    values = pd.concat([values, unlearned.assign(metric="unlearned")])
+    tests = statistics.compare(values, best, ("acc",)).set_index("against")
+    lines = []
+    for method in params.methods:
+        own = values[values["method"] == method].groupby("metric")["value"].agg(list)
+        if own.empty:
+            continue
+        line = {"method": style.method(method)[0], "ACC, %": _percent(own.get("acc"))}
+        if len(params.tasks) > 1:
+            line["forgetting, points"] = _percent(own.get("forgetting"))
+            line["last speed unlearned, %"] = _percent(own.get("unlearned"))
+        if method in tests.index:
+            test = -100 * tests.loc[method, ["difference", "ci_high", "ci_low"]].astype(float)
+            line[label] = "{:+.1f} ({:+.1f} to {:+.1f})".format(*test)
+            line["p"] = f"{tests.loc[method, 'p_corrected']:.1g}"
+        line["spikes"] = f"{np.mean(own['spikes_per_sample']):,.0f}"
+        line["state, kB"] = f"{np.mean(own['state_bytes']) / 1e3:,.0f}"
+        line["seeds"] = len(own["acc"])
+        lines.append(line)
+    return pd.DataFrame(lines).fillna("")
+
+
+def table_controls(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """ACC in percent of every method of ``table_main`` frames, by what they are a control of."""
+    lines = []
+    for name, table in tables.items():
+        for _, row in table[(table["metric"] == "acc") & (table["scenario"] != "task")].iterrows():
+            half = 50 * (row["ci_high"] - row["ci_low"])
+            accuracy = f"{100 * row['mean']:.1f} ± {half:.1f}"
+            label = style.method(row["method"])[0]
+            lines.append({"control": name, "method": label, "ACC, %": accuracy})
+    return pd.DataFrame(lines, columns=["control", "method", "ACC, %"])
+
+
+def _percent(values: Sequence[float] | None) -> str:
+    """Mean and half width of the 95 % interval over seeds, in percent."""
+    if values is None:
+        return ""
+    mean, low, high = metrics.mean_interval(values)
+    return f"{100 * mean:.1f}" + (f" ± {50 * (high - low):.1f}" if high == high else "")
