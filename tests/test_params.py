@@ -120,6 +120,7 @@ OUT_OF_RANGE = {
     "ridge": [0, -1],
     "prototypes": [0],
     "replay_bytes": [-1],
+    "timescales": ["", "a\0b"],
     "grid": ["", "a\0b"],
     "cluster": ["", "here", "tcp:", "tcp://", "http://host:1", "local "],
     "grid_workers": [-1, 100_001],
@@ -471,6 +472,7 @@ CHANGED = {
     "methods": ["joint"],
     "data_folder": "/elsewhere",
     "grid": "other",
+    "timescales": "other",
     "cluster": "tcp://host:8786",
     "robustness_trained": [20.0],
     "robustness_rates": [20.0],
@@ -497,7 +499,7 @@ COMPUTE = {
     "name", "seeds", "methods", "control", "data_folder", "workers", "prefetch", "device",
     "backend", "threads", "chunk_images", "keep_checkpoints", "checkpoint_every", "bench",
     "robustness_trained", "robustness_rates", "keep_features", "chip_input", "chip_spread",
-    "grid", "cluster", "grid_workers", "trials_per_gpu",
+    "grid", "timescales", "cluster", "grid_workers", "trials_per_gpu",
 }  # fmt: skip
 
 
