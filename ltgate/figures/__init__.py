@@ -20,9 +20,9 @@ from ltgate.figures.loihi import (
     loihi_learning,
     loihi_ranges,
 )
+from ltgate.figures.rasters import event_raster, gates_in_time, neuron_gates
 from ltgate.figures.save import save_figure, save_table
 from ltgate.figures.scaling import scaling
-from ltgate.figures.rasters import event_raster, gates_in_time, neuron_gates
 from ltgate.figures.traces import membrane_traces, spike_rates_and_gates
 
 __all__ = [
