@@ -2,25 +2,23 @@
 
 What the readout sees of a layer is written ``conv3`` (every neuron) or ``conv1/4`` (counts summed
 over patches of 4 x 4 positions; at the right and lower edge they may be smaller). The cache lies in
-``data/features`` as one HDF5 file per combination, named by the fingerprints of what it was made
+``data/features`` as one checkpoint per combination, named by the fingerprints of what it was made
 from. It can be deleted at any time.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
-from ltgate import backends, paths
-from ltgate.data import checksum
+from ltgate import backends, checkpoint, paths
 from ltgate.data.store import TaskImages
 from ltgate.data.tasks import schedule
 from ltgate.declare import Group, Whole
 from ltgate.errors import UserError
-from ltgate.files import atomic, lock
+from ltgate.files import lock
 from ltgate.network import Network
 from ltgate.progress import tell, track
 
@@ -112,18 +110,13 @@ def compute(
     timing = f"{images.task.frame_rate_hz}Hz-{images.task.duration_ms}ms-{presentation}"
     seen = "+".join(views).replace("/", "p")
     key = f"{part.fingerprint()}-{images.fingerprint}-{timing}-{seen}-{number}-v{_FORMAT}"
-    path = paths.data() / "features" / f"{key}.h5"
-    if not _usable(path):
+    path = paths.data() / "features" / f"{key}.safetensors"
+    if (found := _kept(path, views)) is None:
         with lock(path.with_suffix(".lock")):
-            if not _usable(path):
-                made = _run(part, images, views, *options)
-                _write(path, made)
-    return _read(path, views)
-
-
-def _usable(path: Path) -> bool:
-    """Whether the counts are there and as they were written."""
-    return path.exists() and checksum.intact(path)
+            if (found := _kept(path, views)) is None:
+                found = _run(part, images, views, *options)
+                _keep(path, found)
+    return found
 
 
 def _run(
@@ -184,20 +177,18 @@ def smallest(steps: int, side: int) -> type:
     return np.min_scalar_type(steps * side * side).type
 
 
-def _write(path: Path, made: Features) -> None:
-    with atomic(path) as temporary:
-        with h5py.File(temporary, "w", locking=False, userblock_size=checksum.BYTES) as file:
-            for view, values in made.counts.items():
-                file[f"counts/{view.replace('/', 'p')}"] = values
-            for name, value in made.spikes.items():
-                file[f"spikes/{name}"] = value
-                file[f"rates/{name}"] = made.rates[name]
-        checksum.write(temporary)
+def _keep(path: Path, made: Features) -> None:
+    arrays = {f"counts.{view}": values for view, values in made.counts.items()}
+    arrays |= {f"rates.{name}": values for name, values in made.rates.items()}
+    tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
+    checkpoint.save(path, tensors, made.spikes)
 
 
-def _read(path: Path, views: list[str]) -> Features:
-    with h5py.File(path, "r", locking=False) as file:
-        counts = {view: file[f"counts/{view.replace('/', 'p')}"][:] for view in views}
-        spikes = {name: float(value[()]) for name, value in file["spikes"].items()}
-        rates = {name: value[:] for name, value in file["rates"].items()}
-    return Features(counts, spikes, rates)
+def _kept(path: Path, views: list[str]) -> Features | None:
+    """What a file holds; None where there is none, or not as it was written."""
+    try:
+        tensors, spikes = checkpoint.load(path)
+    except UserError:
+        return None
+    counts = {view: tensors[f"counts.{view}"].numpy() for view in views}
+    return Features(counts, spikes, {name: tensors[f"rates.{name}"].numpy() for name in spikes})

