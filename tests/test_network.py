@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltgate.network import GRID, LARGEST, create, to_grid
+from ltgate.errors import UserError
+from ltgate.network import GRID, LARGEST, create, to_grid, wire
 from ltgate.neurons import Dynamics
 
 
@@ -251,3 +252,33 @@ def test_fingerprint_tells_networks_of_equal_tensors_apart():
         small(strides=[1, 2], hidden=[]).fingerprint()
         != small(strides=[2, 1], hidden=[]).fingerprint()
     )
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_wiring_keeps_some_inputs_of_every_neuron(groups):
+    made = create(Dynamics(), [], [], [10], np.random.default_rng(0), (8, 2, 1))
+    whole = made.layers[0].weight
+    wire(made.layers[0], 3, groups, np.random.default_rng(1))
+    kept = made.layers[0].weight != 0
+    assert kept.shape == (2, 10, 16) and (kept.sum(2) == 3).all() and (kept[0] == kept[1]).all()
+    assert torch.equal(made.layers[0].weight, whole * kept)
+    parts = kept[0].view(10, groups, -1).any(2)
+    assert parts.int().argmax(1).tolist() == [i * groups // 10 for i in range(10)]
+    assert (parts.sum(1) == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("channels", "fan_in", "groups", "told"),
+    [
+        ([4], 3, 1, "conv1 is a convolution"),
+        ([], 17, 1, "dense1 is dense with 16 inputs"),
+        ([], 9, 2, "dense1 is dense with 16 inputs"),
+        ([], 3, 3, "dense1 is dense with 16 inputs"),
+    ],
+)
+def test_wiring_that_cannot_be_is_refused(channels, fan_in, groups, told):
+    made = create(
+        Dynamics(), channels, [1] * len(channels), [2], np.random.default_rng(0), (8, 2, 1)
+    )
+    with pytest.raises(UserError, match=f"fan_in = {fan_in} of {groups} groups: {told}"):
+        wire(made.layers[0], fan_in, groups, np.random.default_rng(1))

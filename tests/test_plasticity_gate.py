@@ -99,3 +99,52 @@ def test_a_fixed_gate_stays_whatever_it_sees():
     gate = made("fixed", 2)
     gate.observe(torch.ones(4, 2, 2, dtype=torch.int64), steps=3, positions=1, rate=1.0)
     assert gamma(gate).tolist() == [0.25, 0.25]
+
+
+# ----------------------------------------------- gates that are set once, on the first task
+
+
+def start(rule, power, counts=None, seed=0):
+    channels = power.shape[1]
+    now = torch.full((channels,), 0.25)
+    return made(rule, channels).start(
+        now, torch.from_numpy(power), counts, np.random.default_rng(seed)
+    )
+
+
+def test_the_set_point_takes_the_compartment_that_is_closer_to_the_median():
+    power = np.exp(np.random.default_rng(0).normal(0, 2, (2, 51)))
+    power[:, 0] = 0, 1e-9  # silence has a distance too
+    middle = np.sort(np.log(np.maximum(power, 1e-30)), axis=None)[50]  # the lower of both middles
+    far = np.abs(np.log(np.maximum(power, 1e-30)) - middle)
+    found = start("set_point", power)
+    assert found.dtype == torch.float32 and 0 < found.sum() < 51
+    assert found.tolist() == (far[0] <= far[1]).tolist()
+
+
+def test_the_teacher_takes_the_compartment_whose_counts_tell_the_classes():
+    random = np.random.default_rng(1)
+    labels = random.integers(0, 3, 90)
+    seen = {g: random.poisson(4, (90, 6)) + labels[:, None] * random.integers(0, 3, 6)
+            for g in (1.0, 0.0)}  # fmt: skip
+    fisher = {}
+    for gamma, spikes in seen.items():
+        means = np.stack([spikes[labels == label].mean(0) for label in range(3)])
+        share = np.bincount(labels)[:, None] / 90
+        fisher[gamma] = (share * (means - spikes.mean(0)) ** 2).sum(0) / (spikes.var(0) + 1e-9)
+    found = start(
+        "teacher", np.ones((2, 6)),
+        lambda gamma: (torch.from_numpy(seen[gamma]), torch.from_numpy(labels)),
+    )  # fmt: skip
+    assert found.tolist() == (fisher[1.0] >= fisher[0.0]).tolist() and 0 < found.sum() < 6
+
+
+def test_random_and_oracle_make_one_half_fast():
+    power = np.ones((2, 40))
+    assert start("oracle", power).tolist() == [1] * 20 + [0] * 20
+    drawn = [start("random", power, seed=seed).tolist() for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2] and [sum(x) for x in drawn] == [20, 20, 20]
+
+
+def test_published_gates_leave_the_start_to_the_parameter():
+    assert {start(rule, np.ones((2, 3))).unique().item() for rule in (*READINGS, "fixed")} == {0.25}

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltgate.plasticity.readout import Delta, RecursiveLeastSquares, features, root
+from ltgate.plasticity.readout import Delta, RecursiveLeastSquares, features, of_pairs, root
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -283,3 +283,12 @@ def test_rank_k_continues_from_its_state():
     assert set(whole.state()) == {"weight", "basis", "moment"}
     for name, tensor in whole.state().items():
         assert torch.equal(tensor, again.state()[name])
+
+
+def test_a_pair_scores_what_its_parts_score():
+    scores = np.random.default_rng(0).normal(size=(4, 9))
+    found = of_pairs(torch.from_numpy(scores), 3)
+    for first in range(3):
+        for second in range(3):
+            parts = [scores[:, first * 3 + j] + scores[:, j * 3 + second] for j in range(3)]
+            np.testing.assert_allclose(found[:, first * 3 + second], sum(parts))

@@ -1,4 +1,4 @@
-"""``delayed``: a cue, a silence, a probe; the label is whether both are the same.
+"""``delayed``: a cue, a silence, a probe; the label is 0 where both are the same.
 
 Cue and probe are bursts of one of two halves of the channels, each channel with probability
 ``delayed_burst``, on ``delayed_width`` frames; between them lie ``delayed_shortest`` to
@@ -30,7 +30,7 @@ class DelayedParameters(Group, since="0.2"):
     """frames of the longest silence"""
     delayed_burst: Share = 0.3
     """probability of an event per frame and channel of the half that bursts"""
-    delayed_noise: Share = 0.001
+    delayed_noise: Annotated[float, Field(ge=0, le=1)] = 0.001
     """probability of a background event per frame and channel"""
     delayed_samples: Count = 500
     """samples per class for training and validation"""

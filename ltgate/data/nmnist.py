@@ -9,6 +9,7 @@ Source: Orchard, Jayawant, Cohen & Thakor 2015, "Converting static image dataset
 neuromorphic datasets using saccades".
 """
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -48,9 +49,9 @@ class Nmnist(Recording):
 
     def identity(self, pool: str) -> str:
         """See `Source.identity`: of the files' names, sizes and times, for there are 70,000."""
-        about = [(path.parent.name, path.name, path.stat()) for path in self.files(pool)]
-        seen = [(digit, name, now.st_size, now.st_mtime_ns) for digit, name, now in about]
-        return digest(f"{self.values} {seen}".encode())
+        inside = self.folder / FOLDERS[pool]
+        times = tuple((x.name, x.stat().st_mtime_ns) for x in sorted(inside.glob("[0-9]")))
+        return digest(self.values.encode(), _listed(self, pool, times).encode())
 
     def read(self, pool: str) -> tuple[Streams, np.ndarray]:
         """See `Source.read`."""
@@ -84,6 +85,14 @@ class Nmnist(Recording):
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
         return self.places(str(path), microseconds / 1000, (polarity * SIDE + y) * SIDE + x)
+
+
+@functools.lru_cache
+def _listed(source: Nmnist, pool: str, times: tuple) -> str:
+    """SHA-256 of what lies in the folders, listed once while they have these ``times``."""
+    about = [(path.parent.name, path.name, path.stat()) for path in source.files(pool)]
+    seen = [(digit, name, now.st_size, now.st_mtime_ns) for digit, name, now in about]
+    return digest(str(seen).encode())
 
 
 SOURCES["nmnist:"] = lambda text: Nmnist(folder(text))

@@ -42,6 +42,16 @@ class PairParameters(Group, since="0.2", late=True):
     pairs_of: Whole = 0
     """a class is a pair, first * pairs_of + second, and scores what its parts score; 0 = no pair"""
 
+    @model_validator(mode="after")
+    def _all_pairs(self) -> Self:
+        classes = 1 + max(label for task in self.tasks for label in task.classes)
+        if self.pairs_of and classes != self.pairs_of**2:
+            raise ValueError(
+                f"pairs_of = {self.pairs_of}: the tasks have {classes} classes; needed are "
+                f"{self.pairs_of**2}"
+            )
+        return self
+
 
 class StandardParameters(Group, since="0.2", late=True):
     """Counts as each neuron's own deviation."""
