@@ -480,6 +480,7 @@ CHANGED = {
     "device": "cpu",
     "taus_ms": [5.0, 20.0],
     "other_rates": [20.0],
+    "pairs_of": 3,
 }
 
 
@@ -505,7 +506,8 @@ COMPUTE = {
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_the_hash_follows_what_can_change_a_result_and_nothing_else(name: str) -> None:
-    base = Params(projector="rank1", output="blend")  # contradicts no choice
+    nine = [task(classes=list(range(9)))]  # pairs of three
+    base = Params(projector="rank1", output="blend", tasks=nine)  # contradicts no choice
     other = base.with_(**{name: changed(name)})
     assert getattr(other, name) != getattr(base, name)
     assert (other.hash == base.hash) == (name in COMPUTE)
