@@ -11,10 +11,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ltgate import __version__, paths
 from ltgate.errors import Failed, UserError
+
+if TYPE_CHECKING:
+    from ltgate.params import Params
 
 # Extra of pyproject.toml -> what a command that wants it imports of it
 EXTRAS = {"cluster": ("dask", "distributed"), "notebooks": ("ipykernel", "nbconvert", "papermill")}
@@ -158,11 +161,9 @@ def _grid(options: argparse.Namespace) -> None:
     extras=("cluster",),
 )
 def _bench(options: argparse.Namespace) -> None:
-    from ltgate.params import Params
-    from ltgate.runner import execute, run_record
+    from ltgate.runner import run_record
 
-    params = Params.load(options.file, **execute.parse_overrides(options.set))
-    execute.check(params)
+    params = _checked(options)
     from ltgate import perf  # after the check of the parameters: it loads everything
 
     with run_record.timed(params, "bench"):
@@ -176,11 +177,9 @@ def _bench(options: argparse.Namespace) -> None:
     SETTINGS,
 )
 def _robustness(options: argparse.Namespace) -> None:
-    from ltgate.params import Params
-    from ltgate.runner import execute, run_record
+    from ltgate.runner import run_record
 
-    params = Params.load(options.file, **execute.parse_overrides(options.set))
-    execute.check(params)
+    params = _checked(options)
     from ltgate import figures, robustness  # after the check of the parameters
 
     with run_record.timed(params, "robustness"):
@@ -276,6 +275,16 @@ def _expected(options: argparse.Namespace) -> None:
     from ltgate.runner import claims
 
     print(claims.record(options.name))
+
+
+def _checked(options: argparse.Namespace) -> "Params":
+    """The parameters that are asked for, with nothing wrong that can be told before any work."""
+    from ltgate.params import Params
+    from ltgate.runner import execute
+
+    params = Params.load(options.file, **execute.parse_overrides(options.set))
+    execute.check(params)
+    return params
 
 
 def _status(name: str) -> str:

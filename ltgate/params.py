@@ -64,7 +64,7 @@ class _Joined(Strict):
     def hash(self) -> str:
         """12 hexadecimal digits that identify the configuration.
 
-        The same on every machine; parameters that cannot change a result (`is_compute`) do not
+        The same on every machine; parameters that cannot change a result (``compute``) do not
         enter it, nor do later ones (``since``) at their defaults.
         """
         return self.hash_of(self.texts(self.model_dump()))
@@ -137,11 +137,6 @@ def _place(group: type[Group]) -> tuple[int, str]:
     module = f"{group.__module__}."
     rooms = (place for place, room in enumerate(ROOMS) if module.startswith(f"ltgate.{room}."))
     return next(rooms, len(ROOMS)), module
-
-
-def is_compute(name: str) -> bool:
-    """Whether parameter ``name`` cannot change the value of any result, so that no hash has it."""
-    return import_module(__name__).Params.groups[name].compute
 
 
 def from_namespace(namespace: dict[str, Any]) -> "Params":

@@ -35,7 +35,7 @@ import pandas as pd
 
 from ltgate import metrics
 from ltgate.errors import UserError, one_line
-from ltgate.files import atomic, read_json, write_json
+from ltgate.files import atomic, write_json
 
 if TYPE_CHECKING:
     from ltgate.params import Params
@@ -124,11 +124,6 @@ def load(folder: str | Path, key: str = "") -> pd.DataFrame:
     )
     empty = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
     return pd.concat([_read(path) for path in files], ignore_index=True) if files else empty
-
-
-def record(folder: str | Path, key: str) -> dict[str, Any]:
-    """Where the rows of ``key`` come from; empty where that was not written."""
-    return read_json(_path(folder, key).with_name(f"{key}.json"))
 
 
 def exists(folder: str | Path, key: str) -> bool:

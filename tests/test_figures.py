@@ -1,12 +1,11 @@
 """Every figure is drawn, saved in both formats, the same each time, and shows its data."""
 
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from processes import run_python
 
 from ltgate import figures
 from ltgate.errors import UserError
@@ -446,11 +445,7 @@ def test_no_backend_is_chosen_and_no_figure_is_left_open(tmp_path):
         assert pyplot.get_fignums() == []
         print(matplotlib.get_backend())
     """.replace("OUT", str(tmp_path))
-    environment = {**os.environ, "MPLBACKEND": "svg"}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "svg"
+    assert run_python(code, MPLBACKEND="svg").strip() == "svg"
 
 
 def test_a_failing_save_leaves_the_old_figure(tmp_path):

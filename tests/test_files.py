@@ -7,18 +7,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from processes import ROOT, run_python
 
 from ltgate import checkpoint, files
 from ltgate.errors import UserError
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT])
@@ -69,17 +67,11 @@ try:
         with files.atomic({str(path)!r}) as temporary:
             WRITERS[{name!r}](temporary)
 except files.UserError as error:
-    print(error)
+    print(error, flush=True)
+files.os._exit(0)  # HDF5 complains at an ordinary end
 """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout == f"{path}: cannot be written (File too large); nothing there has changed\n"
+    told = f"{path}: cannot be written (File too large); nothing there has changed\n"
+    assert run_python(program) == told
     assert path.read_text() == "earlier" and list(tmp_path.iterdir()) == [path]
 
 

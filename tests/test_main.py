@@ -1,18 +1,17 @@
 """The command line: its own name, its version, names of parameter files, what it loads."""
 
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from processes import ROOT, run_python
 
 import ltgate
 from ltgate import __main__, paths
 from ltgate.errors import UserError
 from ltgate.params import Params
 
-ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 HEAVY = {"IPython", "dask", "matplotlib", "numba", "numpy", "pandas", "papermill", "torch"}
 
@@ -20,10 +19,7 @@ HEAVY = {"IPython", "dask", "matplotlib", "numba", "numpy", "pandas", "papermill
 def loaded(code: str) -> set[str]:
     """Modules in memory after ``code`` has run in a process of its own."""
     code += "\nimport sys; print('loaded', *sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return set(done.stdout.split("loaded ")[-1].split())
+    return set(run_python(code).split("loaded ")[-1].split())
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,20 @@
 """Parameters: what is refused, in which words, and what identifies a configuration."""
 
 import math
-import subprocess
-import sys
 import typing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from processes import run_python
 
 from ltgate import methods, paths
 from ltgate.data.tasks import TaskSpec
 from ltgate.declare import OneOf
 from ltgate.errors import UserError
 from ltgate.parameter_files import read
-from ltgate.params import Params, from_namespace, is_compute
+from ltgate.params import Params, from_namespace
 
 FIELDS = Params.model_fields
 STREAMS = ("warp_", "scales_", "delayed_", "shd_", "nmnist_")  # parameters of sources of streams
@@ -435,12 +434,7 @@ def test_round_trip_through_yaml(file: Path, tmp_path: Path) -> None:
 
 def test_the_hash_is_the_same_in_another_process() -> None:
     code = "from ltgate.params import Params; print(Params().hash)"
-    root = str(Path(__file__).parent.parent)
-    environment = {"PYTHONHASHSEED": "1", "PYTHONPATH": root}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == Params().hash
+    assert run_python(code, PYTHONHASHSEED="1").strip() == Params().hash
 
 
 def test_the_hash_is_what_its_definition_gives() -> None:
@@ -451,7 +445,7 @@ def test_the_hash_is_what_its_definition_gives() -> None:
     values = {
         name: value
         for name, value in yaml.safe_load(Params().to_yaml()).items()
-        if not is_compute(name) and not Params.groups[name].since
+        if not (Params.groups[name].compute or Params.groups[name].since)
     }
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     assert '"eta":0.01,' in text and '"frame_rate_hz":1000.0' in text

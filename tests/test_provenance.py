@@ -2,17 +2,14 @@
 
 import ast
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from processes import run_python
 from small_grid import PARAMS
 
 import ltgate
 from ltgate import provenance
-
-ROOT = Path(__file__).resolve().parent.parent
 
 # What training imports and no learned number depends on.
 HARMLESS = {
@@ -107,10 +104,8 @@ for trial in train.trials(Params(name="small", methods=methods, seeds=[0], **{PA
     train.run_trial(trial)
 print(*(name for name in sys.modules if name.startswith("ltgate.")))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    modules = {name.removeprefix("ltgate.") for name in done.stdout.splitlines()[-1].split()}
+    printed = run_python(program).splitlines()[-1]
+    modules = {name.removeprefix("ltgate.") for name in printed.split()}
     loaded = {name.split(".")[0] for name in modules - DECLARING}
     listed = {name.removesuffix(".py") for name in provenance.LEARNING}
     assert {"train", "methods", "surrogate", "backends", "plasticity"} <= loaded

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import ClassVar
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 import small_grid
 import torch
+from processes import run_python
 
 from ltgate import checkpoint, files, memory, methods, paths, results, train
 from ltgate.data import idx, open_task, sources
@@ -21,7 +20,6 @@ from ltgate.methods.base import Method, SpikingLearner
 from ltgate.params import Params
 from ltgate.train import Trial
 
-ROOT = Path(__file__).resolve().parent.parent
 PARAMS = Params(**{
     **small_grid.PARAMS, "name": "tiny", "methods": ["lt_gate"], "validation_images": 8,
     "epochs": 2, "control": True,
@@ -590,19 +588,6 @@ print(codes)
 """
 
 
-def run_python(program, *arguments, **variables):
-    """Standard output of a Python program that must end well."""
-    done = subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_runs_end_with_the_same_rows(tmp_path, monkeypatch):
     monkeypatch.delenv("LTGATE_DATA_CACHE")  # kills hit the making of features, too
@@ -668,7 +653,8 @@ def test_nothing_but_the_final_evaluation_opens_a_test_file(tmp_path, monkeypatc
         images, labels = sources.FILES[pool]
         idx.write(tmp_path / images, random.integers(0, 256, (count, 28, 28)).astype(np.uint8))
         idx.write(tmp_path / labels, (np.arange(count) % 5).astype(np.uint8))
-    params = PARAMS.with_(source=f"idx:{tmp_path}", methods=methods.names(), epochs=1)
+    source = f"idx:{tmp_path}"
+    params = PARAMS.with_(source=source, control=False, methods=methods.names(), epochs=1)
     (tmp_path / "params.yaml").write_text(params.to_yaml())
     found = json.loads(run_python(AUDIT, tmp_path / "params.yaml"))
     assert found["train trained"] and found["tidy trained"]

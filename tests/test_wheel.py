@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 import zipfile
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
+from processes import ROOT, run_python
 
-ROOT = Path(__file__).resolve().parent.parent
 OFFLINE = ["--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
 
 
@@ -54,10 +55,9 @@ def test_an_editable_install_needs_nothing_but_hatchling(tmp_path: Path) -> None
     """``make setup`` makes one, from the lock."""
     code = "import sys; sys.modules['editables'] = None; from hatchling import build; "
     code += f"print(build.build_editable({str(tmp_path)!r}))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    with zipfile.ZipFile(tmp_path / done.stdout.strip()) as wheel:
+    with chdir(ROOT):
+        name = run_python(code).strip()
+    with zipfile.ZipFile(tmp_path / name) as wheel:
         assert wheel.read("_ltgate.pth").decode().strip() == str(ROOT)
         assert not [name for name in wheel.namelist() if name.startswith("ltgate/")]
 
