@@ -34,8 +34,10 @@ def activity(net: QuantNetwork, images: np.ndarray, drive: np.ndarray) -> Activi
     peaks = {x.name: np.zeros(net.compartments) for x in net.layers}
     membranes = [np.zeros((batch, net.compartments, *x.out_shape), np.int64) for x in net.layers]
     rasters = {x.name: [] for x in net.layers}
+    shown = iter(np.moveaxis(images, 1, 0)) if images.ndim == 5 else None  # a stream's frames
     for level in np.asarray(drive, np.int64):
-        inputs = images.reshape(batch, *net.layers[0].in_shape).astype(np.int64) * level
+        now = next(shown) if shown and level else images[:, 0] if shown else images
+        inputs = now.reshape(batch, *net.layers[0].in_shape).astype(np.int64) * level
         for number, layer in enumerate(net.layers):
             spikes = np.zeros((batch, *layer.out_shape), bool)
             v = membranes[number]
@@ -145,6 +147,19 @@ def images(random: np.random.Generator, net: QuantNetwork, number: int) -> np.nd
     drawn = random.integers(low, 256, (number, *shape)).astype(np.int32)
     drawn[random.random(drawn.shape) < 0.4] = 0
     return drawn
+
+
+def streamed(
+    random: np.random.Generator, net: QuantNetwork, number: int, steps: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """A stream, uint8 [number, frames, channels, height, width], and its drive with silence.
+
+    The network's first layer, drawn for bytes, gets thresholds for events.
+    """
+    clock = random.integers(0, 3, steps) > 0
+    frames = random.random((number, clock.sum(), *net.layers[0].in_shape)) < 0.3
+    net.layers[0].mantissa = np.maximum(net.layers[0].mantissa // 200, 1)
+    return frames.astype(np.uint8), clock.astype(np.int64)
 
 
 def drive(random: np.random.Generator, steps: int) -> np.ndarray:

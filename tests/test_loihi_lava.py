@@ -87,6 +87,16 @@ def test_equal_to_the_twin_over_random_configurations(seed: int, nothing_left) -
 
 
 @lava_needed
+@pytest.mark.parametrize("differences", [False, True])
+def test_streams_are_fed_frame_by_frame(differences: bool, nothing_left) -> None:
+    """With silence between frames; three samples, two side by side and one after them."""
+    random = np.random.default_rng(4)
+    net = reference.draw(random, channels=2)
+    shown = reference.streamed(random, net, 3, 12)
+    assert assert_same(net, *shown, batch=2, differences=differences) > 50
+
+
+@lava_needed
 def test_held_input_of_differences_gives_the_same_spikes(nothing_left) -> None:
     net, images, drive = case(1)
     assert assert_same(net, images, drive, batch=2, differences=True) > 0

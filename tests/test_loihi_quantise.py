@@ -100,6 +100,23 @@ def test_integers_spike_almost_as_the_float_network_does(options) -> None:
         assert gap < 0.1, name
 
 
+@pytest.mark.parametrize("output", ["or", "blend"])
+def test_streams_spike_in_integers_almost_as_in_floats(output: str) -> None:
+    random = np.random.default_rng(2)
+    net = create(Dynamics(output=output), [], [], [30, 8], random, (40, 1, 1), 0.3, weight_scale=3)
+    events = (random.random((6, 160, 40, 1, 1)) < 0.03).astype(np.uint8)
+    task = TaskSpec(name="t", classes=[0], frame_rate_hz=250.0, duration_ms=640.0)
+    shown = [Samples(events, schedule(task, "pulse"))]
+    integers = quantise.quantise(net, shown)
+    assert not quantise.report(net, integers, shown)["saturated"].any()
+    counts = twin.forward(integers, events, shown[0].steps.drive).counts
+    theirs = backends.forward(net, events, shown[0].steps).counts
+    for name in net.names:
+        assert theirs[name].sum() > 100
+        gap = (counts[name] - theirs[name]).abs().sum() / theirs[name].sum()
+        assert gap < 0.1, name
+
+
 def test_fewer_bits_cost_more() -> None:
     net, shown = network(), samples()
     errors = [
@@ -115,6 +132,10 @@ def test_what_one_chip_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         quantise.quantise(network(output="mine"), samples())
     with pytest.raises(UserError, match="current='normalised'"):
         quantise.quantise(network(current="normalised"), samples())
+    with pytest.raises(UserError, match="follows='layer' with 2 compartments: the integer"):
+        quantise.quantise(network(output="blend", follows="layer"), samples())
+    with pytest.raises(UserError, match="follows='nothing' with 3 compartments: the integer"):
+        quantise.quantise(network(output="blend", tau_ms=(5.0, 22.0, 100.0)), samples())
     with pytest.raises(UserError, match="presentation='frame'"):
         quantise.quantise(network(), samples("frame"))
 

@@ -39,6 +39,15 @@ def test_equal_to_plain_numpy_over_random_configurations() -> None:
     assert sum(saturated for _, saturated in found) > 0.1 * CONFIGURATIONS
 
 
+def test_streams_give_the_spikes_of_plain_numpy() -> None:
+    spikes = []
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        net = reference.draw(random, channels=1 + seed % 3)
+        spikes.append(assert_same(net, *reference.streamed(random, net, 2, 24))[0])
+    assert min(spikes) > 0 and np.median(spikes) > 50
+
+
 def test_a_sample_does_not_depend_on_its_batch_nor_on_threads() -> None:
     net, images, drive = case(3)
     together = twin.forward(net, np.concatenate([images, images[::-1]]), drive)

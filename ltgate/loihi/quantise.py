@@ -23,7 +23,7 @@ from ltgate.network import GATE_STEPS, Layer, Network
 from ltgate.neurons import COMPILED
 
 HEADROOM = 1
-_PIXEL_BITS = 8  # a pixel is byte / 256
+_PIXEL_BITS = 8  # a pixel is byte / 256; an event is 1
 _WIDE_UNIT = 20  # of the calibration run: fine, and every product stays below 2^53
 _WIDE_LIMIT = 2**40
 LARGEST_UNIT = 24
@@ -50,7 +50,10 @@ def quantise(network: Network, samples: Sequence[Samples], bits: int = 8) -> Qua
     """
     _deployable(network, samples)
     compartments = network.dynamics.compartments
-    wide = _network(network, bits, [[_WIDE_UNIT] * compartments for _ in network.layers])
+    input_bits = _PIXEL_BITS * (samples[0].images.ndim < 5)
+    wide = _network(
+        network, bits, [[_WIDE_UNIT] * compartments for _ in network.layers], input_bits
+    )
     wide.limit = _WIDE_LIMIT
     runs = [twin.forward(wide, s.images, s.steps.drive) for s in samples]
     units = []
@@ -60,7 +63,7 @@ def quantise(network: Network, samples: Sequence[Samples], bits: int = 8) -> Qua
         room = fixed_point.MEMBRANE_LIMIT / 2**HEADROOM / peak
         unit = np.minimum(_WIDE_UNIT + np.floor(np.log2(room)).astype(int), LARGEST_UNIT)
         units.append(np.full_like(unit, unit.min()) if wide.blended else unit)
-    return _network(network, bits, units).check()
+    return _network(network, bits, units, input_bits).check()
 
 
 def _deployable(network: Network, samples: Sequence[Samples]) -> None:
@@ -74,6 +77,11 @@ def _deployable(network: Network, samples: Sequence[Samples]) -> None:
             f"output={network.dynamics.output!r}: the integer neurons (ltgate/loihi/twin, "
             "ltgate/loihi/lava_backend) know or | blend"
         )
+    if network.dynamics.follows != "nothing" or network.dynamics.compartments > 2:
+        raise UserError(
+            f"follows={network.dynamics.follows!r} with {network.dynamics.compartments} "
+            "compartments: the integer neurons know gates that stay, and one or two compartments"
+        )
     for steps in (s.steps for s in samples):
         if steps.name != "pulse":
             raise UserError(
@@ -81,12 +89,14 @@ def _deployable(network: Network, samples: Sequence[Samples]) -> None:
             )
 
 
-def _network(network: Network, bits: int, units: Sequence[Sequence[int]]) -> QuantNetwork:
+def _network(
+    network: Network, bits: int, units: Sequence[Sequence[int]], input_bits: int
+) -> QuantNetwork:
     """In integers, with 2^unit membranes to a float unit; ``units`` per layer and compartment."""
     dynamics = network.dynamics
     layers = []
     for number, (layer, unit) in enumerate(zip(network.layers, units, strict=True)):
-        layers.append(_layer(layer, bits, np.array(unit), _PIXEL_BITS * (number == 0)))
+        layers.append(_layer(layer, bits, np.array(unit), input_bits * (number == 0)))
     decay = np.array([fixed_point.decay(tau) for tau in dynamics.tau_ms])
     return QuantNetwork(layers, decay, dynamics.output, dynamics.reset, bits)
 

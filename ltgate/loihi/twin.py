@@ -42,7 +42,8 @@ def forward(
     Args:
         net: What to run.
         images: Integers [B, channels, height, width], or [B, height, width] for one channel: pixel
-            bytes or signed graded values.
+            bytes or signed graded values; or streams of 0 and 1, [B, frames, channels, height,
+            width].
         drive: Integers [T], the factor on the image at every step of 1 ms.
         raster: Layers whose spikes are wanted step by step.
 

@@ -60,16 +60,21 @@ def forward(
     if not (counted or raster):
         raise UserError("counted=(), raster=(): at least one layer must be recorded")
     shown = backends.fitting(net, images, drive, {*raster, *counted}, graded=True)
-    images = shown.permute(0, 2, 3, 1).numpy()  # channels last
+    images = np.moveaxis(shown.numpy(), -3, -1)  # channels last
     batch = min(batch, len(images))
     samples = -(-len(images) // batch)
-    padded = np.pad(images, [(0, samples * batch - len(images)), (0, 0), (0, 0), (0, 0)])
+    padded = np.pad(images, [(0, samples * batch - len(images)), *[(0, 0)] * (images.ndim - 1)])
     shown = padded.reshape(samples, batch, *images.shape[1:])
+    if streamed := images.ndim == 5:
+        shown = shown.swapaxes(1, 2)  # [samples, frames, batch, height, width, channels]
     arithmetic.warm()
     with tempfile.TemporaryDirectory(prefix="ltgate-lava-") as folder:
         start = time.perf_counter()
         recorded = {"counts": counted, "rasters": raster}
-        source = _build(net, shown, np.asarray(drive, int), differences, recorded, Path(folder))
+        drive = np.asarray(drive, int)
+        sent = {"images": shown, "drive": drive, "differences": differences}
+        sent["frames"] = backends.shown_frames(drive) if streamed else None
+        source = _build(net, sent, recorded, Path(folder))
         with Session(source, seconds) as session:
             built = time.perf_counter()
             session.run(samples * len(drive) + len(net.layers) + 1)
@@ -91,13 +96,13 @@ def _read(path: Path, samples: int, number: int) -> torch.Tensor:
     return torch.from_numpy(side_by_side.transpose(0, 1, 4, 2, 3).copy())
 
 
-def _build(net, images, drive, differences, recorded, folder):
+def _build(net, sent, recorded, folder):
     """The processes, connected; returns the source. A sink's file is ``LAYER-KIND.npy``."""
     from ltgate.loihi.lava_backend.processes import spiking
 
-    samples, batch = images.shape[:2]
-    source = spiking.FrameSource(images=images, drive=drive, differences=differences)
-    port, arriving = source.s_out, images.shape[1:]
+    source = spiking.FrameSource(**sent)
+    port, arriving = source.s_out, source.s_out.shape
+    samples, batch, drive = len(sent["images"]), arriving[0], sent["drive"]
     for number, layer in enumerate(net.layers):
         channels, height, width = layer.out_shape
         shape = (batch, height, width, channels)
@@ -109,7 +114,7 @@ def _build(net, images, drive, differences, recorded, folder):
         neurons = spiking.LTGate(
             shape=shape, decay=net.decay, exponent=layer.exponent, threshold=layer.threshold,
             gate=layer.gate, blend=net.blended, subtract=net.subtracts, limit=net.limit,
-            held=differences and number == 0, interval=len(drive), offset=number + 1,
+            held=sent["differences"] and number == 0, interval=len(drive), offset=number + 1,
         )  # fmt: skip
         connection.a_out.connect(neurons.a_in)
         port, arriving = neurons.s_out, shape

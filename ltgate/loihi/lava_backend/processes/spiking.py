@@ -36,19 +36,21 @@ def model(process, *tags):
 
 
 class FrameSource(AbstractProcess):
-    """Sends drive[t] x image, or its change since the step before; one image a sample, no frames.
+    """Sends drive[t] x image, or its change since the step before.
 
     Args:
-        images: [samples, ...], integers such as [samples, batch, height, width, channels].
+        images: [samples, ...], integers such as [samples, batch, height, width, channels]; streams
+            have their frames after the samples.
         drive: Integers [T].
         differences: Send changes only; the first layer's neurons hold the current.
+        frames: Of streams, which frame step t shows, [T]; -1: none.
 
-    Port: ``s_out``, of one sample's shape. After the last sample it sends zeros.
+    Port: ``s_out``, of one sample's or frame's shape. After the last sample it sends zeros.
     """
 
-    def __init__(self, *, images, drive, differences=False) -> None:
-        super().__init__(images=images, drive=drive, differences=differences)
-        self.s_out = OutPort(shape=images.shape[1:])
+    def __init__(self, *, images, drive, differences=False, frames=None) -> None:
+        super().__init__(images=images, drive=drive, differences=differences, frames=frames)
+        self.s_out = OutPort(shape=images.shape[1 if frames is None else 2 :])
 
 
 @model(FrameSource, *FIXED)
@@ -59,15 +61,21 @@ class PyFrameSource(PyLoihiProcessModel):
 
     def __init__(self, proc_params) -> None:
         super().__init__(proc_params)
-        drive = np.asarray(proc_params["drive"], np.int64)
-        self.level = np.diff(drive, prepend=0) if proc_params["differences"] else drive
+        images, streamed = proc_params["images"], proc_params["frames"] is not None
+        self.nothing = np.zeros(images.shape[1 + streamed :], np.int32)
+        self.before = self.nothing
 
     def run_spk(self) -> None:
         """One step."""
-        images = self.proc_params["images"]
-        sample, t = divmod(self.time_step - 1, len(self.level))
-        shown = images[sample] if sample < len(images) else np.zeros_like(images[0])
-        self.s_out.send(shown.astype(np.int32) * np.int32(self.level[t]))
+        p = self.proc_params
+        sample, t = divmod(self.time_step - 1, len(p["drive"]))
+        now = self.nothing
+        if sample < len(p["images"]) and p["drive"][t]:
+            shown = p["images"][sample]
+            shown = shown if p["frames"] is None else shown[p["frames"][t]]
+            now = shown.astype(np.int32) * np.int32(p["drive"][t])
+        self.s_out.send(now - self.before if p["differences"] and t else now)
+        self.before = now
 
 
 class EventConv(AbstractProcess):
