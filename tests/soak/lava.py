@@ -29,6 +29,7 @@ def endless() -> None:
     from ltgate.loihi import lava_backend
     from ltgate.loihi.lava_backend import run
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     lava_backend.require()
     draw = np.random.default_rng(0)
     net = reference.draw(draw)
