@@ -123,7 +123,7 @@ def table(rows: pd.DataFrame, params: Params) -> pd.DataFrame:
     """
     rows = rows[rows["cue"] == "yes"]
     values, best = results.by_seed(rows, params), best_single(rows)
-    label = f"more than {best}, points"
+    label = f"more than {style.method(best)[0]}, points"
     unlearned = rows[
         (rows["metric"] == "accuracy_at_rate")
         & (rows["step"] == 0)
@@ -150,6 +150,24 @@ def table(rows: pd.DataFrame, params: Params) -> pd.DataFrame:
         line["seeds"] = len(own["acc"])
         lines.append(line)
     return pd.DataFrame(lines).fillna("")
+
+
+def table_gate(ridge: pd.DataFrame, own: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """``table_gate``: the point of the study in five rows, of :func:`table` under both readouts.
+
+    ``ridge`` and ``own`` are result rows of ``params`` and of :func:`local`.
+    """
+    shown = (best_single(ridge), "tau_of_rate", "either", "gate_quieter", "gate_layer")
+    some = params.with_(methods=[name for name in shown if name in params.methods])
+    both = table(ridge, some), table(own, local(some))
+    return pd.DataFrame(
+        {
+            "timescale": both[0]["method"],
+            "accuracy, ridge readout, %": both[0]["ACC, %"],
+            "accuracy, local rules, %": both[1]["ACC, %"],
+            "forgotten, local rules, points": both[1]["forgetting, points"],
+        }
+    )
 
 
 def table_controls(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Every command of README.md, ARTIFACT.md and params/README.md is run by a shell, as it is written.
+"""Every command of README.md, ARTIFACT.md and the pages is run by a shell, as it is written.
 
 In a copy of the checkout, so that nothing here is written to. What makes a command small is added
 at its end (the last word counts). Shortened are:
@@ -34,7 +34,10 @@ from ltgate.params import Params
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("figures", "ltgate", "notebooks", "params", "tests", "tools")
-PAGES = ("README.md", "ARTIFACT.md", "params/README.md")
+PAGES = (
+    "README.md", "ARTIFACT.md", "params/README.md", "docs/results.md", "docs/extend.md",
+    "docs/setup.md", "docs/timescales.md",
+)  # fmt: skip
 PROGRAMS = r"(?:LTGATE_\w+=\S+ )?(?:make|(?:\.venv/bin/)?(?:python -m|jupyter|papermill))\b"
 FILLED = {" NAME": " smoke", "/TRIAL/": "/*/"}  # what the texts leave to the reader
 LONGEST = 300  # seconds of a command, on a busy machine
@@ -169,8 +172,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if file.is_file():
             shutil.copy2(file, home)
     (home / ".venv").symlink_to(sys.prefix)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (home / "mine.yaml").write_text(re.search(r"```yaml\n(.*?)```", readme, re.DOTALL)[1])
+    page = (ROOT / "docs/extend.md").read_text(encoding="utf-8")
+    (home / "mine.yaml").write_text(re.search(r"```yaml\n(.*?)```", page, re.DOTALL)[1])
     for sizes, smaller in SMALLER_BENCH:
         files = [home / "ltgate/perf" / name for name in ("bench.py", "sweeps.py")]
         (file,) = (file for file in files if sizes in file.read_text(encoding="utf-8"))

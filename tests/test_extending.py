@@ -1,4 +1,4 @@
-"""The README's own code runs, and what it registers passes the tests that everything registered
+"""The code of docs/extend.md runs, and what it registers passes the tests that all that is registered
 has to pass (those of methods: ``test_methods.py``)."""
 
 import json
@@ -22,8 +22,7 @@ from ltgate.network import create
 from ltgate.neurons import Dynamics
 from ltgate.params import Params
 
-README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
-SECTION = README.split("## Bring your own")[1].split("\n## ")[0]
+SECTION = (Path(__file__).resolve().parent.parent / "docs/extend.md").read_text(encoding="utf-8")
 TASKS = [
     TaskSpec(name="fast", classes=[0, 1, 2], frame_rate_hz=1000.0, duration_ms=10.0),
     TaskSpec(name="slow", classes=[7, 4], frame_rate_hz=50.0, duration_ms=120.0),
@@ -137,13 +136,13 @@ def run_blocks(folder: Path) -> dict:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for block in re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL):
-            exec(compile(block, "README.md", "exec"), names)
+            exec(compile(block, "docs/extend.md", "exec"), names)
     return names
 
 
 @pytest.fixture(scope="module", autouse=True)
 def home(tmp_path_factory):
-    """A home in which a first run has left a checkpoint, and the README's code has run."""
+    """A home in which a first run has left a checkpoint, and the page's code has run."""
     folder = tmp_path_factory.mktemp("home")
     registries = (methods.METHODS, neurons.OUTPUTS, backends.BACKENDS, sources.SOURCES)
     before = [dict(registry) for registry in registries]

@@ -1,4 +1,4 @@
-"""README.md and ARTIFACT.md: committed numbers, files that exist, code blocks of their size.
+"""README.md, ARTIFACT.md and docs/: committed numbers, files that exist, blocks of their size.
 
 Their commands: ``test_commands.py``; their code: ``test_extending.py``.
 """
@@ -16,11 +16,16 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ARTIFACT = (ROOT / "ARTIFACT.md").read_text(encoding="utf-8")
 PAGES = {
-    "README.md": README,
-    "ARTIFACT.md": ARTIFACT,
-    "params/README.md": (ROOT / "params/README.md").read_text(encoding="utf-8"),
+    str(page.relative_to(ROOT)): page.read_text(encoding="utf-8")
+    for page in (
+        ROOT / "README.md",
+        ROOT / "ARTIFACT.md",
+        ROOT / "params/README.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+    )
 }
-BLOCKS = dict(re.findall(r"<!-- (figures/\S+\.md) -->\n(.*?)<!-- end -->", README, re.DOTALL))
+TABLE = re.compile(r"<!-- (figures/\S+\.md) -->\n(.*?)<!-- end -->", re.DOTALL)
+BLOCKS = {name: block for page in PAGES.values() for name, block in TABLE.findall(page)}
 
 
 def test_the_headline_is_there() -> None:
@@ -54,12 +59,15 @@ def test_readme_opens_with_two_sentences_and_one_figure() -> None:
     assert len(re.findall(r"[.!?](?:\s|$)", words)) == 2
 
 
+def test_readme_is_read_in_a_minute() -> None:
+    assert len(README.splitlines()) <= 150
+
+
 # ------------------------------------------------------------------------------------ code
 
 
 def blocks(language: str) -> list[str]:
-    section = README.split("## Bring your own")[1].split("\n## ")[0]
-    return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", PAGES["docs/extend.md"], re.DOTALL)
 
 
 def test_each_block_is_under_ten_lines() -> None:
