@@ -1,5 +1,5 @@
-"""The code of docs/extend.md runs, and what it registers passes the tests that all that is registered
-has to pass (those of methods: ``test_methods.py``)."""
+"""The code of docs/extend.md runs, and what it registers passes the tests that everything
+registered has to pass (those of methods: ``test_methods.py``)."""
 
 import json
 import os
