@@ -44,6 +44,14 @@ def root() -> Path:
     return here
 
 
+def own(text: str) -> Path:
+    """A folder of the user's that a parameter names; a relative one starts at the root.
+
+    ``LTGATE_INPUTS`` names another start (the runner's ``--out`` moves outputs alone).
+    """
+    return (Path(os.environ.get("LTGATE_INPUTS") or root()) / Path(text).expanduser()).resolve()
+
+
 def data() -> Path:
     """Downloads, HDF5 task files and cached features. Never committed.
 

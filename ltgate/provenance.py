@@ -114,8 +114,14 @@ def _gpu() -> str:
 
 
 def _output(*command: str) -> str:
-    """What a program prints, or '' when it is not there or fails."""
+    """What a program prints, or '' when it is not there, fails, hangs or prints no text.
+
+    What it would tell is optional: it never ends a run.
+    """
     if not shutil.which(command[0]):
         return ""
-    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    return result.stdout.strip() if result.returncode == 0 else ""
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return ""
+    return result.stdout.strip()

@@ -123,3 +123,13 @@ def test_a_comment_changes_the_fingerprint_of_learning_code_alone(copy):
         file.write_text(text)
     assert provenance.learning_code() == before
     assert changed == provenance.LEARNING
+
+
+@pytest.mark.parametrize("body", ["#!/bin/sh\nprintf '\\377 bad'", "#!/nonexistent/interpreter"])
+def test_optional_information_ends_nothing(body: str, tmp_path: Path, monkeypatch) -> None:
+    """A broken nvidia-smi is none."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(body)
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert provenance.machine.__wrapped__()["gpu"] == "none"

@@ -20,7 +20,7 @@ from ltgate import __main__, paths, provenance
 from ltgate.data import idx
 from ltgate.files import lock
 from ltgate.params import Params
-from ltgate.runner import claims, execute, run_record
+from ltgate.runner import claims, execute, jupyter, run_record
 from ltgate.runner.jupyter import NotebookFailed
 
 OUTSIDE = ("figures/bars.py", "runner/plan.py", "loihi/search.py")  # of the learning code
@@ -301,6 +301,7 @@ def test_out_moves_runs_and_figures_but_not_data(
 
     def look(*_: Any) -> None:
         seen.update(run=paths.run("small"), figures=paths.figures("small"), data=paths.data())
+        seen.update(images=paths.own("mine"))
 
     monkeypatch.setattr(execute, "run_notebook", look)
     monkeypatch.chdir(three.folder)
@@ -310,10 +311,27 @@ def test_out_moves_runs_and_figures_but_not_data(
         "run": base / "runs" / "small",
         "figures": base / "figures" / "small",
         "data": three.folder / "data",
+        "images": three.folder / "mine",
     }
     assert (base / "runs/small/run.json").exists()
     assert not (three.folder / "runs").exists()
     assert paths.root() == three.folder, "the environment is as it was"
+
+
+def test_what_a_users_start_up_defines_is_no_parameter_real(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither PYTHONSTARTUP nor an IPython profile reaches a notebook."""
+    startup = tmp_path / "ipython" / "profile_default" / "startup" / "00.py"
+    startup.parent.mkdir(parents=True)
+    startup.write_text("unrelated = 7")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("PYTHONSTARTUP", str(startup))
+    monkeypatch.setenv("LTGATE_HOME", str(tmp_path))
+    read = "from ltgate.params import from_namespace\nfrom_namespace(globals())"
+    write_notebook(tmp_path / "one.ipynb", "name = 'one'", read)
+    with jupyter.this_kernel(Params(name="one")):
+        jupyter.run_notebook(tmp_path / "one.ipynb", {}, tmp_path / "out.ipynb")
 
 
 # -------------------------------------------------------------------------- what is passed on

@@ -399,7 +399,7 @@ class Idx:
 
 def folder(text: str) -> Path:
     """A folder named in a parameter; a relative one starts at the project's root."""
-    return paths.root() / Path(text).expanduser()
+    return paths.own(text)
 
 
 def _mnist(data_folder: str) -> Mnist:

@@ -204,5 +204,7 @@ def _output_root(out: str) -> Iterator[None]:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {out}: cannot make this folder ({error.strerror})") from None
-    with paths.environment(LTGATE_DATA_CACHE=str(paths.data()), LTGATE_HOME=str(home)):
+    inputs = os.environ.get("LTGATE_INPUTS") or str(paths.root())
+    kept = {"LTGATE_DATA_CACHE": str(paths.data()), "LTGATE_INPUTS": inputs}
+    with paths.environment(LTGATE_HOME=str(home), **kept):
         yield

@@ -53,7 +53,8 @@ def run_notebook(source: Path, parameters: dict[str, Any], output: Path) -> None
 def this_kernel(params: "Params") -> Iterator[None]:
     """Make 'python3' mean this very interpreter, with this package, for the block.
 
-    Otherwise a kernel of that name in the user's home could run another Python.
+    Otherwise a kernel of that name in the user's home could run another Python, and what the user's
+    own start-up files define would count as parameters.
     """
     folder = paths.run(params.name) / ".jupyter"
     command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
@@ -69,6 +70,8 @@ def this_kernel(params: "Params") -> Iterator[None]:
     variables |= {
         "LTGATE_HOME": str(paths.root()),
         "LTGATE_DATA_CACHE": str(paths.data()),
+        "IPYTHONDIR": str(folder / "ipython"),
+        "PYTHONSTARTUP": "",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else every kernel prints a debugger warning
     }
     if params.threads:

@@ -127,7 +127,7 @@ def _image_files(params: "Params") -> list[list[Any]]:
     _, colon, argument = params.source.partition(":")
     if not colon:
         return []
-    folder = paths.root() / Path(argument).expanduser()
+    folder = paths.own(argument)
     found = sorted(p for p in folder.rglob("*") if p.is_file())
     return [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in found]
 
