@@ -202,9 +202,15 @@ def test_changed_image_files_of_the_user_run_again(three: World) -> None:
     three.run(*arguments)
     three.run(*arguments)
     assert three.names == []
+    rows = three.folder / "runs/small/results/old.csv"
+    rows.write_text("rows of the old images")
+    (images / "stray").write_text("no image file")
+    three.run(*arguments)
+    assert three.names == []
     own_images(images, 10, seed=1)
     three.run(*arguments)
     assert three.names == ["01_first", "02_second", "03_third"]
+    assert not rows.exists() and list((three.folder / "runs/small/previous").rglob("old.csv"))
 
 
 def test_wrong_image_files_of_the_user_are_told_before_any_work(three: World, capsys) -> None:

@@ -20,7 +20,16 @@ from ltgate.params import Params
 from ltgate.runner import run_record
 from ltgate.runner.claims import duration
 from ltgate.runner.jupyter import run_notebook, this_kernel
-from ltgate.runner.plan import FORCED, Step, announce, declared, inputs, plan, select
+from ltgate.runner.plan import (
+    FORCED,
+    Step,
+    announce,
+    declared,
+    image_files,
+    inputs,
+    plan,
+    select,
+)
 from ltgate.runner.run_record import Record
 
 
@@ -105,11 +114,12 @@ def _execute(path: str, params: Params, steps: list[Step]) -> None:
     if not any(step.reason for step in steps):
         print(f"{params.name}: nothing to do", flush=True)
         return
-    code = provenance.learning_code()
-    changed = earlier.get("learning_code") not in (None, code)
+    made_of = {"learning_code": provenance.learning_code(), "images": image_files(params)}
+    changed = [name for name, now in made_of.items() if earlier.get(name) not in (None, now)]
     if changed and _set_aside(folder, ["results", "checkpoints", "grid"]):
-        print(f"the learning code has changed: older results now lie in {folder / 'previous'}")
-    told = {"file": path, "learning_code": code, "notebooks": earlier.get("notebooks", {})}
+        told = " and the ".join(changed).replace("_", " ") + (" has", " have")["images" in changed]
+        print(f"the {told} changed: older results now lie in {folder / 'previous'}")
+    told = {"file": path, **made_of, "notebooks": earlier.get("notebooks", {})}
     record = {**earlier, **provenance.describe(params), **told}
     with this_kernel(params):
         for number, step in enumerate(steps, 1):

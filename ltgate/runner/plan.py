@@ -117,19 +117,24 @@ def inputs(
         "learning code": provenance.learning_code(),
         "library": digest(provenance.sources()),
         "parameters": digest(passed),
-        "images": digest(_image_files(params)),
+        "images": image_files(params),
         "earlier results": digest([done.get(stem, {}).get("id") for stem in earlier]),
     }
 
 
-def _image_files(params: "Params") -> list[list[Any]]:
-    """Names, sizes and times of a user's own image files; other sources never change."""
-    _, colon, argument = params.source.partition(":")
-    if not colon:
-        return []
-    folder = paths.own(argument)
-    found = sorted(p for p in folder.rglob("*") if p.is_file())
-    return [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in found]
+def image_files(params: "Params") -> str:
+    """Fingerprint of a user's own image files by place, size and times; others never change.
+
+    The time of a change of the file itself (ctime) cannot be set by whoever replaces it.
+    """
+    from ltgate.data import sources
+
+    if ":" not in params.source:
+        return digest([])
+    source = sources.source(params.source)
+    found = [path for pool in sources.FILES for path in source.files(pool)]
+    stats = [(str(path), path.stat()) for path in found]
+    return digest([[p, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for p, s in stats])
 
 
 def announce(path: str, params: "Params", steps: list[Step]) -> None:
