@@ -1,4 +1,4 @@
-r"""The network: convolutions, dense layers and their state, as plain tensors.
+r"""The network: convolutions, dense layers and their state.
 
 A layer holds one weight set per compartment, thresholds and gates. The forward pass uses the
 weights rounded to a grid of 2^-10 with |w| < 2 and gates rounded to k/128: with pixels byte/256
@@ -11,18 +11,19 @@ then 3136 -> 256 (configs/ltgate.yaml of the authors' code).
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+from copy import deepcopy
 from typing import Self
 
 import numpy as np
 import torch
 from pydantic import model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from ltgate import fixed_point
 from ltgate.declare import Count, Group, Positive, Whole, shown
 from ltgate.errors import UserError
 from ltgate.neurons import Dynamics
+from ltgate.state import Tensors
 
 GRID = 2.0**-10
 LARGEST = 2.0 - GRID
@@ -78,8 +79,7 @@ class WiringParameters(Group, since="0.2"):
     """compartments of a neuron start with one set of weights"""
 
 
-@dataclass
-class Layer:
+class Layer(Tensors):
     """One layer of neurons with the weights that lead to it.
 
     Attributes:
@@ -95,14 +95,20 @@ class Layer:
             ``weight`` (straight through the rounding).
     """
 
-    name: str
-    stride: int
-    in_shape: tuple[int, int, int]
-    out_shape: tuple[int, int, int]
-    weight: Tensor
-    threshold: Tensor
-    gate: Tensor
-    bits: int = 0
+    def __init__(
+        self,
+        name: str,
+        stride: int,
+        in_shape: tuple[int, int, int],
+        out_shape: tuple[int, int, int],
+        weight: Tensor,
+        threshold: Tensor,
+        gate: Tensor,
+    ) -> None:
+        super().__init__(weight=weight, threshold=threshold, gate=gate)
+        self.name, self.stride = name, stride
+        self.in_shape, self.out_shape = in_shape, out_shape
+        self.bits = 0
 
     def __repr__(self) -> str:
         inner, outer = (" x ".join(map(str, shape)) for shape in (self.in_shape, self.out_shape))
@@ -142,12 +148,17 @@ def to_grid(weight: Tensor) -> Tensor:
     return (torch.round(weight / GRID) * GRID).clamp(-LARGEST, LARGEST)
 
 
-@dataclass
-class Network:
-    """Layers in order, and the dynamics that all of them share."""
+class Network(nn.Module):
+    """Layers in order, and the dynamics that all of them share.
 
-    dynamics: Dynamics
-    layers: list[Layer]
+    Its state holds all tensors by name (``conv1.weight``, ...).
+    """
+
+    def __init__(self, dynamics: Dynamics, layers: list[Layer]) -> None:
+        super().__init__()
+        self.dynamics, self.layers = dynamics, layers
+        for layer in layers:
+            self.add_module(layer.name, layer)
 
     def __repr__(self) -> str:
         return "\n  ".join(["Network", *map(repr, self.layers), repr(self.dynamics)])
@@ -172,41 +183,9 @@ class Network:
         """The layers up to and including ``name`` (sharing the same tensors)."""
         return Network(self.dynamics, self.layers[: self.names.index(name) + 1])
 
-    def state(self) -> dict[str, Tensor]:
-        """All tensors by name (``conv1.weight``, ...), as they are."""
-        return {
-            f"{layer.name}.{field}": getattr(layer, field)
-            for layer in self.layers
-            for field in ("weight", "threshold", "gate")
-        }
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Take over the tensors of :meth:`state`; shapes must agree."""
-        for layer in self.layers:
-            for field in ("weight", "threshold", "gate"):
-                value = state[f"{layer.name}.{field}"]
-                own = getattr(layer, field)
-                if value.shape != own.shape:
-                    raise ValueError(
-                        f"{layer.name}.{field} has shape {tuple(value.shape)}, "
-                        f"the network needs {tuple(own.shape)}"
-                    )
-                setattr(layer, field, value.to(own))
-
-    def to(self, device: str) -> None:
-        """Move every tensor to ``device``."""
-        for layer in self.layers:
-            layer.weight = layer.weight.to(device)
-            layer.threshold = layer.threshold.to(device)
-            layer.gate = layer.gate.to(device)
-
     def clone(self) -> "Network":
         """A deep copy."""
-        layers = [
-            replace(x, weight=x.weight.clone(), threshold=x.threshold.clone(), gate=x.gate.clone())
-            for x in self.layers
-        ]
-        return Network(self.dynamics, layers)
+        return deepcopy(self)
 
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that identify dynamics and all forward values."""

@@ -284,9 +284,9 @@ def test_filters_freeze_after_the_first_task_but_where_they_learn_in_every_batch
 
 def test_random_features_keep_the_weights_as_drawn():
     learner = fresh("random_features")
-    before = {name: tensor.clone() for name, tensor in learner.network.state().items()}
+    before = {name: tensor.clone() for name, tensor in learner.network.state_dict().items()}
     learned("random_features", [0], learner)
-    for name, tensor in learner.network.state().items():
+    for name, tensor in learner.network.state_dict().items():
         moved = not torch.equal(tensor, before[name])
         assert not (moved and name.endswith("weight"))
     assert not torch.equal(learner.network.layers[0].threshold, before["conv1.threshold"])

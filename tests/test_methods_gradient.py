@@ -200,7 +200,7 @@ def test_the_forward_pass_of_hlop_is_that_of_the_network():
     learner = learned(fresh("hlop"), 0, 1)
     images = opened(1, "validation")
     plain = fresh("random_features").network
-    plain.load({key: value.clone() for key, value in learner.network.state().items()})
+    plain.load_state_dict(learner.network.state_dict())
     activity = learner.filters.forward(plain, images.task, images.images[:])
     inputs = learner.inputs_of({"dense1": activity.counts["dense1"].float()})
     assert torch.equal(learner.scores(images), inputs @ learner.readout.weight)

@@ -153,7 +153,7 @@ def test_as_many_strides_as_channels():
 
 def test_state_names_every_tensor():
     network = small()
-    state = network.state()
+    state = network.state_dict()
     assert list(state) == [
         f"{layer}.{field}"
         for layer in ("conv1", "conv2", "dense1")
@@ -167,19 +167,19 @@ def test_load_takes_over_every_tensor():
     for layer in one.layers:
         layer.threshold = torch.rand_like(layer.threshold)
         layer.gate = torch.rand_like(layer.gate)
-    other.load({name: tensor.clone() for name, tensor in one.state().items()})
+    other.load_state_dict(one.state_dict())
     assert other.fingerprint() == one.fingerprint()
-    for name, tensor in one.state().items():
-        assert torch.equal(other.state()[name], tensor)
+    for name, tensor in one.state_dict().items():
+        assert torch.equal(other.state_dict()[name], tensor)
 
 
-@pytest.mark.parametrize("name", list(small().state()))
+@pytest.mark.parametrize("name", list(small().state_dict()))
 def test_load_rejects_another_shape(name):
     network = small()
-    state = network.state()
+    state = network.state_dict()
     state[name] = torch.zeros(*state[name].shape, 1)
-    with pytest.raises(ValueError, match=rf"{name} has shape \(.*, 1\), the network needs \("):
-        network.load(state)
+    with pytest.raises(ValueError, match=rf"{name} has shape \(.*, 1\), needed is \("):
+        network.load_state_dict(state)
 
 
 def test_a_clone_is_independent():
@@ -197,7 +197,7 @@ def test_a_clone_is_independent():
 def test_moves_to_a_device():
     network = small()
     network.to("meta")
-    assert {tensor.device.type for tensor in network.state().values()} == {"meta"}
+    assert {tensor.device.type for tensor in network.state_dict().values()} == {"meta"}
 
 
 def test_upto_shares_its_layers():
@@ -210,11 +210,11 @@ def test_upto_shares_its_layers():
     assert part.fingerprint() != before
 
 
-@pytest.mark.parametrize("name", list(small().state()))
+@pytest.mark.parametrize("name", list(small().state_dict()))
 def test_fingerprint_changes_with_each_tensor(name):
     network = small()
     before = network.fingerprint()
-    tensor = network.state()[name]
+    tensor = network.state_dict()[name]
     tensor.view(-1)[-1] += 1 / 64
     assert network.fingerprint() != before
     tensor.view(-1)[-1] -= 1 / 64

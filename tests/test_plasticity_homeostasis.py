@@ -138,9 +138,9 @@ def test_returns_the_activity_under_the_new_thresholds(images, iterations):
 
 def test_nothing_else_moves(images):
     made = network("blend")
-    before = {name: tensor.clone() for name, tensor in made.state().items()}
+    before = {name: tensor.clone() for name, tensor in made.state_dict().items()}
     calibrate(made, made.layers[1], shower(images), 0.1)
-    for name, tensor in made.state().items():
+    for name, tensor in made.state_dict().items():
         assert torch.equal(tensor, before[name]) == (name != "dense1.threshold")
 
 

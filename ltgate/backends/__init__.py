@@ -247,9 +247,9 @@ def check(network: Network) -> None:
     Membranes then cannot become so either: currents are finite sums of weights below 2 times
     pixels below 1 or spikes, over a finite number of steps.
     """
-    sums = torch.stack([value.sum() for value in network.state().values()])
+    sums = torch.stack([value.sum() for value in network.state_dict().values()])
     if not sums.isfinite().all():
-        for name, value in network.state().items():
+        for name, value in network.state_dict().items():
             if not value.isfinite().all():
                 layer, field = name.split(".")
                 raise NotFinite(

@@ -29,7 +29,6 @@ the kernels were compiled for a GPU but not run on one. Sizes of tiles and chunk
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
@@ -163,8 +162,8 @@ class _Stage:
         self.trace = zeros(height, width, traces * inputs) if not first else self.membrane
         self.update: Tensor | float = 0.0
         if first:  # once per image, so float64 costs nothing; exact in float32
-            double = replace(layer, weight=layer.weight.double())
-            constant = portable.currents(double, pixels.double()).float()
+            exact = layer.forward_weight.double()
+            constant = portable.currents(layer, pixels.double(), exact).float()
             self.constant = constant.permute(0, 3, 4, 1, 2).contiguous()
             return
         weight = layer.forward_weight.flatten(0, 1).to(options.dtype)
@@ -300,8 +299,8 @@ class _Graph:
         return graph.replay, activity
 
     def __call__(self, network: Network, values: list[Tensor]) -> Activity:
-        own = [*self.network.state().values(), *self.values]
-        for mine, given in zip(own, [*network.state().values(), *values], strict=True):
+        own = [*self.network.state_dict().values(), *self.values]
+        for mine, given in zip(own, [*network.state_dict().values(), *values], strict=True):
             mine.copy_(given)
         self.replay()
         return self.activity

@@ -53,7 +53,7 @@ class Training:
 def learner(params: Params, workload: Workload) -> SpikingLearner:
     """The published method: every layer learns in every batch; at the workload's 5 % activity."""
     made = methods.create("lt_gate_published", params, np.random.default_rng(0))
-    made.network.load(workload.network.state())
+    made.network.load_state_dict(workload.network.state_dict())
     return made
 
 

@@ -190,7 +190,7 @@ class Filters:
 
     def frozen(self) -> dict[str, Tensor]:
         """Network, gates and vectors: what answers, and what :meth:`make` makes."""
-        tensors = {f"network.{k}": v for k, v in self.network.state().items()}
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"gate.{k}": v.variance for k, v in self.gates.items()}
         return tensors | {f"vector.{k}": v.vector for k, v in self.vectors.items()}
 
@@ -200,7 +200,7 @@ class Filters:
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Take over :meth:`state`, or :meth:`frozen` alone."""
-        self.network.load(part(tensors, "network"))
+        self.network.load_state_dict(part(tensors, "network"))
         for name in self.gates:
             self.gates[name].variance = tensors[f"gate.{name}"]
             self.vectors[name].vector = tensors[f"vector.{name}"]
