@@ -5,6 +5,7 @@ carry a checksum of their tensors.
 """
 
 import json
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,16 @@ from torch import Tensor
 
 from ltgate.errors import UserError, one_line
 from ltgate.files import atomic
+
+# What tensors were called in files of version 0.1.
+EARLIER = {
+    r"gate\.(\w+)": r"filters.gates.\1.variance",
+    r"vector\.(\w+)": r"filters.projectors.\1.vector",
+    r"subspace\.(\w+)\.(\w+)": r"filters.projectors.\1.subspace.\2",
+    r"subspace\.(\w+)": r"neurons.\1.rows",
+    r"subspace_momentum\.(\w+)": r"neurons.\1.momentum",
+    r"readout\.basis": "readout.subspace.basis",
+}
 
 
 def save(path: str | Path, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
@@ -44,7 +55,17 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(
             f"checkpoint {path} cannot be read ({one_line(error)}); delete it"
         ) from error
-    return tensors, plain
+    return {_now(name, tensors): tensor for name, tensor in tensors.items()}, plain
+
+
+def _now(name: str, tensors: dict[str, Tensor]) -> str:
+    """What the tensor is called that an earlier file has as ``name``, among its ``tensors``."""
+    if name == "readout.moment" and "readout.basis" in tensors:  # of a basis, not of least squares
+        return "readout.subspace.moment"
+    for earlier, now in EARLIER.items():
+        if found := re.fullmatch(earlier, name):
+            return found.expand(now)
+    return name
 
 
 def restore[Result](

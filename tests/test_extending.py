@@ -42,7 +42,7 @@ class MyReadoutParameters(Group, since="0.2"):
 class Mine(Delta):
     @classmethod
     def configured(cls, inputs, classes, params):
-        return cls.create(inputs, classes, params.readout_stride, 0.0)
+        return cls(inputs, classes, params.readout_stride, 0.0)
 """,
     "plasticity/gate_mine.py": """
 from ltgate.declare import Group, Share

@@ -281,7 +281,7 @@ def test_old_answers_of_dsd_snn_are_the_same_to_the_last_bit():
     for position in (1, 2):
         images = opened(0, "validation")
         hidden, scores = counts(learner, 0), learner.scores(images)
-        units = {name: owner >= 0 for name, owner in learner.owner.items()}
+        units = {name: owner >= 0 for name, owner in learner.owner.named_buffers()}
         old = {name: learner.owner[name].clone() for name in units}
         known = [label for task in TASKS[:position] for label in task.classes]
         learned(learner, position)
@@ -323,11 +323,12 @@ def test_the_new_units_of_dsd_snn_are_active_and_hear_the_old_ones():
 def test_growth_of_dsd_snn_takes_only_units_that_were_never_used():
     learner = fresh("dsd_snn", dsd_start=0.3, dsd_growth=0.25)
     ever = {
-        name: torch.zeros(len(owner), dtype=torch.bool) for name, owner in learner.owner.items()
+        name: torch.zeros(len(owner), dtype=torch.bool)
+        for name, owner in learner.owner.named_buffers()
     }
     for position, share in enumerate((0.3, 0.25, 0.25)):
         begun(learner, position)
-        for name, owner in learner.owner.items():
+        for name, owner in learner.owner.named_buffers():
             new = owner == position
             assert new.sum() == int(share * len(owner))
             assert not (new & ever[name]).any()
@@ -361,7 +362,7 @@ def test_units_that_dsd_snn_pruned_or_never_used_are_silent():
 
 def test_nothing_is_pruned_without_rounds():
     learner = learned(fresh("dsd_snn", dsd_pruning=0), 0, 1)
-    assert all((owner != dsd_snn.PRUNED).all() for owner in learner.owner.values())
+    assert all((owner != dsd_snn.PRUNED).all() for owner in learner.owner.buffers())
 
 
 def test_pruning_rounds_are_spread_over_the_task(monkeypatch):

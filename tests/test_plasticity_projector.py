@@ -6,6 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ltgate.network import create
+from ltgate.neurons import Dynamics
+from ltgate.params import Params
 from ltgate.plasticity.projector import RankOne, Subspace, patches
 
 seeds = st.integers(0, 2**32 - 1)
@@ -14,13 +17,25 @@ shapes = st.sampled_from([(1, 1, 4), (2, 3, 5), (2, 4, 2, 3, 3), (1, 5, 1, 3, 3)
 # rank one
 
 
+def rank_one(vector):
+    """A projector whose vector is given, [C, out]."""
+    vector = torch.as_tensor(vector)
+    dynamics = Dynamics((5.0, 100.0)[: len(vector)])
+    layer = create(dynamics, [], [], [vector.shape[1]], np.random.default_rng(0), (1, 1, 1)).layers[
+        0
+    ]
+    made = RankOne(layer, Params(), np.random.default_rng(0))
+    made.vector = vector
+    return made
+
+
 @settings(max_examples=60, deadline=None)
 @given(seeds, shapes, st.sampled_from([1e-6, 1e-3, 1.0]))
 def test_rank_one_projection_equals_the_matrix(seed, shape, scale):
     random = np.random.default_rng(seed)
     v = (scale * random.standard_normal(shape[:2])).astype(np.float32)
     update = random.standard_normal(shape).astype(np.float32)
-    found = RankOne(torch.from_numpy(v)).project(torch.from_numpy(update))
+    found = rank_one(v).across(torch.from_numpy(update))
     assert found.shape == shape
     for c in range(shape[0]):
         one = v[c].astype(np.float64)
@@ -35,11 +50,11 @@ def test_rank_one_takes_out_the_part_along_its_vector(seed, shape):
     random = np.random.default_rng(seed)
     v = torch.from_numpy(random.uniform(0.5, 1, shape[:2]).astype(np.float32))
     update = torch.from_numpy(random.standard_normal(shape).astype(np.float32))
-    projector = RankOne(v)
-    projected = projector.project(update)
+    projector = rank_one(v)
+    projected = projector.across(update)
     along = (v[:, :, None] * projected.flatten(2)).sum(1)
     assert along.abs().max() < 1e-5
-    torch.testing.assert_close(projector.project(projected), projected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(projector.across(projected), projected, rtol=0, atol=1e-5)
     across = (
         update.flatten(2)
         - v[:, :, None]
@@ -47,7 +62,7 @@ def test_rank_one_takes_out_the_part_along_its_vector(seed, shape):
         / (v * v).sum(1)[:, None, None]
     )  # what has no part along v passes
     across = across.reshape(shape)
-    torch.testing.assert_close(projector.project(across), across, rtol=0, atol=1e-5)
+    torch.testing.assert_close(projector.across(across), across, rtol=0, atol=1e-5)
 
 
 @settings(max_examples=60, deadline=None)
@@ -56,7 +71,7 @@ def test_rank_one_learning_equals_the_loops(seed, shape, rate):
     random = np.random.default_rng(seed)
     v = random.standard_normal(shape[:2]).astype(np.float32)
     correlation = random.standard_normal(shape).astype(np.float32)
-    projector = RankOne(torch.from_numpy(v.copy()))
+    projector = rank_one(v.copy())
     projector.observe(torch.from_numpy(correlation), rate)
     for c in range(shape[0]):
         h = [float(correlation[c, o].mean(dtype=np.float64)) for o in range(shape[1])]
@@ -69,7 +84,7 @@ def test_rank_one_learning_equals_the_loops(seed, shape, rate):
 
 def test_rank_one_turns_to_a_steady_correlation():
     # the rule's rest is v = h / |h|: there h - (h.v) v = 0 and |v| = 1
-    projector = RankOne.create(2, 3, np.random.default_rng(0))
+    projector = rank_one(torch.full((2, 3), 1e-3))
     h = torch.tensor([[0.0, 3.0, 4.0], [1.0, 0.0, 0.0]])
     for _ in range(400):
         projector.observe(h[:, :, None].expand(2, 3, 5), 0.05)
@@ -79,10 +94,11 @@ def test_rank_one_turns_to_a_steady_correlation():
 
 
 def test_rank_one_starts_small_and_seeded():
-    vector = RankOne.create(2, 5000, np.random.default_rng(1)).vector
-    assert vector.shape == (2, 5000) and vector.dtype == torch.float32
-    assert float(vector.std()) == pytest.approx(1e-3, rel=0.05)
-    assert torch.equal(vector, RankOne.create(2, 5000, np.random.default_rng(1)).vector)
+    layer = create(Dynamics(), [], [], [5000], np.random.default_rng(0), (1, 1, 1)).layers[0]
+    one, other = (RankOne(layer, Params(), np.random.default_rng(1)).vector for _ in range(2))
+    assert one.shape == (2, 5000) and one.dtype == torch.float32
+    assert float(one.std()) == pytest.approx(1e-3, rel=0.05)
+    assert torch.equal(one, other)
 
 
 # a subspace of inputs
@@ -100,7 +116,7 @@ def drawn(random, count, rank, size):
 def test_responses_inside_the_subspace_do_not_change(seed, rank, size, more):
     random = np.random.default_rng(seed)
     inputs = drawn(random, 40, rank, size)
-    space = Subspace.create(size)
+    space = Subspace(size)
     for part in inputs.split(7):
         space.observe(part)
     space.extend(rank + more)  # asking for more directions than there are
@@ -122,13 +138,14 @@ def test_subspace_projection_equals_the_matrix(seed, rank, size):
     random = np.random.default_rng(seed)
     basis = np.linalg.qr(random.standard_normal((size, min(rank, size))))[0].T
     update = random.standard_normal((2, 3, size))
-    space = Subspace(torch.from_numpy(basis), torch.zeros(size, size))
+    space = Subspace(size)
+    space.basis = torch.from_numpy(basis)
     expected = update @ (np.eye(size) - basis.T @ basis)
     np.testing.assert_allclose(space.project(torch.from_numpy(update)), expected, atol=1e-12)
 
 
 def test_an_empty_subspace_changes_nothing():
-    space, update = Subspace.create(4), torch.randn(2, 3, 4)
+    space, update = Subspace(4), torch.randn(2, 3, 4)
     assert torch.equal(space.project(update), update)
     space.extend(3)
     assert space.basis.shape == (0, 4)
@@ -136,7 +153,7 @@ def test_an_empty_subspace_changes_nothing():
 
 def test_keeps_the_directions_of_largest_second_moment():
     # axis 2 carries 100, axis 0 carries 25, axis 1 carries 1
-    space = Subspace.create(4)
+    space = Subspace(4)
     space.observe(torch.tensor([[0.0, 0, 10, 0], [5.0, 0, 0, 0], [0.0, 1, 0, 0]]))
     space.extend(2)
     update = torch.ones(1, 4)
@@ -147,7 +164,7 @@ def test_keeps_the_directions_of_largest_second_moment():
 def test_a_second_task_adds_only_what_is_new():
     random = np.random.default_rng(0)
     first, second = drawn(random, 50, 2, 10), drawn(random, 50, 3, 10)
-    space = Subspace.create(10)
+    space = Subspace(10)
     for inputs, directions in (
         (first, 2),
         (first, 2),

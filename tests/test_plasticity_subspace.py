@@ -34,7 +34,7 @@ def orthonormal(rows, atol):
 
 
 def learned(random, rows, subspace=None, along=None, strengths=1.0):
-    subspace = subspace or SubspaceNeurons.create(INPUTS)
+    subspace = subspace or SubspaceNeurons(INPUTS)
     subspace.extend(rows, random)
     for _ in range(150):
         subspace.learn(activity(random, along, strengths), rate=0.2)
@@ -45,7 +45,7 @@ def test_one_iteration_is_the_published_rule(monkeypatch):
     """Written out sample by sample, for the second update, which has momentum."""
     monkeypatch.setattr("ltgate.plasticity.subspace.ITERATIONS", 1)
     random = np.random.default_rng(0)
-    subspace = SubspaceNeurons.create(INPUTS)
+    subspace = SubspaceNeurons(INPUTS)
     subspace.extend(3, random)
     subspace.freeze()
     subspace.extend(2, random)
@@ -82,7 +82,7 @@ def test_the_scale_of_the_activity_does_not_matter(scale):
     found = []
     for factor in (1.0, scale):
         random = np.random.default_rng(2)
-        subspace = SubspaceNeurons.create(INPUTS)
+        subspace = SubspaceNeurons(INPUTS)
         subspace.extend(2, random)
         subspace.learn(factor * activity(random, directions(random, 4), 1.0), rate=0.2)
         found.append(subspace.rows)
@@ -118,7 +118,7 @@ def test_begins_and_freezes_exactly_orthonormal_with_the_same_span():
 
 def test_a_projected_change_does_nothing_inside_the_frozen_span_and_everything_outside():
     random = np.random.default_rng(5)
-    subspace = SubspaceNeurons.create(INPUTS)
+    subspace = SubspaceNeurons(INPUTS)
     change = torch.from_numpy(random.standard_normal((2, 7, INPUTS)).astype(np.float32))
     assert torch.equal(subspace.project(change), change)
     learned(random, 3, subspace, along=directions(random, 4))
@@ -135,7 +135,7 @@ def test_a_projected_change_does_nothing_inside_the_frozen_span_and_everything_o
 
 def test_there_is_room_for_no_more_rows_than_inputs():
     random = np.random.default_rng(6)
-    subspace = SubspaceNeurons.create(INPUTS)
+    subspace = SubspaceNeurons(INPUTS)
     for wanted, have in ((5, 5), (5, 10), (5, 12), (5, 12)):
         subspace.extend(wanted, random)
         assert len(subspace.rows) == have
@@ -145,7 +145,7 @@ def test_there_is_room_for_no_more_rows_than_inputs():
 
 
 def test_silence_teaches_nothing():
-    subspace = SubspaceNeurons.create(INPUTS)
+    subspace = SubspaceNeurons(INPUTS)
     subspace.extend(2, np.random.default_rng(7))
     before = subspace.rows.clone()
     subspace.learn(torch.zeros(4, INPUTS), rate=0.1)

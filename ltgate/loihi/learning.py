@@ -11,7 +11,7 @@ from ltgate.errors import UserError
 from ltgate.loihi import lava_backend, twin
 from ltgate.loihi.deploy import Deployment
 from ltgate.loihi.rule import BATCH, ETA, Shown, answer, learn
-from ltgate.plasticity.readout import Delta, features
+from ltgate.plasticity.readout import DeltaCurrent, features
 
 LAYER = 1  # whose spikes the class neurons see: the second convolution
 POINTS = 4  # of the curve, a task
@@ -112,7 +112,7 @@ def compare(deployed: Deployment, samples: int) -> Compared:
     classes, inputs = train[0].classes, train[0].inputs
     weights = {CHIP: np.zeros((2, classes, inputs)), CHIP_8: np.zeros((2, classes, inputs))}
     generators = {CHIP: None, CHIP_8: np.random.default_rng(deployed.trial.seed)}
-    delta = Delta.create(inputs + 1, classes, rate=1.0, l2=1e-4, current_only=True)
+    delta = DeltaCurrent(inputs + 1, classes, rate=1.0, l2=1e-4)
     held_counts = [torch.cat(list(_counts(shown))) for shown in held_out]
     rows = []
 

@@ -10,58 +10,35 @@ eps = 1e-8::
     step = m / (1 - b1^t) / (sqrt(q / (1 - b2^t)) + eps)
 """
 
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from ltgate.state import Tensors
 
 MEAN_DECAY, SQUARE_DECAY, EPSILON = 0.9, 0.999, 1e-8
 
 
-@dataclass
-class Adam:
+class Adam(nn.Module):
     """Running moments of the gradients of some weights, each [C, out, inputs...].
 
     Attributes:
         mean: m by name, shaped like the weights.
         square: q by name, [C, out].
-        steps: t, steps so far.
     """
 
-    mean: dict[str, Tensor]
-    square: dict[str, Tensor]
-    steps: int = 0
+    def __init__(self, weights: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.mean = Tensors(**{name: torch.zeros_like(weight) for name, weight in weights.items()})
+        self.square = Tensors(**{n: w.new_zeros(w.shape[:2]) for n, w in weights.items()})
 
-    @classmethod
-    def create(cls, weights: dict[str, Tensor]) -> "Adam":
-        """No gradient yet."""
-        mean = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-        return cls(
-            mean, {name: weight.new_zeros(weight.shape[:2]) for name, weight in mean.items()}
-        )
-
-    def step(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Take in gradients; the steps, to be multiplied by a rate and subtracted."""
-        self.steps += 1
+    def step(self, gradients: dict[str, Tensor], number: int) -> dict[str, Tensor]:
+        """Take in gradients of step ``number`` (from 1); what to subtract, times a rate."""
         moves = {}
         for name, gradient in gradients.items():
             power = gradient.flatten(2).square().mean(2)
             self.mean[name] = self.mean[name].lerp(gradient, 1 - MEAN_DECAY)
             self.square[name] = self.square[name].lerp(power, 1 - SQUARE_DECAY)
-            size = (self.square[name] / (1 - SQUARE_DECAY**self.steps)).sqrt() + EPSILON
+            size = (self.square[name] / (1 - SQUARE_DECAY**number)).sqrt() + EPSILON
             size = size.view(*size.shape, *[1] * (gradient.dim() - 2))
-            moves[name] = self.mean[name] / (1 - MEAN_DECAY**self.steps) / size
+            moves[name] = self.mean[name] / (1 - MEAN_DECAY**number) / size
         return moves
-
-    def state(self) -> dict[str, Tensor]:
-        """The moments, ``mean.<name>`` and ``square.<name>``."""
-        return {f"mean.{n}": m for n, m in self.mean.items()} | {
-            f"square.{n}": q for n, q in self.square.items()
-        }
-
-    def load(self, state: dict[str, Tensor], steps: int) -> None:
-        """Continue from :meth:`state` after so many steps."""
-        for name in self.mean:
-            self.mean[name] = state[f"mean.{name}"].to(self.mean[name])
-            self.square[name] = state[f"square.{name}"].to(self.square[name])
-        self.steps = steps

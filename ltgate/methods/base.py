@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ltgate import backends, checkpoint, features, fixed_point, memory, paths
 from ltgate.backends import Activity
@@ -19,6 +19,7 @@ from ltgate.plasticity import competitive, readout
 from ltgate.plasticity.filters import FILTERS
 from ltgate.registry import Registry
 from ltgate.stages import stage
+from ltgate.state import Tensors
 
 if TYPE_CHECKING:
     from ltgate.params import Params
@@ -70,16 +71,23 @@ class Method(Protocol):
         """Answer as at the time of :meth:`snapshot`, without learning on."""
 
 
-class SpikingLearner:
+class SpikingLearner(nn.Module):
     """Filters that learn by local rules under a readout that learns from spike counts.
 
     What the parameters choose: filters random, learned on the first task and then frozen, or
     learned in every batch; gate; projector; readout and the layers that it reads.
+
+    Attributes:
+        remembered: Names of plain data that belong to the state, beside all tensors of modules.
+        answering: Modules that a snapshot needs, beside the readout.
     """
 
     preset: ClassVar[dict[str, Any]] = {}
+    remembered: ClassVar[tuple[str, ...]] = ()
+    answering: ClassVar[tuple[str, ...]] = ("network", "filters.gates", "standards")
 
     def __init__(self, params: "Params", generator: np.random.Generator) -> None:
+        super().__init__()
         p = self.params = params
         self.generator = generator
         self.device = backends.device(p.device)
@@ -120,7 +128,11 @@ class SpikingLearner:
         self.filters = FILTERS[p.filters](self.network, p, generator, self.device)
         self.classes = 1 + max(label for task in p.tasks for label in task.classes)
         self.readout = self.new_readout()
-        self.standards: dict[str, Tensor] = {}
+        seen = self.views if p.standardise_counts else ()
+        none = torch.tensor([[0.0], [1.0]], dtype=torch.float64)  # mean and standard deviation
+        self.standards = Tensors(
+            **{view: none.repeat(1, features.size(self.network, view)) for view in seen}
+        )
         self._cache: dict[tuple, features.Features] = {}
 
     @classmethod
@@ -139,10 +151,9 @@ class SpikingLearner:
             if self.params.standardise_counts:
                 counts = self._counts(images, np.arange(len(images)))
                 rooted = self.params.root_counts
-                self.standards = {
-                    view: readout.standard(readout.root(seen) if rooted else seen)
-                    for view, seen in counts.items()
-                }
+                for view, seen in counts.items():
+                    seen = readout.root(seen) if rooted else seen
+                    self.standards[view] = readout.standard(seen)
 
     def end_task(self, position: int) -> None:
         """With projector ``rankk``, later updates avoid what this task used."""
@@ -182,34 +193,40 @@ class SpikingLearner:
         return self._features(images, number).rates
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Network, gates, projectors, readout; the generator's state."""
-        tensors = {f"readout.{k}": v for k, v in self.readout.state().items()}
-        return self.filters.state() | self._standards() | tensors, self._place()
+        """All tensors; what is ``remembered``, and the generator's state."""
+        return self.state_dict(), {x: getattr(self, x) for x in self.remembered} | self._place()
 
     def load(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         """Continue from :meth:`state`."""
-        self._load_filters(tensors, plain)
-        self.readout.load(checkpoint.part(tensors, "readout"))
+        self.load_state_dict(tensors)
+        for name in self.remembered:
+            setattr(self, name, plain[name])
+        self._go_on(plain)
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Filters and what the readout answers with."""
         answers = {f"readout.{name}": value for name, value in self.readout.snapshot().items()}
-        return self.filters.frozen() | self._standards() | answers, self._place()
+        return self._frozen() | answers, self._place()
 
     def load_snapshot(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         """Filters and a readout that no longer learns."""
-        self._load_filters(tensors, plain)
+        self._load_frozen(tensors, plain)
         self.readout = self.readout.recall(checkpoint.part(tensors, "readout"))
 
-    def _standards(self) -> dict[str, Tensor]:
-        return {f"standard.{view}": tensor for view, tensor in self.standards.items()}
+    def _frozen(self) -> dict[str, Tensor]:
+        """The tensors that answer, but for the readout's."""
+        modules = {name: self.get_submodule(name).state_dict() for name in self.answering}
+        return {f"{name}.{key}": x for name, state in modules.items() for key, x in state.items()}
+
+    def _load_frozen(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
+        for name in self.answering:
+            self.get_submodule(name).load_state_dict(checkpoint.part(tensors, name))
+        self._go_on(plain)
 
     def _place(self) -> dict[str, Any]:
         return {"generator": self.generator.bit_generator.state}
 
-    def _load_filters(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        self.filters.load(tensors)
-        self.standards = checkpoint.part(tensors, "standard")
+    def _go_on(self, plain: dict[str, Any]) -> None:
         self.generator.bit_generator.state = plain["generator"]
         self._cache.clear()
 
@@ -225,10 +242,10 @@ class SpikingLearner:
         path = paths.data() / "features" / f"filters-{name}.safetensors"
         with lock(path.with_suffix(".lock")):
             if path.exists():
-                self._load_filters(*checkpoint.load(path))
+                self._load_frozen(*checkpoint.load(path))
             else:
                 self.filters.make(images, self.used, memory.at_once(p))
-                checkpoint.save(path, self.filters.frozen(), self._place())
+                checkpoint.save(path, self._frozen(), self._place())
 
     def _features(self, images: TaskImages, number: int = 0) -> features.Features:
         key = (images.fingerprint, images.task.frame_rate_hz, images.task.duration_ms, number)
@@ -267,7 +284,7 @@ class SpikingLearner:
         """Readout inputs of a batch, float64 [B, F + 1]."""
         p = self.params
         views = [counts[name] for name in self.views]
-        standards = [self.standards[name] for name in self.views if self.standards]
+        standards = [self.standards[name] for name in self.views if p.standardise_counts]
         return readout.features(views, p.normalise_counts, p.root_counts, standards)
 
     @property

@@ -36,6 +36,7 @@ from ltgate.methods.base import METHODS
 from ltgate.methods.gradient import READOUT, GradientLearner
 from ltgate.network import Layer
 from ltgate.plasticity import competitive, readout
+from ltgate.state import Tensors
 
 if TYPE_CHECKING:
     from ltgate.params import Params
@@ -69,12 +70,14 @@ class DSDSNN(GradientLearner):
         "dsd_growth": 0.6,
         "dsd_pruning": 8,
     }
+    remembered: ClassVar = (*GradientLearner.remembered, "learned", "classes_now")
+    answering: ClassVar = (*GradientLearner.answering, "owner")
 
     def __init__(self, params: "Params", generator: np.random.Generator) -> None:
         super().__init__(params, generator)
-        layers = self.used.layers
-        self.owner = {x.name: torch.full((x.out_shape[0],), UNUSED) for x in layers}
-        self.score = {x.name: torch.full((x.out_shape[0],), FULL_SCORE) for x in layers}
+        sizes = {layer.name: layer.out_shape[:1] for layer in self.used.layers}
+        self.owner = Tensors(**{name: torch.full(size, UNUSED) for name, size in sizes.items()})
+        self.score = Tensors(**{name: torch.full(size, FULL_SCORE) for name, size in sizes.items()})
         self.learned: list[int] = []  # classes of earlier tasks
         self.classes_now: list[int] = []
 
@@ -89,30 +92,6 @@ class DSDSNN(GradientLearner):
                 self._share_threshold(layer)
         self.learned += self.classes_now
         self.classes_now = list(images.task.classes)
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Also the units' owners and scores."""
-        tensors, plain = super().state()
-        tensors |= {f"owner.{name}": value for name, value in self.owner.items()}
-        tensors |= {f"score.{name}": value for name, value in self.score.items()}
-        return tensors, {**plain, "learned": self.learned, "classes_now": self.classes_now}
-
-    def load(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """Continue from :meth:`state`."""
-        super().load(tensors, plain)
-        self.score = {name: tensors[f"score.{name}"] for name in self.score}
-        self.owner = {name: tensors[f"owner.{name}"] for name in self.owner}
-        self.learned, self.classes_now = plain["learned"], plain["classes_now"]
-
-    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Also the units' owners."""
-        tensors, plain = super().snapshot()
-        return tensors | {f"owner.{name}": value for name, value in self.owner.items()}, plain
-
-    def load_snapshot(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """Answer as at the time of :meth:`snapshot`."""
-        super().load_snapshot(tensors, plain)
-        self.owner = {name: tensors[f"owner.{name}"] for name in self.owner}
 
     # ---- masks
 

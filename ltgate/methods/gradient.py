@@ -1,7 +1,6 @@
 """What methods trained by surrogate gradients share."""
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -9,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ltgate import features
-from ltgate.checkpoint import part
 from ltgate.data.store import Batch, TaskImages
 from ltgate.data.tasks import TaskSpec, schedule
 from ltgate.declare import Count, Group, Positive
@@ -57,6 +55,7 @@ class GradientLearner(SpikingLearner):
         "projector": "none",
         "keep_features": False,  # the network changes with every batch
     }
+    remembered: ClassVar[tuple[str, ...]] = ("position", "shown", "total", "steps")
 
     def __init__(self, params: "Params", generator: np.random.Generator) -> None:
         if params.output not in COMPILED:
@@ -68,16 +67,17 @@ class GradientLearner(SpikingLearner):
         self.position = -1  # of the current task
         self.shown = 0  # images of its pass so far
         self.total = 1  # and in all
-        self.optimiser = Adam.create(self._weights())
+        self.steps = 0  # of the optimiser in its pass
+        self.optimiser = Adam(self._weights())
 
     def begin_task(self, position: int, images: TaskImages) -> None:
         """Calibrate the thresholds on the first task; a fresh optimiser."""
         if position == 0:
             for layer in track(self.used.layers, label="thresholds"):
                 self.filters.calibrate(layer, images)
-        self.position, self.shown = position, 0
+        self.position, self.shown, self.steps = position, 0, 0
         self.total = self.params.epochs * len(images)
-        self.optimiser = Adam.create(self._weights())
+        self.optimiser = Adam(self._weights())
 
     def learn(self, images: TaskImages, batch: Batch) -> None:
         """A batch in steps of ``gradient_batch`` images."""
@@ -89,20 +89,6 @@ class GradientLearner(SpikingLearner):
         counts = {name: torch.cat([step[name] for step in steps]) for name in self.used.names}
         self._observe(images.task, batch.images, counts)
         self._cache.clear()
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Also the optimiser's moments and the place in the task."""
-        tensors, plain = super().state()
-        tensors |= {f"optimiser.{name}": value for name, value in self.optimiser.state().items()}
-        place = {"position": self.position, "shown": self.shown, "total": self.total}
-        return tensors, {**plain, **place, "steps": self.optimiser.steps}
-
-    def load(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """Continue from :meth:`state`."""
-        super().load(tensors, plain)
-        self.position, self.shown = plain["position"], plain["shown"]
-        self.total = plain["total"]
-        self.optimiser.load(part(tensors, "optimiser"), plain["steps"])
 
     # ---- what a method may replace
 
@@ -137,7 +123,8 @@ class GradientLearner(SpikingLearner):
             )
         gradients = {**found.weights, READOUT: found.head["weight"].cpu().T[None]}
         allowed = {name: self._allowed(name, gradient) for name, gradient in gradients.items()}
-        moves = self.optimiser.step(allowed)
+        self.steps += 1
+        moves = self.optimiser.step(allowed, self.steps)
         fall = 0.5 * (1 + math.cos(math.pi * min(self.shown / self.total, 1)))
         for layer in self.used.layers:
             layer.weight = layer.weight - p.gradient_rate * fall * moves[layer.name]
@@ -155,22 +142,7 @@ class GradientLearner(SpikingLearner):
         weights = {layer.name: layer.weight for layer in self.used.layers}
         return {**weights, READOUT: self.readout.weight.T[None]}
 
-    def new_readout(self) -> "Head":
+    def new_readout(self) -> readout.Linear:
         """Weights of zero."""
         inputs = 1 + sum(features.size(self.network, view) for view in self.views)
-        return Head(torch.zeros(inputs, self.classes, dtype=torch.float64))
-
-
-@dataclass
-class Head(readout.Linear):
-    """A readout whose weights, float64 [F + 1, classes], the learner changes itself."""
-
-    weight: Tensor
-
-    def state(self) -> dict[str, Tensor]:
-        """W."""
-        return {"weight": self.weight}
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Continue from :meth:`state`."""
-        self.weight = state["weight"].to(self.weight)
+        return readout.Linear(weight=torch.zeros(inputs, self.classes, dtype=torch.float64))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ltgate.data.store import TaskImages
 from ltgate.data.tasks import Schedule, TaskSpec, schedule
@@ -53,11 +53,12 @@ class HLOP(GradientLearner):
 
     def __init__(self, params: "Params", generator: np.random.Generator) -> None:
         super().__init__(params, generator)
-        self.neurons = {
-            layer.name: SubspaceNeurons.create(layer.weight[0, 0].numel(), self.device)
+        neurons = {
+            layer.name: SubspaceNeurons(layer.weight[0, 0].numel(), self.device)
             for layer in self.used.layers
         }
-        self.neurons[READOUT] = SubspaceNeurons.create(len(self.readout.weight) - 1)  # not the bias
+        neurons[READOUT] = SubspaceNeurons(len(self.readout.weight) - 1)  # not the bias
+        self.neurons = nn.ModuleDict(neurons)
 
     def begin_task(self, position: int, images: TaskImages) -> None:
         """New subspace neurons."""
@@ -71,23 +72,6 @@ class HLOP(GradientLearner):
         """What was learned is protected from now on."""
         for neurons in self.neurons.values():
             neurons.freeze()
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Also the subspaces."""
-        tensors, plain = super().state()
-        for name, neurons in self.neurons.items():
-            tensors[f"subspace.{name}"] = neurons.rows
-            tensors[f"subspace_momentum.{name}"] = neurons.momentum
-        return tensors, {**plain, "frozen": {n: s.frozen for n, s in self.neurons.items()}}
-
-    def load(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """Continue from :meth:`state`."""
-        super().load(tensors, plain)
-        for name, neurons in self.neurons.items():
-            device = neurons.rows.device
-            neurons.rows = tensors[f"subspace.{name}"].to(device)
-            neurons.momentum = tensors[f"subspace_momentum.{name}"].to(device)
-            neurons.frozen = plain["frozen"][name]
 
     def _allowed(self, name: str, gradient: Tensor) -> Tensor:
         if self.position == 0:

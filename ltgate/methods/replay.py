@@ -10,11 +10,16 @@ from ltgate.data.store import Batch, TaskImages
 from ltgate.data.tasks import TaskSpec
 from ltgate.declare import Group, Whole
 from ltgate.methods.base import METHODS, SpikingLearner
+from ltgate.state import Tensors
 
 if TYPE_CHECKING:
     from ltgate.params import Params
 
-MEMORY = ("images", "labels", "positions")  # positions of their tasks in the sequence
+
+class Memory(Tensors):
+    """Images as bytes, their labels, and the positions of their tasks in the sequence."""
+
+    grows = True
 
 
 class ReplayParameters(Group, late=True):
@@ -39,6 +44,7 @@ class Replay(SpikingLearner):
         "readout": "delta",
         "readout_rate": 16.0,  # of 1, 4, 16, 64 on validation images (params/tuning.csv)
     }
+    remembered: ClassVar = ("tasks", "met", "begun")
 
     def __init__(self, params: "Params", generator: np.random.Generator) -> None:
         super().__init__(params, generator)
@@ -46,17 +52,19 @@ class Replay(SpikingLearner):
         projector = 8 * (inputs * (inputs + 1) // 2 + inputs * self.classes)
         self.bytes = params.replay_bytes or projector
         shape = self.network.layers[0].in_shape
-        self.images = torch.zeros(0, *shape[shape[0] == 1 :], dtype=torch.uint8)
-        self.labels = torch.zeros(0, dtype=torch.uint8)
-        self.positions = torch.zeros(0, dtype=torch.uint8)
-        self.tasks: list[TaskSpec] = []
+        self.memory = Memory(
+            images=torch.zeros(0, *shape[shape[0] == 1 :], dtype=torch.uint8),
+            labels=torch.zeros(0, dtype=torch.uint8),
+            positions=torch.zeros(0, dtype=torch.uint8),  # of their tasks in the sequence
+        )
+        self.tasks: list[dict[str, Any]] = []  # so far
         self.met = 0  # images so far, each counted once
         self.begun = 0  # of which before the current task
 
     def begin_task(self, position: int, images: TaskImages) -> None:
         """From now on the images stored so far are those of earlier tasks."""
         super().begin_task(position, images)
-        self.tasks.append(images.task)
+        self.tasks.append(images.task.model_dump())
         self.begun = self.met
 
     def learn(self, images: TaskImages, batch: Batch) -> None:
@@ -64,36 +72,21 @@ class Replay(SpikingLearner):
         inputs = [self.inputs_of(self._counts(images, batch.indices))]
         labels = [torch.as_tensor(batch.labels)]
         current = len(self.tasks) - 1
-        stored = (self.positions < current).nonzero()[:, 0].numpy()
+        stored = (self.memory.positions < current).nonzero()[:, 0].numpy()
         drawn = self.generator.choice(stored, min(len(batch.labels), len(stored)), replace=False)
         for earlier in range(current):
-            rows = drawn[self.positions[drawn].numpy() == earlier]
+            rows = drawn[self.memory.positions[drawn].numpy() == earlier]
             if len(rows):
                 inputs.append(self._replayed(rows, earlier))
-                labels.append(self.labels[rows].long())
+                labels.append(self.memory.labels[rows].long())
         self.readout.learn(torch.cat(inputs), torch.cat(labels), list(images.task.classes))
         if self.met - self.begun < len(images):  # the first pass
             self._store(batch, current)
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Also the memory."""
-        tensors, plain = super().state()
-        tensors |= {f"memory.{name}": getattr(self, name) for name in MEMORY}
-        tasks = [task.model_dump() for task in self.tasks]
-        return tensors, {**plain, "tasks": tasks, "met": self.met, "begun": self.begun}
-
-    def load(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """Continue from :meth:`state`."""
-        super().load(tensors, plain)
-        for name in MEMORY:
-            setattr(self, name, tensors[f"memory.{name}"])
-        self.tasks = [TaskSpec(**task) for task in plain["tasks"]]
-        self.met, self.begun = plain["met"], plain["begun"]
-
     def _replayed(self, rows: np.ndarray, position: int) -> Tensor:
         """Readout inputs of stored images, shown as their task shows them."""
-        task = self.tasks[position]
-        activity = self.filters.forward(self.used, task, self.images[rows].numpy())
+        task = TaskSpec(**self.tasks[position])
+        activity = self.filters.forward(self.used, task, self.memory.images[rows].numpy())
         return self.inputs_of(self.seen(activity))
 
     def _store(self, batch: Batch, position: int) -> None:
@@ -104,9 +97,8 @@ class Replay(SpikingLearner):
         kept = place < capacity
         self.met += len(batch.labels)
         new = (batch.images, batch.labels, np.full(len(batch.labels), position))
-        for name, values in zip(MEMORY, new, strict=True):
-            memory = getattr(self, name)
+        for (name, memory), values in zip(list(self.memory.named_buffers()), new, strict=True):
             grown = memory.new_zeros(min(self.met, capacity), *memory.shape[1:])
             grown[: len(memory)] = memory
             grown[place[kept]] = torch.as_tensor(values[kept]).to(torch.uint8)
-            setattr(self, name, grown)
+            self.memory[name] = grown

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ltgate import backends, timescale
 from ltgate.backends import Activity, portable
-from ltgate.checkpoint import part
 from ltgate.data.store import TaskImages
 from ltgate.data.tasks import Schedule, TaskSpec, schedule
 from ltgate.declare import Group, OneOf
 from ltgate.network import Layer, Network
 from ltgate.plasticity import homeostasis
 from ltgate.plasticity.gate import GATES, Gate
-from ltgate.plasticity.projector import RankOne
+from ltgate.plasticity.projector import PROJECTORS
 from ltgate.progress import track
 from ltgate.registry import Registry
 
@@ -38,13 +37,13 @@ class FilterParameters(Group):
 
 
 @FILTERS.add("random")
-class Filters:
+class Filters(nn.Module):
     """A network whose filters stay as drawn; thresholds and gates are set on the first task.
 
     Attributes:
         network: The layers.
         gates: By layer.
-        vectors: The published projector's, by layer; drawn whatever the projector.
+        projectors: By layer; only filters that learn ``online`` take the one that is asked for.
         generator: The learner's source of every draw.
         device: Where the network is.
     """
@@ -54,13 +53,16 @@ class Filters:
     def __init__(
         self, network: Network, params: "Params", generator: np.random.Generator, device: str
     ) -> None:
-        self.network, self.params, self.generator = network, params, generator
-        self.device, layers = device, network.layers
-        gate, compartments = GATES[params.gate], network.compartments
-        self.gates = {x.name: gate(x.out_shape[0], params, generator) for x in layers}
-        self.vectors = {
-            x.name: RankOne.create(compartments, x.out_shape[0], generator) for x in layers
-        }
+        super().__init__()
+        self.__dict__["network"] = network  # not part of this state: the learner's
+        self.params, self.generator, self.device = params, generator, device
+        gate, rule = GATES[params.gate], PROJECTORS[params.projector if self.online else "none"]
+        self.gates = nn.ModuleDict(
+            {x.name: gate(x.out_shape[0], params, generator) for x in network.layers}
+        )
+        self.projectors = nn.ModuleDict(
+            {x.name: rule(x, params, generator) for x in network.layers}
+        )
 
     def make(self, images: TaskImages, used: Network, chunk: int) -> None:
         """Filters, thresholds and gates on the first task, layer by layer.
@@ -187,20 +189,3 @@ class Filters:
         return backends.forward(
             network, pixels, steps, backend=self.params.backend, device=self.device, **options
         )
-
-    def frozen(self) -> dict[str, Tensor]:
-        """Network, gates and vectors: what answers, and what :meth:`make` makes."""
-        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        tensors |= {f"gate.{k}": v.variance for k, v in self.gates.items()}
-        return tensors | {f"vector.{k}": v.vector for k, v in self.vectors.items()}
-
-    def state(self) -> dict[str, Tensor]:
-        """All that is learned."""
-        return self.frozen()
-
-    def load(self, tensors: dict[str, Tensor]) -> None:
-        """Take over :meth:`state`, or :meth:`frozen` alone."""
-        self.network.load_state_dict(part(tensors, "network"))
-        for name in self.gates:
-            self.gates[name].variance = tensors[f"gate.{name}"]
-            self.vectors[name].vector = tensors[f"vector.{name}"]

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from ltgate.declare import Group, OneOf, Share
 from ltgate.registry import Registry
+from ltgate.state import Tensors
 
 if TYPE_CHECKING:
     from ltgate.params import Params
@@ -49,7 +50,7 @@ class GateParameters(Group):
     """rate of the gate's running variance per step"""
 
 
-class Gate:
+class Gate(Tensors):
     """The gate of one layer; this one leaves gamma as it is.
 
     Attributes:
@@ -57,8 +58,8 @@ class Gate:
     """
 
     def __init__(self, channels: int, params: "Params", generator: np.random.Generator) -> None:
+        super().__init__(variance=torch.full((2, channels), START, dtype=torch.float64))
         self.params = params
-        self.variance = torch.full((2, channels), START, dtype=torch.float64)
 
     def start(
         self, now: Tensor, power: Tensor, counts: "FIRST", generator: np.random.Generator

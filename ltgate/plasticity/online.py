@@ -1,22 +1,15 @@
 """Filters that learn in every batch, as the published code meant them to."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from ltgate.backends import Activity
-from ltgate.checkpoint import part
 from ltgate.data.tasks import TaskSpec
-from ltgate.network import Layer, Network
+from ltgate.network import Layer
 from ltgate.plasticity import hebbian
 from ltgate.plasticity.filters import FILTERS, Filters
-from ltgate.plasticity.projector import PROJECTORS
 from ltgate.stages import stage
-
-if TYPE_CHECKING:
-    from ltgate.params import Params
 
 
 @FILTERS.add("always")
@@ -24,13 +17,6 @@ class OnlineFilters(Filters):
     """Bounded Hebbian updates, masked by the gates, without what the projector keeps back."""
 
     online = True
-
-    def __init__(
-        self, network: Network, params: "Params", generator: np.random.Generator, device: str
-    ) -> None:
-        super().__init__(network, params, generator, device)
-        rule = PROJECTORS[params.projector]
-        self.projectors = {x.name: rule(x, params, self.vectors[x.name]) for x in network.layers}
 
     def learn(self, task: TaskSpec, pixels: np.ndarray) -> Activity:
         """One local update of all layers; the pass that led to it."""
@@ -62,18 +48,3 @@ class OnlineFilters(Filters):
             return None
         self.observe(layer, activity, self.params.variance_lambda)
         return torch.stack([layer.gate, 1 - layer.gate])
-
-    def state(self) -> dict[str, Tensor]:
-        """Also what the projectors have learned."""
-        return self.frozen() | {
-            f"subspace.{name}.{key}": value
-            for name, projector in self.projectors.items()
-            for key, value in projector.state().items()
-        }
-
-    def load(self, tensors: dict[str, Tensor]) -> None:
-        """Take over :meth:`state`, or :meth:`frozen` alone."""
-        super().load(tensors)
-        for name, projector in self.projectors.items():
-            if state := part(tensors, f"subspace.{name}"):
-                projector.load(state)

@@ -14,7 +14,6 @@ back to their length, which scales its response.)
 A new projector is a subclass of :class:`Projector` and one entry in ``PROJECTORS``.
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -26,6 +25,7 @@ from torch.nn import functional
 from ltgate.declare import Count, Group, NotNegative, OneOf
 from ltgate.network import KERNEL, Layer
 from ltgate.registry import Registry
+from ltgate.state import Tensors
 
 if TYPE_CHECKING:
     from ltgate.params import Params
@@ -44,43 +44,21 @@ class ProjectorParameters(Group, late=True):
     """learning rate of the projector's vectors"""
 
 
-@dataclass
-class RankOne:
-    """The published one-vector projector of a layer: v [C, out]."""
-
-    vector: Tensor
-
-    @classmethod
-    def create(cls, compartments: int, out: int, generator: np.random.Generator) -> "RankOne":
-        """v drawn as 1e-3 N(0, 1), as in the published code."""
-        drawn = 1e-3 * generator.standard_normal((compartments, out))
-        return cls(torch.from_numpy(drawn.astype(np.float32)))
-
-    def project(self, update: Tensor) -> Tensor:
-        """(I - v v^T / (|v|^2 + 1e-8)) dW for every compartment; dW is [C, out, ...]."""
-        flat = update.flatten(2)
-        v = self.vector.unsqueeze(1)
-        along = (v @ flat) / ((v * v).sum(2, keepdim=True) + 1e-8)
-        return (flat - v.transpose(1, 2) * along).reshape(update.shape)
-
-    def observe(self, correlation: Tensor, rate: float) -> None:
-        """v <- v + eta_v (h - (h.v) v), h = mean over inputs of the correlation [C, out, ...]."""
-        h = correlation.flatten(2).mean(2)
-        along = (h * self.vector).sum(1, keepdim=True)
-        self.vector = self.vector + rate * (h - along * self.vector)
+def without(change: Tensor, rows: Tensor) -> Tensor:
+    """D - D H^T H: changes [..., in] without their part in the span of orthonormal rows [k, in]."""
+    rows = rows.to(change)
+    return change - (change @ rows.T) @ rows
 
 
-@dataclass
-class Subspace:
+class Subspace(Tensors):
     """An orthonormal basis H [k, in] of the inputs of earlier tasks, and their second moment."""
 
+    grows = True
     basis: Tensor
     moment: Tensor
 
-    @classmethod
-    def create(cls, inputs: int) -> "Subspace":
-        """Empty basis; the second moment of no input."""
-        return cls(torch.zeros(0, inputs), torch.zeros(inputs, inputs))
+    def __init__(self, inputs: int) -> None:
+        super().__init__(basis=torch.zeros(0, inputs), moment=torch.zeros(inputs, inputs))
 
     def observe(self, inputs: Tensor) -> None:
         """Add inputs [N, in] to the second moment."""
@@ -101,33 +79,26 @@ class Subspace:
         self.basis = torch.linalg.qr(basis.T).Q.T.contiguous()
         self.moment = torch.zeros_like(self.moment)
 
-    def state(self) -> dict[str, Tensor]:
-        """H and the second moment."""
-        return {"basis": self.basis, "moment": self.moment}
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Continue from :meth:`state`."""
-        self.basis, self.moment = state["basis"], state["moment"].clone()
-
     def project(self, update: Tensor) -> Tensor:
         """dW (I - H^T H) for dW [..., in]."""
-        basis = self.basis.to(update)
-        return update - (update @ basis.T) @ basis
+        return without(update, self.basis)
 
 
 @PROJECTORS.add("none")
-class Projector:
+class Projector(Tensors):
     """What keeps the updates of one layer away from earlier tasks; this one lets all pass.
 
-    Args:
-        layer: The layer.
-        params: The learner's parameters.
-        drawn: The published rule's vector. Every learner draws one a layer, whatever its projector,
-            so that all of them go on with the same random numbers.
+    Attributes:
+        vector: The published rule's v [C, out], drawn as 1e-3 N(0, 1). Every learner draws one a
+            layer, whatever its projector, so that all go on with the same random numbers.
     """
 
-    def __init__(self, layer: Layer, params: "Params", drawn: RankOne) -> None:
-        self.layer, self.params, self.drawn = layer, params, drawn
+    vector: Tensor
+
+    def __init__(self, layer: Layer, params: "Params", generator: np.random.Generator) -> None:
+        drawn = 1e-3 * generator.standard_normal(layer.weight.shape[:2])
+        super().__init__(vector=torch.from_numpy(drawn.astype(np.float32)))
+        self.params, self.stride = params, layer.stride
 
     def project(self, update: Tensor, samples: int, inputs: Tensor) -> Tensor:
         """The part of an update that may act; and learn what it was led by.
@@ -142,50 +113,48 @@ class Projector:
     def end_task(self) -> None:
         """What the task used is that of an earlier one from now on."""
 
-    def state(self) -> dict[str, Tensor]:
-        """All tensors that are learned, but for ``drawn``, which is the learner's."""
-        return {}
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Continue from :meth:`state`."""
-
 
 @PROJECTORS.add("rank1")
-class RankOneProjector(Projector):
+class RankOne(Projector):
     """The published rule: one vector of a layer's outputs per compartment."""
 
     def project(self, update: Tensor, samples: int, inputs: Tensor) -> Tensor:
         """Without the part along v, which then moves."""
-        allowed = self.drawn.project(update.cpu()).to(update)
-        self.drawn.observe((update / samples).cpu(), self.params.eta_v)
+        allowed = self.across(update.cpu()).to(update)
+        self.observe((update / samples).cpu(), self.params.eta_v)
         return allowed
+
+    def across(self, update: Tensor) -> Tensor:
+        """(I - v v^T / (|v|^2 + 1e-8)) dW for every compartment; dW is [C, out, ...]."""
+        flat = update.flatten(2)
+        v = self.vector.unsqueeze(1)
+        along = (v @ flat) / ((v * v).sum(2, keepdim=True) + 1e-8)
+        return (flat - v.transpose(1, 2) * along).reshape(update.shape)
+
+    def observe(self, correlation: Tensor, rate: float) -> None:
+        """v <- v + eta_v (h - (h.v) v), h = mean over inputs of the correlation [C, out, ...]."""
+        h = correlation.flatten(2).mean(2)
+        along = (h * self.vector).sum(1, keepdim=True)
+        self.vector = self.vector + rate * (h - along * self.vector)
 
 
 @PROJECTORS.add("rankk")
-class RankKProjector(Projector):
+class RankK(Projector):
     """A basis of the inputs of earlier tasks."""
 
-    def __init__(self, layer: Layer, params: "Params", drawn: RankOne) -> None:
-        super().__init__(layer, params, drawn)
-        self.subspace = Subspace.create(layer.weight[0, 0].numel())
+    def __init__(self, layer: Layer, params: "Params", generator: np.random.Generator) -> None:
+        super().__init__(layer, params, generator)
+        self.subspace = Subspace(layer.weight[0, 0].numel())
 
     def project(self, update: Tensor, samples: int, inputs: Tensor) -> Tensor:
         """Without the part inside the basis; the second moment of the inputs grows."""
         flat = self.subspace.project(update.flatten(2).cpu())
-        self.subspace.observe(patches(inputs, KERNEL, self.layer.stride))
+        self.subspace.observe(patches(inputs, KERNEL, self.stride))
         return flat.reshape(update.shape).to(update)
 
     def end_task(self) -> None:
         """``projector_rank`` directions more."""
         self.subspace.extend(self.params.projector_rank)
-
-    def state(self) -> dict[str, Tensor]:
-        """Basis and second moment."""
-        return self.subspace.state()
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Continue from :meth:`state`."""
-        self.subspace.load(state)
 
 
 PROJECTORS["full"] = Projector  # of layers; at the readout it is recursive least squares

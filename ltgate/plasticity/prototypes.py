@@ -17,7 +17,6 @@ activity and nothing else: no error of other neurons, no matrix of all inputs. C
 vector quantisation and sequential k-means (MacQueen 1967; Kohonen 1995).
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -39,7 +38,6 @@ class PrototypeParameters(Group, late=True):
 
 
 @READOUTS.add("prototypes")
-@dataclass
 class Prototypes(Readout):
     """K prototypes for every class.
 
@@ -52,18 +50,14 @@ class Prototypes(Readout):
     prototype: Tensor
     wins: Tensor
 
-    @classmethod
-    def create(cls, inputs: int, classes: int, number: int) -> "Prototypes":
-        """Neurons that have never won."""
-        return cls(
-            torch.zeros(classes, number, inputs),
-            torch.zeros(classes, number, dtype=torch.int64),
-        )
+    def __init__(self, inputs: int, classes: int, number: int) -> None:
+        wins = torch.zeros(classes, number, dtype=torch.int64)
+        super().__init__(prototype=torch.zeros(classes, number, inputs), wins=wins)
 
     @classmethod
     def configured(cls, inputs: int, classes: int, params: "Params") -> "Prototypes":
         """``prototypes`` neurons a class."""
-        return cls.create(inputs, classes, params.prototypes)
+        return cls(inputs, classes, params.prototypes)
 
     @classmethod
     def memory(cls, inputs: int, classes: int, params: "Params") -> int:
@@ -96,11 +90,3 @@ class Prototypes(Readout):
         wins += number
         moved = prototype[won] + (total[won] - number[won, None] * prototype[won]) / wins[won, None]
         prototype[won] = normalize(moved, dim=1)
-
-    def state(self) -> dict[str, Tensor]:
-        """Prototypes and wins."""
-        return {"prototype": self.prototype, "wins": self.wins}
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Continue from :meth:`state`."""
-        self.prototype, self.wins = state["prototype"].clone(), state["wins"].clone()

@@ -15,9 +15,7 @@ The features of an image are the spike counts of the chosen layers, each divided
 A new readout is a subclass of :class:`Readout` and one entry in ``READOUTS``.
 """
 
-import copy
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 import torch
@@ -28,6 +26,7 @@ from ltgate.declare import Group, NotNegative, OneOf, Positive, Some, Whole, sho
 from ltgate.errors import NotFinite
 from ltgate.plasticity.projector import PROJECTORS, Subspace
 from ltgate.registry import Registry
+from ltgate.state import Tensors
 
 if TYPE_CHECKING:
     from ltgate.params import Params
@@ -121,7 +120,7 @@ class ReadoutParameters(Group, late=True):
         return self
 
 
-class Readout:
+class Readout(Tensors):
     """What every readout offers.
 
     Attributes:
@@ -153,23 +152,14 @@ class Readout:
     def end_task(self, params: "Params") -> None:
         """Called after the last batch of a task."""
 
-    def state(self) -> dict[str, Tensor]:
-        """All tensors of the learner."""
-        raise NotImplementedError
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Continue from :meth:`state`, whose tensors take the place of one's own."""
-        raise NotImplementedError
-
     def snapshot(self) -> dict[str, Tensor]:
-        """What :meth:`scores` needs: all of the state, as it is now, where no less will do."""
-        return {name: tensor.clone() for name, tensor in self.state().items()}
+        """What :meth:`scores` needs: all of the state, where no less will do."""
+        return self.state_dict()
 
     def recall(self, snapshot: dict[str, Tensor]) -> "Readout":
         """A readout that answers as at the time of :meth:`snapshot`."""
-        other = copy.copy(self)
-        other.load(snapshot)
-        return other
+        self.load_state_dict(snapshot)
+        return self
 
 
 def root(counts: Tensor) -> Tensor:
@@ -214,7 +204,7 @@ def features(
 
 
 class Linear(Readout):
-    """Scores x W with weights W, float64 [F, classes]."""
+    """Scores x W with weights W, float64 [F, classes], that do not learn by themselves."""
 
     weight: Tensor
 
@@ -226,9 +216,9 @@ class Linear(Readout):
         """W."""
         return {"weight": self.weight}
 
-    def recall(self, snapshot: dict[str, Tensor]) -> "Fixed":
+    def recall(self, snapshot: dict[str, Tensor]) -> "Linear":
         """Weights that no longer learn."""
-        return Fixed(snapshot["weight"])
+        return Linear(weight=snapshot["weight"])
 
 
 def of_pairs(scores: Tensor, number: int) -> Tensor:
@@ -241,15 +231,7 @@ def of_pairs(scores: Tensor, number: int) -> Tensor:
     return (square.sum(2, keepdim=True) + square.sum(1, keepdim=True)).flatten(1)
 
 
-@dataclass
-class Fixed(Linear):
-    """Weights that answer and no longer learn."""
-
-    weight: Tensor
-
-
 @READOUTS.add("delta")
-@dataclass
 class Delta(Linear):
     """Delta rule on softmax scores. ``current_only`` limits it to the current task's classes.
 
@@ -257,38 +239,26 @@ class Delta(Linear):
     """
 
     without: ClassVar[tuple[str, ...]] = ("full",)
-    weight: Tensor
-    rate: float
-    l2: float
     current_only: bool = False
-    subspace: Subspace | None = None
+
+    def __init__(
+        self, inputs: int, classes: int, rate: float, l2: float, projected: bool = False
+    ) -> None:
+        super().__init__(weight=torch.zeros(inputs, classes, dtype=torch.float64))
+        self.rate, self.l2 = rate, l2
+        self.subspace = Subspace(inputs) if projected else None
 
     @classmethod
     def configured(cls, inputs: int, classes: int, params: "Params") -> "Delta":
         """At ``readout_rate`` and ``readout_l2``; projector ``rankk`` acts on it too."""
-        rate, l2, projected = params.readout_rate, params.readout_l2, params.projector == "rankk"
-        return cls.create(inputs, classes, rate, l2, cls.current_only, projected)
+        projected = params.projector == "rankk"
+        return cls(inputs, classes, params.readout_rate, params.readout_l2, projected)
 
     @classmethod
     def memory(cls, inputs: int, classes: int, params: "Params") -> int:
         """With moment, residual and their eigenvectors, where the steps are projected."""
         projected = params.projector == "rankk"
         return super().memory(inputs, classes, params) + 4 * inputs * inputs * 4 * projected
-
-    @classmethod
-    def create(
-        cls,
-        inputs: int,
-        classes: int,
-        rate: float,
-        l2: float,
-        current_only: bool = False,
-        projected: bool = False,
-    ) -> "Delta":
-        """Weights at zero; with ``projected``, an empty subspace."""
-        weight = torch.zeros(inputs, classes, dtype=torch.float64)
-        subspace = Subspace.create(inputs) if projected else None
-        return cls(weight, rate, l2, current_only, subspace)
 
     def learn(self, features: Tensor, labels: Tensor, classes: list[int]) -> None:
         """One minibatch step."""
@@ -309,21 +279,8 @@ class Delta(Linear):
         if self.subspace is not None:
             self.subspace.extend(params.projector_rank)
 
-    def state(self) -> dict[str, Tensor]:
-        """W; basis and second moment of the subspace."""
-        if self.subspace is None:
-            return {"weight": self.weight}
-        return {"weight": self.weight, **self.subspace.state()}
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Continue from :meth:`state`."""
-        self.weight = state["weight"]
-        if self.subspace is not None:
-            self.subspace.load(state)
-
 
 @READOUTS.add("delta_current")
-@dataclass
 class DeltaCurrent(Delta):
     """The delta rule on the classes of the current task."""
 
@@ -331,7 +288,6 @@ class DeltaCurrent(Delta):
 
 
 @READOUTS.add("rls")
-@dataclass
 class RecursiveLeastSquares(Linear):
     """Recursive least squares in information form; exact ridge regression after any batches.
 
@@ -345,21 +301,17 @@ class RecursiveLeastSquares(Linear):
     moment: Tensor
     block: int = 1024
 
-    def __post_init__(self) -> None:
+    def __init__(self, inputs: int, classes: int, ridge: float) -> None:
+        gram = torch.zeros(inputs, inputs, dtype=torch.float64)
+        gram.diagonal().fill_(ridge)
+        super().__init__(gram=gram, moment=torch.zeros(inputs, classes, dtype=torch.float64))
         self._waiting: list[tuple[Tensor, Tensor]] = []
         self._weight: Tensor | None = None
 
     @classmethod
-    def create(cls, inputs: int, classes: int, ridge: float) -> "RecursiveLeastSquares":
-        """No data yet: A = ridge I, b = 0."""
-        gram = torch.zeros(inputs, inputs, dtype=torch.float64)
-        gram.diagonal().fill_(ridge)
-        return cls(gram, torch.zeros(inputs, classes, dtype=torch.float64))
-
-    @classmethod
     def configured(cls, inputs: int, classes: int, params: "Params") -> "RecursiveLeastSquares":
         """With penalty ``ridge``."""
-        return cls.create(inputs, classes, params.ridge)
+        return cls(inputs, classes, params.ridge)
 
     @classmethod
     def memory(cls, inputs: int, classes: int, params: "Params") -> int:
@@ -400,19 +352,19 @@ class RecursiveLeastSquares(Linear):
         self.moment.addmm_(x.T, target)
         self._weight = None
 
-    def state(self) -> dict[str, Tensor]:
-        """The lower triangle of A, row by row, and b."""
+    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
+        """Of A the lower triangle, row by row."""
         self.settle()
-        return {"gram": self.gram[_triangle(len(self.gram))], "moment": self.moment}
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}gram"] = self.gram[_triangle(len(self.gram))]
 
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Continue from :meth:`state`."""
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest) -> None:
         self._waiting.clear()
         self._weight = None
-        self.moment = state["moment"]
-        self.gram = torch.zeros_like(self.gram)
-        self.gram[_triangle(len(self.gram))] = state["gram"]
-        self.gram += self.gram.tril(-1).T
+        gram = torch.zeros_like(self.gram)
+        gram[_triangle(len(gram))] = state_dict[f"{prefix}gram"]
+        gram += gram.tril(-1).T
+        super()._load_from_state_dict({**state_dict, f"{prefix}gram": gram}, prefix, *rest)
 
 
 def _triangle(size: int) -> Tensor:

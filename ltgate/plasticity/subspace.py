@@ -17,37 +17,37 @@ square length of 1, so that one rate serves every layer and task; and rows are m
 orthonormal when they begin and when they freeze, which leaves their span as it is.
 """
 
-from dataclasses import dataclass, field
-
 import numpy as np
 import torch
 from torch import Tensor
+
+from ltgate.plasticity.projector import without
+from ltgate.state import Tensors
 
 ITERATIONS, MOMENTUM, LARGEST_STEP = 5, 0.9, 10.0
 ROUNDING = 1e-10  # power left over, relative to the activity's, that teaches nothing
 
 
-@dataclass
-class SubspaceNeurons:
+class SubspaceNeurons(Tensors):
     """Rows H, of which the first ``frozen`` no longer learn.
 
     Attributes:
         rows: H, float32 [M, N].
-        frozen: Number of rows that are protected and fixed.
         momentum: m of the other rows, [M - frozen, N].
     """
 
+    grows = True
     rows: Tensor
-    frozen: int = 0
-    momentum: Tensor = field(init=False)
+    momentum: Tensor
 
-    def __post_init__(self) -> None:
-        self.momentum = torch.zeros_like(self.rows[self.frozen :])
+    def __init__(self, inputs: int, device: str = "cpu") -> None:
+        rows = torch.zeros(0, inputs, device=device)
+        super().__init__(rows=rows, momentum=torch.zeros_like(rows))
 
-    @classmethod
-    def create(cls, inputs: int, device: str = "cpu") -> "SubspaceNeurons":
-        """No rows yet, for activity of so many inputs."""
-        return cls(torch.zeros(0, inputs, device=device))
+    @property
+    def frozen(self) -> int:
+        """Number of rows that are protected and fixed."""
+        return len(self.rows) - len(self.momentum)
 
     def extend(self, number: int, generator: np.random.Generator) -> None:
         """Add random rows, orthonormal and orthogonal to all others, as far as there is room."""
@@ -55,8 +55,8 @@ class SubspaceNeurons:
         number = min(number, inputs - have)
         drawn = generator.standard_normal((number, inputs)).astype(np.float32)
         rows = torch.cat([self.rows, torch.from_numpy(drawn).to(self.rows)])
-        self.rows = torch.cat([self.rows, _orthonormal(rows)[have:]])
-        self.momentum = torch.zeros_like(self.rows[self.frozen :])
+        learning = self.rows.new_zeros(have + number - self.frozen, inputs)
+        self.rows, self.momentum = torch.cat([self.rows, _orthonormal(rows)[have:]]), learning
 
     def learn(self, activity: Tensor, rate: float) -> None:
         """The rows that are not frozen learn from activity [B, N]."""
@@ -77,13 +77,11 @@ class SubspaceNeurons:
     def freeze(self) -> None:
         """All rows are protected from now on."""
         rows = torch.cat([self.rows[: self.frozen], _orthonormal(self.rows)[self.frozen :]])
-        self.rows, self.frozen = rows, len(rows)
-        self.momentum = torch.zeros_like(rows[:0])
+        self.rows, self.momentum = rows, torch.zeros_like(rows[:0])
 
     def project(self, change: Tensor) -> Tensor:
         """Weight changes [..., N] without their part in the span of the frozen rows."""
-        rows = self.rows[: self.frozen].to(change)
-        return change - (change @ rows.T) @ rows
+        return without(change, self.rows[: self.frozen])
 
 
 def _orthonormal(rows: Tensor) -> Tensor:
