@@ -101,7 +101,7 @@ CASES = {
         f"--only 01 {SMALL}", "runs/mnist/notebooks/01_data.ipynb"
     ),
     "python -m ltgate run mine.yaml": first("mine"),
-    "python -m ltgate run timescales --only 7": Case(
+    "python -m ltgate run timescales --only 07": Case(
         "--set hidden=[16] train_images=40 validation_images=20 test_images=20 seeds=[0] "
         "calibration_iterations=2 control=false "
         "methods=[tau_5,tau_100,either,gate_quieter,gate_layer]",
@@ -150,7 +150,7 @@ LIKE = {
     "python -m ltgate grid ablations",
     "python -m ltgate robustness",
     "python -m ltgate parameters gate",
-    "python -m ltgate run timescales_unseen --only 7",
+    "python -m ltgate run timescales_unseen --only 07",
 }
 PIP = ".venv/bin/python -m pip install --no-deps --require-hashes -r requirements/peers.txt"
 
