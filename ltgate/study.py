@@ -54,11 +54,9 @@ def controls(params: Params) -> dict[str, Params]:
     if not params.control:
         return {}
     shuffled = {"shuffled_frames": True, "control": False, "methods": ["tau_100", "gate_layer"]}
-    equal = {"scales_noise_slow": 2.0, "scales_repeats": 4, "methods": ["tau_20", *GATES]}
-    return {
-        "warp, frames shuffled": params.with_(**shuffled),
-        "two scales, equal rates": two_scales(params).with_(**equal),
-    }
+    equal = {"scales_repeats": 2, "scales_noise_fast": 0.0, "scales_noise_slow": 2 / 3}
+    both = two_scales(params).with_(**equal, methods=["tau_20", *GATES])  # 2 events a channel
+    return {"warp, frames shuffled": params.with_(**shuffled), "two scales, equal rates": both}
 
 
 def rows(params: Params) -> pd.DataFrame:
@@ -106,8 +104,8 @@ def at_speeds(rows: pd.DataFrame, params: Params) -> pd.DataFrame:
 
 def best_single(rows: pd.DataFrame) -> str:
     """The method with one membrane, ``tau_<ms>``, that is best on validation images at the end."""
-    known = rows["method"].str.fullmatch(r"tau_\d+") & (rows["metric"] == "curve_accuracy")
-    points = rows[known]
+    known = rows["method"].str.fullmatch(r"tau_\d+") & (rows["cue"] == "yes")
+    points = rows[known & (rows["metric"] == "curve_accuracy")]
     last = points[points["step"] == points.groupby(["method", "seed"])["step"].transform("max")]
     if last.empty:
         raise UserError("no method tau_<ms> in these rows: needed is one membrane to compare with")
