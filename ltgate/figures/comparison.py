@@ -45,7 +45,10 @@ def acc_forgetting_bars(frame: pd.DataFrame, scenario: str = "class") -> Figure:
     axes[0, 0].invert_yaxis()
     handles = [Line2D([], [], color="black", marker="|", label="95 % interval")]
     if len(cues) > 1:
-        both = {"with the timescale cue": style.GREY, "without (control)": "white"}
+        words = ("with the timescale cue", "without (control)")
+        if scenario == "domain":
+            words = ("tasks at speeds of their own", "all at the first one's (control)")
+        both = dict(zip(words, (style.GREY, "white"), strict=True))
         handles += [
             Patch(facecolor=colour, edgecolor=style.GREY, hatch="/////" * (number > 0), label=label)
             for number, (label, colour) in enumerate(both.items())

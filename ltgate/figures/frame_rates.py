@@ -19,7 +19,8 @@ def robustness(frame: pd.DataFrame) -> Figure:
     training rate is dashed, a quarter to four times of it shaded.
     """
     presentations, rates = frame["presentation"].unique(), frame["trained_hz"].unique()
-    size = (2.0 + 3.0 * len(presentations), 0.6 + 2.2 * len(rates))
+    legend = 0.2 + 0.19 * frame["method"].nunique()
+    size = (2.0 + 3.0 * len(presentations), max(0.6 + 2.2 * len(rates), legend))
     fig, axes = style.panels(len(rates), len(presentations), *size, sharex=True, sharey=True)
     lines = {}
     for row, rate in zip(axes, rates, strict=True):
