@@ -243,7 +243,7 @@ def test_a_command_runs(command: str, run: Callable[[str], str]) -> None:
         assert ours or command.split()[-1] not in ("quick", "mnist")
 
 
-@pytest.mark.parametrize("command", LIKE)
+@pytest.mark.parametrize("command", sorted(LIKE))
 def test_a_command_like_others_has_its_words_and_its_file(command: str) -> None:
     options = __main__.parser().parse_args(shlex.split(command)[3:])
     kind = Grid if options.action.__name__ == "_grid" else Params
