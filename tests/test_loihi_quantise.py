@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from ltgate import backends, fixed_point, neurons
+from ltgate import backends, fixed_point, metrics, neurons
 from ltgate.data.tasks import FAST, TaskSpec, schedule
 from ltgate.errors import UserError
 from ltgate.loihi import (
     deploy,
     hardware,
     lava_backend,
+    lava_check,
     learning,
     quant_readout,
     quantise,
@@ -179,6 +180,50 @@ def test_counted_synaptic_operations(deployed: deploy.Deployment) -> None:
         )
         assert done.synops[layer.name] == int(reached.sum()) * deployed.net.compartments
         assert done.spikes[before.name] == int(run.counts[before.name].sum())
+
+
+@pytest.fixture(scope="module")
+def streamed(small: Params) -> deploy.Deployment:
+    """Streams at two speeds under a gate that stays."""
+    tasks = [
+        TaskSpec(name=name, classes=[0, 1], frame_rate_hz=rate, duration_ms=40_000 / rate)
+        for name, rate in (("fast", 1000.0), ("slow", 200.0))
+    ]
+    params = Params(
+        source="warp", warp_classes=2, warp_channels=16, warp_frames=40, warp_pattern=20,
+        warp_samples=60, warp_test_samples=20, tasks=tasks, channels=[], strides=[], hidden=[24],
+        fan_in=6, balanced=False, filters="random", projector="none", readout_layers=["dense"],
+        target_rate=0.05, threads=1, control=False,
+    )  # fmt: skip
+    return deploy.deploy(deploy.trial(params, method="gate_static"))
+
+
+def test_streams_are_deployed(streamed: deploy.Deployment) -> None:
+    for position in range(2):
+        events, drive = streamed.shown(position, "test")
+        done = deploy.evaluate(streamed, position)
+        images = streamed.trial.open(position, "test")
+        theirs = metrics.accuracy(streamed.learner.scores(images).numpy(), images.labels, [0, 1])
+        assert abs(done.accuracy - theirs) <= 0.1
+        wired = streamed.net.layers[0]
+        assert done.messages == events.sum() and done.samples == 40 and done.steps == len(drive)
+        assert done.synops["dense1"] == events.sum() * 2 * wired.out_shape[0]
+        assert deploy.recoded(streamed, position, done, "differences") == done
+    assert min(done.spikes.values()) > 100
+
+
+@pytest.mark.skipif(not lava_backend.available(), reason=lava_backend.missing())
+@pytest.mark.filterwarnings("ignore")
+def test_lava_has_all_spikes_of_deployed_streams(streamed: deploy.Deployment) -> None:
+    table = lava_check.compare(streamed, 4)
+    assert table["equal"].tolist() == [1, 1] and table["spikes"].min() > 10
+
+
+def test_readout_that_the_chip_has_not_is_refused(streamed: deploy.Deployment) -> None:
+    params = streamed.trial.params.with_(root_counts=True)
+    told = r"root_counts = true: the chip's readout .* set it to false"
+    with pytest.raises(UserError, match=told):
+        deploy.deploy(deploy.trial(params, method="gate_static"))
 
 
 def test_readout_in_integers_scores_as_the_float_one_does(deployed: deploy.Deployment) -> None:

@@ -63,6 +63,12 @@ class Deployment:
     samples: list[Samples]
     seconds: float
 
+    @property
+    def coding(self) -> str:
+        """How its input is sent: as ``chip_input`` says; events of streams ``direct``."""
+        streamed = self.samples[0].images.ndim == 5
+        return "direct" if streamed else self.trial.params.chip_input
+
     def drive(self, position: int) -> np.ndarray:
         """What a task's images are multiplied by at each step, [T]."""
         return schedule(self.trial.tasks[position], self.trial.params.presentation).drive
@@ -74,10 +80,14 @@ class Deployment:
 
 def deploy(of: Trial) -> Deployment:
     """Quantise the trained network of a trial; calibrates on training images of every task."""
-    learner, p = trained(of), of.params
-    for name in ("root_counts", "standardise_counts"):
-        if getattr(p, name):
-            raise UserError(f"{name} = true: the chip's readout sums plain counts; set it to false")
+    p = of.params
+    for name in ("root_counts", "standardise_counts", "pairs_of"):
+        if value := getattr(p, name):
+            given, needed = (str(x).lower() for x in (value, type(value)()))
+            raise UserError(
+                f"{name} = {given}: the chip's readout sums plain counts; set it to {needed}"
+            )
+    learner = trained(of)
     samples = [
         Samples(of.open(i, "train").images[:CALIBRATION_IMAGES], schedule(task, p.presentation))
         for i, task in enumerate(of.tasks)
@@ -98,7 +108,7 @@ class Activity:
         samples: How many.
         steps: Of one sample.
         accuracy: Class-incremental.
-        messages: Pixels sent.
+        messages: Pixels or events sent.
         spikes: By layer.
         synops: Synaptic operations in each layer.
     """
@@ -128,8 +138,8 @@ def evaluate(deployed: Deployment, position: int, split: str = "test", limit: in
         lit += (pixels > 0).reshape(-1, *lit.shape).sum(0)
         for name, counts in run.counts.items():
             maps[name] += counts.sum((0, 1)).numpy()
-    made.accuracy = metrics.accuracy(np.concatenate(scores), images.labels[:number], classes(of))
-    sent = messages_per_pixel(drive, of.params.chip_input)
+    made.accuracy = metrics.accuracy(np.concatenate(scores), images.labels[:number], of.classes)
+    sent = 1 if pixels.ndim == 5 else messages_per_pixel(drive, deployed.coding)
     made.messages = int(lit.sum()) * sent
     inputs = lit * sent
     for layer in net.layers:
@@ -140,17 +150,16 @@ def evaluate(deployed: Deployment, position: int, split: str = "test", limit: in
     return made
 
 
-def classes(of: Trial) -> list[int]:
-    """The labels of all tasks, in their order."""
-    return [label for task in of.tasks for label in task.classes]
-
-
 def recoded(deployed: Deployment, position: int, done: Activity, coding: str) -> Activity:
     """The same activity with the input sent in another way: only the first layer's counts change.
 
+    Events of streams are sent in one way alone.
+
     ``done``: of :func:`evaluate` for the task at ``position``.
     """
-    codings, first = (deployed.trial.params.chip_input, coding), deployed.net.names[0]
+    if deployed.samples[0].images.ndim == 5:
+        return done
+    codings, first = (deployed.coding, coding), deployed.net.names[0]
     before, after = (messages_per_pixel(deployed.drive(position), c) for c in codings)
     return replace(
         done,
@@ -187,7 +196,7 @@ def compare(
             images = deployed.trial.open(position, "test")
             scores = deployed.learner.scores(images).numpy()
             ours = done[position] if aware and done else evaluate(deployed, position)
-            floats = metrics.accuracy(scores, images.labels, classes(deployed.trial))
+            floats = metrics.accuracy(scores, images.labels, deployed.trial.classes)
             for runs_as, accuracy in (("float", floats), ("integers", ours.accuracy)):
                 rows.append((trained_as, runs_as, task.name, accuracy, len(images)))
     return pd.DataFrame(rows, columns=["trained", "runs_as", "task", "accuracy", "images"])

@@ -18,7 +18,7 @@ def run(deployed: Deployment, position: int, samples: int, **options: object) ->
     lava_backend.require()
     from ltgate.loihi.lava_backend.run import forward
 
-    differences = deployed.trial.params.chip_input == "differences"
+    differences = deployed.coding == "differences"
     shown = deployed.shown(position, "validation", samples)
     return forward(deployed.net, *shown, differences=differences, **options)
 
