@@ -33,7 +33,7 @@ from ltgate.grid.spec import Grid
 from ltgate.params import Params
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("figures", "ltgate", "notebooks", "params", "tests", "tools")
+FOLDERS = ("docs", "figures", "ltgate", "notebooks", "params", "tests", "tools")
 PAGES = (
     "README.md", "ARTIFACT.md", "params/README.md", "docs/results.md", "docs/extend.md",
     "docs/setup.md", "docs/timescales.md",

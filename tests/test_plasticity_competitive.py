@@ -86,7 +86,11 @@ def one_pass(weight, seen, rates):
             step[winner] += drive[winner] / energy(patch) * patch
             wins[winner] += 1
     together = zip(weight, step, rates, strict=True)
-    return np.array([unit((1 - r) * w + r * unit(centred(s))) for w, s, r in together]), wins, closest
+    return (
+        np.array([unit((1 - r) * w + r * unit(centred(s))) for w, s, r in together]),
+        wins,
+        closest,
+    )
 
 
 class Patches:

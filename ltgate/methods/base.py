@@ -84,7 +84,7 @@ class SpikingLearner(nn.Module):
 
     preset: ClassVar[dict[str, Any]] = {}
     remembered: ClassVar[tuple[str, ...]] = ()
-    answering: ClassVar[tuple[str, ...]] = ("network", "filters.gates", "standards")
+    answering: ClassVar[tuple[str, ...]] = ("network", "filters.gates")
 
     def __init__(self, params: "Params", generator: np.random.Generator) -> None:
         super().__init__()
@@ -206,11 +206,15 @@ class SpikingLearner(nn.Module):
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Filters and what the readout answers with."""
         answers = {f"readout.{name}": value for name, value in self.readout.snapshot().items()}
+        answers |= {
+            f"standards.{name}": value for name, value in self.standards.state_dict().items()
+        }
         return self._frozen() | answers, self._place()
 
     def load_snapshot(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         """Filters and a readout that no longer learns."""
         self._load_frozen(tensors, plain)
+        self.standards.load_state_dict(checkpoint.part(tensors, "standards"))
         self.readout = self.readout.recall(checkpoint.part(tensors, "readout"))
 
     def _frozen(self) -> dict[str, Tensor]:
