@@ -173,8 +173,7 @@ def table_controls(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     lines = []
     for name, table in tables.items():
         for _, row in table[(table["metric"] == "acc") & (table["scenario"] != "task")].iterrows():
-            half = 50 * (row["ci_high"] - row["ci_low"])
-            accuracy = f"{100 * row['mean']:.1f} ± {half:.1f}"
+            accuracy = _interval(row["mean"], row["ci_low"], row["ci_high"])
             label = style.method(row["method"])[0]
             lines.append({"control": name, "method": label, "ACC, %": accuracy})
     return pd.DataFrame(lines, columns=["control", "method", "ACC, %"])
@@ -182,7 +181,9 @@ def table_controls(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def _percent(values: Sequence[float] | None) -> str:
     """Mean and half width of the 95 % interval over seeds, in percent."""
-    if values is None:
-        return ""
-    mean, low, high = metrics.mean_interval(values)
+    return "" if values is None else _interval(*metrics.mean_interval(values))
+
+
+def _interval(mean: float, low: float, high: float) -> str:
+    """A fraction and the half width of its interval, if it has one, in percent."""
     return f"{100 * mean:.1f}" + (f" ± {50 * (high - low):.1f}" if high == high else "")
