@@ -2,12 +2,14 @@
 
 What a command needs is imported when it runs: most of it takes longer than ``--help`` may. Exit
 status: 0 done, 1 a notebook or a trial failed, 2 the request is wrong (nothing was run),
-130 interrupted.
+130 interrupted, 141 whoever read the output has gone.
 """
 
 import argparse
 import importlib.util
+import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,8 +27,23 @@ EXTRAS = {"cluster": ("dask", "distributed"), "notebooks": ("ipykernel", "nbconv
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal may know ASCII only
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     given = sys.argv[1:] if arguments is None else arguments
-    options = parser().parse_args(["--help"] if given in ([], ["help"]) else given)
+    try:
+        try:
+            return _obey(["--help"] if given in ([], ["help"]) else given)
+        finally:
+            print(end="", flush=True)
+    except BrokenPipeError:  # whoever read the output has gone, and what is left of it goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def _obey(given: list[str]) -> int:
+    """Run the command of these arguments; its exit status, after a line that tells what failed."""
+    options = parser().parse_args(given)
     try:
         _check_installed(options.extras)
         options.action(options)
@@ -38,9 +55,6 @@ def main(arguments: list[str] | None = None) -> int:
         status, text = 2, "out of memory; lower batch_size, chunk_images or train_images"
     except KeyboardInterrupt:
         status, text = 130, "interrupted; the same command goes on from here"
-    except BrokenPipeError:  # whoever read the output has seen enough
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        return 0
     else:
         return 0
     print(f"error: {text}", file=sys.stderr)
