@@ -73,6 +73,25 @@ def test_a_report_of_committed_figures_needs_no_run(home):
     assert f"The first {report.LONGEST} of 99 rows" in shown
 
 
+def test_a_task_may_be_called_na(home, capsys):
+    for name, mean in (("one", 0.5), ("two", 0.25)):
+        table = pd.DataFrame({"task": ["NA", "null", ""], "mean": [mean, 0.75, float("nan")]})
+        figures.save_table(table, paths.figures(name), "table_data")
+    back = figures.read_table(paths.figures("one") / "table_data.csv")
+    assert back.isna().to_numpy().tolist() == [[False, False], [False, False], [True, True]]
+    shown = text(report.report("one", home / "one.html"))
+    assert ">NA<" in shown and ">null<" in shown
+    assert __main__.main(["compare", "one", "two"]) == 0
+    assert "NA" in capsys.readouterr().out
+
+
+def test_names_are_text_not_markup(home):
+    make_run("one", 0.9)
+    record = run_record.read("one")
+    run_record.write({**record, "machine": {**record["machine"], "cpu": "<img src=x>"}})
+    assert "<img src=x>" not in text(report.report("one", home / "out.html"))
+
+
 @pytest.mark.parametrize("name", ["never", "../secret"])
 def test_a_report_of_nothing_is_refused(home, capsys, name):
     assert __main__.main(["report", name]) == 2

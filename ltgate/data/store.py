@@ -155,9 +155,10 @@ def open_task(params: "Params", task: TaskSpec, split: str, seed: int) -> TaskIm
     """Open one split of ``task``; its HDF5 file is built when it is not there or damaged.
 
     The pool of training images is divided by a permutation that depends on the seed and the
-    classes: the first ``validation_fraction`` of it is validation, the rest training; a limit keeps
-    the first rows of its part. The test split is the whole test pool whatever the seed; its limit
-    takes evenly spaced rows. Rows keep the order of the source.
+    classes: the first ``validation_fraction`` of it is validation, the rest training, but no class
+    is in validation alone; a limit keeps the first rows of its part. The test split is the whole
+    test pool whatever the seed; its limit takes evenly spaced rows. Rows keep the order of the
+    source.
 
     Args:
         params: Reads ``source``, ``data_folder``, ``validation_fraction``, ``train_images``,
@@ -185,7 +186,7 @@ def open_task(params: "Params", task: TaskSpec, split: str, seed: int) -> TaskIm
         indices = _evenly(len(stored.labels), params.test_images)
     else:
         limit = params.train_images if split == "train" else params.validation_images
-        indices = _part(len(stored.labels), task, split, seed, params.validation_fraction, limit)
+        indices = _part(stored.labels, task, split, seed, params.validation_fraction, limit)
     if len(indices) == 0:
         raise UserError(
             f"task {task.name!r}: {len(stored.labels)} images of {origin.name} leave none for "
@@ -252,12 +253,17 @@ def _unchanged(batch: Batch) -> Batch:
 
 
 def _part(
-    count: int, task: TaskSpec, split: str, seed: int, validation_fraction: float, limit: int
+    labels: np.ndarray, task: TaskSpec, split: str, seed: int, fraction: float, limit: int
 ) -> np.ndarray:
-    """Rows of the training or validation part of ``count`` rows; int64, ascending."""
-    order = np.random.default_rng([seed, *sorted(task.classes)]).permutation(count)
-    held_out = round(count * validation_fraction)
-    part = order[held_out:] if split == "train" else order[:held_out]
+    """Rows of the training or validation part of the rows with these labels; int64, ascending."""
+    order = np.random.default_rng([seed, *sorted(task.classes)]).permutation(len(labels))
+    held_out = order[: round(len(labels) * fraction)]
+    part = order[len(held_out) :]
+    rare = held_out[np.isin(labels[held_out], labels[part], invert=True)]
+    # Of a class that training would lack, the first image held out is learned instead.
+    rare = rare[np.unique(labels[rare], return_index=True)[1]] if len(part) else rare[:0]
+    kept = np.isin(held_out, rare, invert=True)
+    part = np.append(rare, part) if split == "train" else held_out[kept]
     return np.sort(part[: limit or None])
 
 

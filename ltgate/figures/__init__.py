@@ -23,6 +23,7 @@ from ltgate.figures.loihi import loihi_ranges as loihi_ranges
 from ltgate.figures.rasters import event_raster as event_raster
 from ltgate.figures.rasters import gates_in_time as gates_in_time
 from ltgate.figures.rasters import neuron_gates as neuron_gates
+from ltgate.figures.save import read_table as read_table
 from ltgate.figures.save import save_figure as save_figure
 from ltgate.figures.save import save_table as save_table
 from ltgate.figures.scaling import scaling as scaling

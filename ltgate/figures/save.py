@@ -27,6 +27,11 @@ def save_figure(figure: Figure, folder: str | Path, name: str) -> Figure:
     return figure
 
 
+def read_table(path: str | Path) -> pd.DataFrame:
+    """What :func:`save_table` wrote as CSV; a name may be ``NA``, only an empty cell is a gap."""
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+
+
 def save_table(frame: pd.DataFrame, folder: str | Path, name: str) -> Table:
     """Write ``folder/name.csv`` (10 digits) and ``folder/name.md`` (rounded); return ``show``."""
     with atomic(Path(folder) / f"{name}.csv") as temporary:

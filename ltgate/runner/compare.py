@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ltgate import files, paths
+from ltgate import figures, files, paths
 from ltgate.errors import UserError
 from ltgate.params import Params
 from ltgate.runner import report, run_record
@@ -34,7 +34,7 @@ def compare(one: str, other: str) -> dict[str, pd.DataFrame]:
     found = {"parameters": changed.rename_axis("parameter")}
     tables = [{p.stem: p for p in paths.figures(r).glob("table_*.csv")} for r in (one, other)]
     for name in sorted(tables[0].keys() & tables[1].keys()):
-        first, second = (pd.read_csv(side[name]) for side in tables)
+        first, second = (figures.read_table(side[name]) for side in tables)
         found[name] = differences(first, second, (one, other), KEYS.get(name, ()))
     return {**found, "figures": _figures(one, other)}
 
@@ -126,7 +126,7 @@ def _keys(first: pd.DataFrame, second: pd.DataFrame) -> list[str]:
 
 def _indexed(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """``frame`` with its key columns joined as the index; a repeated row gets a number."""
-    names = frame[keys].astype(str).agg(", ".join, axis=1)
+    names = frame[keys].map(str).agg(", ".join, axis=1)
     repeat = names.groupby(names).cumcount()
     index = names.where(repeat == 0, names + " #" + (repeat + 1).astype(str))
     return frame.drop(columns=keys).set_axis(pd.Index(index), axis=0)

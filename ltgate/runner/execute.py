@@ -90,6 +90,8 @@ def clean(name: str) -> Path:
     folder = paths.run(Params(name=name).name)
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such run")
+    if folder.is_symlink():
+        raise UserError(f"{folder}: is a link to {folder.resolve()}; only a run's own folder goes")
     with _hold(folder):
         shutil.rmtree(folder)
     return folder

@@ -90,11 +90,11 @@ def _head(name: str, record: Record) -> str:
         for key, value in record["parameters"].items()
         if value != defaults.get(key)
     ]
-    told = (
+    told = escape(
         "- configuration: {hash}\n- seeds: {seeds}\n- version: {version}, commit {commit}\n"
         "- machine: {machine[cpu]}, {machine[cores]} cores, {machine[memory_gb]} GB, "
-        "GPU {machine[gpu]}\n- libraries: {libraries}"
-    ).format(**record)
+        "GPU {machine[gpu]}\n- libraries: {libraries}".format(**record)
+    )
     shown = table(pd.DataFrame(changed))
     return f"# {name}\n\n{told}\n\n## Parameters that are not the default\n\n{shown}"
 
@@ -120,9 +120,9 @@ def _cost(when: str, seconds: float | None, megabytes: float | None) -> str:
 
 
 def _product(path: Path) -> str:
-    told = f"**{path.stem}** {caption(path.stem)} `figures/{path.parent.name}/{path.name}`"
+    told = f"**{escape(path.stem)}** {caption(path.stem)} `figures/{path.parent.name}/{path.name}`"
     if path.suffix == ".png":
         return f"{told}\n\n{image(path, caption(path.stem))}"
-    frame = pd.read_csv(path)
+    frame = figures.read_table(path)
     more = f" The first {LONGEST} of {len(frame)} rows." * (len(frame) > LONGEST)
     return f"{told}{more}\n\n{figures.show(frame.head(LONGEST)).html()}"
