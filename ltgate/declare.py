@@ -32,7 +32,7 @@ _WORDS = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": "text of letters, digits, '-', '_' and '.', at most 100",
     r"^(auto|cpu|cuda(:[0-9]+)?)$": "auto | cpu | cuda | cuda:N",
     r"^(none|local|slurm|pbs|sge|(tcp|tls)://\S+)$": "none | local | slurm | pbs | sge | "
-    "tcp://HOST:PORT",
+    "tls://HOST:PORT",
 }
 
 

@@ -223,11 +223,12 @@ def test_two_local_workers_give_the_same_rows(home, one_by_one):
     assert os.getpid() not in processes and 1 <= len(processes) <= 2
 
 
-def test_a_scheduler_by_its_address(home):
+def test_a_scheduler_by_its_address(home, monkeypatch):
     """Its workers go on when the grid is done: they belong to somebody else."""
     options = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, **options) as cluster:
         assert cluster.scheduler_address.startswith("tcp://127.0.0.1:")
+        monkeypatch.setenv(clusters.TRUSTED, cluster.scheduler_address)
         there = {"cluster": cluster.scheduler_address}
         for name in ("small", "again"):
             assert package.run(small_grid(home, name, params=there))["done"] == 4
@@ -236,6 +237,7 @@ def test_a_scheduler_by_its_address(home):
 
 def test_no_scheduler_at_an_address(home, monkeypatch):
     monkeypatch.setattr(clusters, "CONNECT", 0.3)
+    monkeypatch.setenv(clusters.TRUSTED, "tcp://127.0.0.1:1")
     grid = small_grid(home, params={"cluster": "tcp://127.0.0.1:1"})
     with pytest.raises(UserError, match=r"tcp://127\.0\.0\.1:1.*no scheduler answers"):
         package.run(grid)
@@ -248,6 +250,7 @@ def empty(monkeypatch) -> distributed.LocalCluster:
     monkeypatch.setattr(clusters, "PATIENCE", 3)
     options = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
     with distributed.LocalCluster(n_workers=0, threads_per_worker=1, **options) as cluster:
+        monkeypatch.setenv(clusters.TRUSTED, cluster.scheduler_address)
         yield cluster
 
 

@@ -2,8 +2,9 @@
 
 ``none``: a thread of this process. ``local``: processes on this machine, one thread each.
 ``slurm``, ``pbs``, ``sge``: jobs of the cluster, by dask-jobqueue; what the cluster wants to know
-(queue, cores, memory, walltime) comes from the grid file's ``options`` or from dask's own
-configuration (``~/.config/dask/jobqueue.yaml``). An address: whatever workers that scheduler has.
+(queue, cores, memory, walltime) comes from the grid file's ``options`` or, all of it, from dask's
+own configuration (``~/.config/dask/jobqueue.yaml``). An address: whatever workers that scheduler
+has; results come as pickles, so that one without TLS has to be trusted in so many words.
 """
 
 import contextlib
@@ -33,6 +34,7 @@ AGAIN = "the same command goes on from here"
 ANY = "127.0.0.1:0"  # a free port for the dashboard
 CONNECT = 20  # seconds to wait for a scheduler
 SILENT = 30  # seconds without a worker after which that is told
+TRUSTED = "LTGATE_TRUSTED_SCHEDULER"  # environment variable: an address without TLS that is ours
 PATIENCE = 1800  # seconds without a worker after which a search ends
 IN_A_QUEUE = 7 * 24 * 3600  # the same where workers are jobs that may have to wait for their turn
 
@@ -193,6 +195,11 @@ def _submit(made: SpecCluster, kind: str, jobs: int) -> None:
 
 
 def _connect(address: str) -> Client:
+    if address.startswith("tcp://") and os.environ.get(TRUSTED) != address:
+        raise UserError(
+            f"cluster = {address!r}: whoever answers there can run code here; take one of tls://, "
+            f"or say that it is yours: {TRUSTED}={address}"
+        )
     try:
         return Client(address, timeout=CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:

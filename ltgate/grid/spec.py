@@ -15,7 +15,8 @@ draw       seed of the random draws
 measure    ``validation``: what selection needs, test images stay closed; ``test``: the final
            evaluation of every configuration
 retries    how often a failed trial is tried again
-options    passed on to the cluster (Slurm, PBS, SGE): queue, cores, memory, walltime, ...
+options    of the cluster (Slurm, PBS, SGE): queue, cores, memory, walltime, and what else
+           :data:`ltgate.grid.parameters.OPTIONS` has; numbers, or words without spaces
 ========== ===================================================================================
 
 A configuration is the base and its overrides, identified by the hash that its parameters have.
@@ -26,6 +27,7 @@ thousand configurations are listed in seconds.
 import functools
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +39,11 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from ltgate import methods, paths, train
 from ltgate.declare import Name, Seed, Strict
 from ltgate.errors import UserError
+from ltgate.grid.parameters import OPTIONS
 from ltgate.parameter_files import read
 from ltgate.params import GRID_ONLY, Params
+
+LARGEST = 1_000_000  # configurations of a grid
 
 
 class Range(Strict):
@@ -82,7 +87,7 @@ class GridFile(Strict):
     draw: int = Field(0, ge=0, description="seed of the random draws")
     measure: Literal["validation", "test"] = Field("validation", description="what is measured")
     retries: int = Field(1, ge=0, description="how often a failed trial is tried again")
-    options: dict[str, Any] = Field({}, description="passed on to the cluster")
+    options: dict[str, Any] = Field({}, description="of the cluster")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +184,7 @@ class Grid:
         if file.variants:
             axes["variant"] = [Choice(label, changes) for label, changes in file.variants.items()]
         _check(made, axes, file)
+        _check_options(made.cluster, file.options)
         return cls(file, made, axes)
 
     @property
@@ -287,8 +293,25 @@ def _check(base: Params, axes: dict[str, list[Choice] | Range], file: GridFile) 
             continue
         for choice in axis:
             _alone(base, choice.overrides, f"axes: {name}: {choice.label}")
+    found = file.samples or math.prod(map(len, axes.values()))
+    if found > LARGEST:
+        raise UserError(f"axes: {found:.3g} configurations; allowed are {LARGEST}, see samples")
     if file.samples and not axes:
         raise UserError(f"samples = {file.samples}: there are no axes to draw from")
+
+
+def _check_options(cluster: str, options: dict[str, Any]) -> None:
+    """A grid file is data: no option runs code, goes on in a job's script, or opens a door."""
+    allowed = OPTIONS.get(cluster, ())  # none of workers that are somebody else's
+    for name, value in options.items():
+        if name not in allowed:
+            raise UserError(
+                f"options: {name!r}: of cluster = {cluster!r} a grid file may give "
+                f"{', '.join(allowed) or 'none'}; give others in dask's own configuration"
+            )
+        word = isinstance(value, str) and re.fullmatch(r"[\w.:,=+@%/-]{1,200}", value, re.ASCII)
+        if not word and type(value) not in (int, float):
+            raise UserError(f"options: {name} = {value!r}: must be a number or a word")
 
 
 def _alone(base: Params, changes: dict[str, Any], where: str) -> None:

@@ -138,6 +138,7 @@ def by_hand(home: Path, moments: random.Random) -> str:
         for command, more in ((scheduler, ["--no-dashboard"]), (worker, []), (worker, []))
     ]
     try:
+        os.environ["LTGATE_TRUSTED_SCHEDULER"] = address
         if start(home, f"cluster={address}").wait() != 0:
             raise Failed(f"the grid at {address} failed")
     finally:
