@@ -67,7 +67,7 @@ def parts(params: "Params", images: Sequence[int], steps: int) -> list[Part]:
         name = f"dense{len(p.hidden)}" if name == "dense" else name
         values += patches(layers[name], side)
         bytes_ += patches(layers[name], side) * np.dtype(smallest(steps, side)).itemsize
-    n, classes = values + 1, 1 + max(label for task in p.tasks for label in task.classes)
+    n, classes = values + 1, len({label for task in p.tasks for label in task.classes})
     readout, learning = READOUTS[p.readout], FILTERS[p.filters].online
     return [
         Part("weights", 4 * 3 * weights, "channels or hidden"),

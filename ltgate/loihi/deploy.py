@@ -138,7 +138,8 @@ def evaluate(deployed: Deployment, position: int, split: str = "test", limit: in
         lit += (pixels > 0).reshape(-1, *lit.shape).sum(0)
         for name, counts in run.counts.items():
             maps[name] += counts.sum((0, 1)).numpy()
-    made.accuracy = metrics.accuracy(np.concatenate(scores), images.labels[:number], of.classes)
+    found = deployed.learner.of_labels(torch.from_numpy(np.concatenate(scores)))
+    made.accuracy = metrics.accuracy(found, images.labels[:number], of.classes)
     sent = 1 if pixels.ndim == 5 else messages_per_pixel(drive, deployed.coding)
     made.messages = int(lit.sum()) * sent
     inputs = lit * sent

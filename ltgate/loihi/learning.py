@@ -36,8 +36,10 @@ def show(deployed: Deployment, position: int, split: str, samples: int) -> Shown
         parts.append(np.packbits(spikes.swapaxes(0, 1), axis=2))
     mixed = np.random.default_rng(of.seed + 1).permutation(len(rows))
     return Shown(
-        np.concatenate(parts)[mixed], spikes.shape[2], images.labels[rows[mixed]],
-        list(of.tasks[position].classes), deployed.learner.classes, p.gamma,
+        np.concatenate(parts)[mixed], spikes.shape[2],
+        deployed.learner.columns(images.labels[rows[mixed]]),
+        deployed.learner.columns(of.tasks[position].classes).tolist(), deployed.learner.classes,
+        p.gamma,
         (p.tau_fast_ms, p.tau_slow_ms),
     )  # fmt: skip
 

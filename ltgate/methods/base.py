@@ -1,6 +1,7 @@
 """What every method offers to the continual loop, and the spiking learner that most of them are."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -80,6 +81,7 @@ class SpikingLearner(nn.Module):
     Attributes:
         remembered: Names of plain data that belong to the state, beside all tensors of modules.
         answering: Modules that a snapshot needs, beside the readout.
+        labels: Those of all tasks, ascending; each has a column in the readout.
     """
 
     preset: ClassVar[dict[str, Any]] = {}
@@ -126,7 +128,8 @@ class SpikingLearner(nn.Module):
             for layer in self.network.layers:
                 layer.bits = p.chip_bits
         self.filters = FILTERS[p.filters](self.network, p, generator, self.device)
-        self.classes = 1 + max(label for task in p.tasks for label in task.classes)
+        self.labels = np.unique([label for task in p.tasks for label in task.classes])
+        self.classes = len(self.labels)
         self.readout = self.new_readout()
         seen = self.views if p.standardise_counts else ()
         none = torch.tensor([[0.0], [1.0]], dtype=torch.float64)  # mean and standard deviation
@@ -167,10 +170,10 @@ class SpikingLearner(nn.Module):
             self._cache.clear()
         else:
             counts = self._counts(images, batch.indices)
-        labels = torch.as_tensor(batch.labels)
+        labels = torch.as_tensor(self.columns(batch.labels))
         inputs = self.inputs_of(counts)
         with stage("readout"):
-            self.readout.learn(inputs, labels, list(images.task.classes))
+            self.readout.learn(inputs, labels, self.columns(images.task.classes).tolist())
 
     def scores(self, images: TaskImages, number: int = 0) -> Tensor:
         """Readout's scores."""
@@ -181,7 +184,23 @@ class SpikingLearner(nn.Module):
                 for some in np.split(rows, range(STEP, len(rows), STEP))
             ]
         )
-        return readout.of_pairs(found, self.params.pairs_of) if self.params.pairs_of else found
+        found = readout.of_pairs(found, self.params.pairs_of) if self.params.pairs_of else found
+        return self.of_labels(found)
+
+    def columns(self, labels: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Columns of the readout for labels, int64: it has none for labels of no task."""
+        return np.searchsorted(self.labels, labels)
+
+    def of_labels(self, scores: Tensor) -> Tensor:
+        """Scores [N, classes] of the readout's columns in columns of labels, 0 for those between.
+
+        [N, 1 + largest label].
+        """
+        if self.labels[-1] + 1 == self.classes:
+            return scores
+        wide = scores.new_zeros(len(scores), self.labels[-1] + 1)
+        wide[:, self.labels] = scores
+        return wide
 
     def spikes(self, images: TaskImages) -> dict[str, float]:
         """Mean spikes per image in each layer that the readout needs."""

@@ -78,7 +78,7 @@ class DSDSNN(GradientLearner):
         sizes = {layer.name: layer.out_shape[:1] for layer in self.used.layers}
         self.owner = Tensors(**{name: torch.full(size, UNUSED) for name, size in sizes.items()})
         self.score = Tensors(**{name: torch.full(size, FULL_SCORE) for name, size in sizes.items()})
-        self.learned: list[int] = []  # classes of earlier tasks
+        self.learned: list[int] = []  # columns of earlier tasks
         self.classes_now: list[int] = []
 
     def begin_task(self, position: int, images: TaskImages) -> None:
@@ -91,7 +91,7 @@ class DSDSNN(GradientLearner):
             for layer in self.used.layers:
                 self._share_threshold(layer)
         self.learned += self.classes_now
-        self.classes_now = list(images.task.classes)
+        self.classes_now = self.columns(images.task.classes).tolist()
 
     # ---- masks
 

@@ -107,13 +107,13 @@ class GradientLearner(SpikingLearner):
     def step(self, task: TaskSpec, pixels: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
         """One step of the optimiser; the spike counts that led to it."""
         p = self.params
-        among = list(task.classes) if p.head_classes == "current" else list(range(self.classes))
+        among = self.columns(task.classes if p.head_classes == "current" else self.labels)
         found = loss_and_gradients(
             self.used,
             pixels,
-            labels,
+            self.columns(labels),
             schedule(task, p.presentation),
-            LinearHead(self.readout.weight.to(self.device), self.readout_inputs, among),
+            LinearHead(self.readout.weight.to(self.device), self.readout_inputs, among.tolist()),
             slope=p.gradient_slope,
         )
         if not math.isfinite(found.loss):

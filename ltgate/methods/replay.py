@@ -79,7 +79,8 @@ class Replay(SpikingLearner):
             if len(rows):
                 inputs.append(self._replayed(rows, earlier))
                 labels.append(self.memory.labels[rows].long())
-        self.readout.learn(torch.cat(inputs), torch.cat(labels), list(images.task.classes))
+        columns = torch.as_tensor(self.columns(torch.cat(labels).numpy()))
+        self.readout.learn(torch.cat(inputs), columns, self.columns(images.task.classes).tolist())
         if self.met - self.begun < len(images):  # the first pass
             self._store(batch, current)
 

@@ -43,11 +43,11 @@ class PairParameters(Group, since="0.2", late=True):
 
     @model_validator(mode="after")
     def _all_pairs(self) -> Self:
-        classes = 1 + max(label for task in self.tasks for label in task.classes)
-        if self.pairs_of and classes != self.pairs_of**2:
+        classes = {label for task in self.tasks for label in task.classes}
+        if self.pairs_of and classes != set(range(self.pairs_of**2)):
             raise ValueError(
-                f"pairs_of = {self.pairs_of}: the tasks have {classes} classes; needed are "
-                f"{self.pairs_of**2}"
+                f"pairs_of = {self.pairs_of}: the tasks have {len(classes)} classes; needed are 0 "
+                f"to {self.pairs_of**2 - 1}"
             )
         return self
 
