@@ -8,17 +8,19 @@ import json
 import os
 import platform
 import re
+import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from ltgate.errors import UserError
 
-TEMPORARY = ".tmp"  # begins the name of a file that is being written, by us or safetensors
-_FORGOTTEN = 24 * 3600  # seconds after which such a file is a killed writer's
+TEMPORARY = ".tmp-"  # begins the name of a file or a folder with one that is being written
+_WRITER = f"{TEMPORARY}ltgate-{platform.node()}-"  # and the process
 
 # What a disk or a folder can refuse, by the system's numbers.
 _REFUSALS = {
@@ -32,31 +34,34 @@ _LOCKLESS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 @contextlib.contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; move it to ``path`` when the block ends well.
+    """Yield a path of the same name in a folder of our own; move it to ``path`` when all went well.
 
-    The temporary file keeps the suffix of ``path`` (some writers choose the format by it). After an
-    exception it is removed and ``path`` is untouched. A kill leaves only the temporary file, whose
-    name starts with ``.tmp-``; a day later the next writer in that folder removes it.
+    After an exception that folder is removed and ``path`` is untouched. A kill leaves the folder,
+    which begins with ``.tmp-`` and tells the writer's machine and process; the next writer there
+    removes it once that process is gone. Who else may read the file is as the user's umask has it.
 
     Raises:
-        UserError: The disk is full, or the folder cannot be written to.
+        UserError: The disk is full, the folder cannot be written to, or ``path`` is a link, a
+            device or the like, which is not replaced.
     """
     path = Path(path)
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise UserError(f"{path}: is a link, a folder or a device; only plain files are replaced")
     with _refusals(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _forget(path.parent)
-        handle, name = tempfile.mkstemp(prefix=f"{TEMPORARY}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+        own = Path(tempfile.mkdtemp(prefix=f"{_WRITER}{os.getpid()}-", dir=path.parent))
     try:
         with _refusals(path):
+            temporary = own / path.name
             yield temporary
             with open(temporary, "rb") as written:
                 os.fsync(written.fileno())
-            temporary.chmod(0o644)
+            (own / "mode").mkdir()  # as new files and folders are made here
+            temporary.chmod((own / "mode").stat().st_mode & 0o666)
             os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(own, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -159,10 +164,7 @@ def _refusals(path: Path) -> Iterator[None]:
 
 
 def _forget(folder: Path) -> None:
-    """Remove the temporary files that killed writers left long ago."""
-    before = time.time() - _FORGOTTEN
-    for entry in os.scandir(folder):
-        if entry.name.startswith(TEMPORARY):
-            with contextlib.suppress(OSError):
-                if entry.stat().st_mtime < before:
-                    os.unlink(entry.path)
+    """Remove what writers of this machine left here that are no longer alive."""
+    for left in folder.glob(f"{_WRITER}*"):
+        if not psutil.pid_exists(int(left.name.removeprefix(_WRITER).partition("-")[0])):
+            shutil.rmtree(left, ignore_errors=True)

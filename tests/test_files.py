@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 
 import h5py
 import numpy as np
@@ -35,7 +34,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path, monkeypatch):
     def refuse(**_):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
     with pytest.raises(UserError, match="Read-only"), files.atomic(tmp_path / "a"):
         pass
 
@@ -75,20 +74,46 @@ files.os._exit(0)  # HDF5 complains at an ordinary end
     assert path.read_text() == "earlier" and list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_writer_left_goes_after_a_day(tmp_path):
-    old, new = tmp_path / ".tmp-old.csv", tmp_path / ".tmp-new.csv"
-    for path in (old, new):
-        path.write_text("half")
-    os.utime(old, times=(time.time() - 90_000,) * 2)
-    with files.atomic(tmp_path / "a.csv") as temporary:
-        temporary.write_text("whole")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".tmp-new.csv", "a.csv"]
+def test_what_a_killed_writer_left_goes_and_nothing_else(tmp_path):
+    """Whatever the clocks say; a live writer's, another machine's and other programs' stay."""
+    program = "import sys, os, ltgate.files as f\nwith f.atomic(sys.argv[1]): os._exit(0)"
+    run_python(program, tmp_path / "killed.csv")
+    (left,) = tmp_path.iterdir()
+    others = [".tmp-other.csv", ".tmpAb3", left.name.replace(files.platform.node(), "elsewhere")]
+    for name in others:
+        (tmp_path / name).write_text("half")
+        os.utime(tmp_path / name, (0, 0))
+    with files.atomic(tmp_path / "b.csv") as live:
+        live.write_text("whole")
+        os.utime(live.parent, (0, 0))
+        assert not left.exists()
+        with files.atomic(tmp_path / "a.csv") as temporary:
+            temporary.write_text("whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "a.csv", "b.csv"])
+
+
+def test_who_may_read_a_file_is_as_the_umask_has_it(tmp_path):
+    before = os.umask(0o027)
+    try:
+        checkpoint.save(tmp_path / "a.safetensors", {"a": torch.zeros(1)}, {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o640
+
+
+def test_only_plain_files_are_replaced(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe", "."):
+        with pytest.raises(UserError, match="only plain files are replaced"):
+            files.write_json(tmp_path / name, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe"]
 
 
 def test_who_waits_is_told_for_whom(tmp_path, capsys):
     path = tmp_path / "some.lock"
     holder = subprocess.Popen(
-        [sys.executable, "-c", f"from ltgate.files import lock, time\nwith lock({str(path)!r}):"
+        [sys.executable, "-c", f"import time\nfrom ltgate.files import lock\nwith lock({str(path)!r}):"
          "\n print(flush=True); time.sleep(0.5)"],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
     )  # fmt: skip

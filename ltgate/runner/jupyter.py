@@ -26,7 +26,7 @@ def run_notebook(source: Path, parameters: dict[str, Any], output: Path) -> None
     from nbclient.exceptions import DeadKernelError
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = output.with_name(f"{files.TEMPORARY}-{output.name}")
+    unfinished = output.with_name(f"{files.TEMPORARY}{output.name}")
     output.unlink(missing_ok=True)  # what an earlier run left is not this run's
     # Names the notebook does not declare are passed on purpose (`plan`): no warning for them.
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
@@ -36,6 +36,8 @@ def run_notebook(source: Path, parameters: dict[str, Any], output: Path) -> None
         papermill.execute_notebook(
             *places, parameters, kernel_name="python3", progress_bar=sys.stderr.isatty()
         )
+        if not files.read_json(unfinished):
+            raise OSError("the notebook could not be written whole; is the disk full?")
         return
     except papermill.PapermillExecutionError as error:
         told = _failure(error)
@@ -44,8 +46,9 @@ def run_notebook(source: Path, parameters: dict[str, Any], output: Path) -> None
     except Exception as error:  # the kernel cannot start, or does not answer
         told = f"{type(error).__name__}: {' '.join(str(error).split())}"
     finally:
-        if unfinished.exists():
+        if files.read_json(unfinished):
             os.replace(unfinished, output)
+        unfinished.unlink(missing_ok=True)
     raise NotebookFailed(f"{source.stem}: {told}\n  see {output}")
 
 

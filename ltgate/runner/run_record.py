@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ltgate import files, paths, provenance
+from ltgate.files import TEMPORARY
 
 if TYPE_CHECKING:
     from ltgate.params import Params
@@ -30,7 +31,7 @@ def snapshot(*folders: Path) -> dict[Path, tuple[int, int]]:
     found = {}
     for path in (path for folder in folders for path in folder.rglob("*")):
         with contextlib.suppress(FileNotFoundError):  # someone's temporary file
-            if path.is_file() and not path.name.startswith("."):
+            if path.is_file() and f"/{TEMPORARY}" not in str(path):
                 found[path] = (path.stat().st_mtime_ns, path.stat().st_size)
     return found
 

@@ -142,7 +142,7 @@ def _files(home: Path) -> list[Path]:
     return [
         path
         for path in sorted(home.rglob("*"))
-        if path.is_file() and not path.name.startswith(TEMPORARY) and path.suffix != ".lock"
+        if path.is_file() and f"/{TEMPORARY}" not in str(path) and path.suffix != ".lock"
         and path.name != ".lock"
     ]  # fmt: skip
 
