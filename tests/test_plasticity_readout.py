@@ -146,6 +146,8 @@ def test_recursive_least_squares_is_the_joint_ridge_solution(seed, sizes, inputs
         for rows in np.split(order, np.cumsum(sizes)[:-1]):
             rule.learn(torch.from_numpy(x[rows]), torch.from_numpy(labels[rows]), [0])
         np.testing.assert_allclose(rule.weight, expected, rtol=1e-7, atol=1e-8)
+        rule.settle()
+        np.testing.assert_allclose(rule.weight, expected, rtol=1e-7, atol=1e-8)
         np.testing.assert_allclose(rule.gram, x.T @ x + penalty * np.eye(inputs), atol=1e-10)
         np.testing.assert_allclose(rule.moment, x.T @ np.eye(4)[labels], atol=1e-10)
 
@@ -193,17 +195,43 @@ def test_rows_wait_for_a_full_block_and_are_taken_in_once():
     rule = RecursiveLeastSquares(2, 2, 1.0)
     rule.block = 5
     x, labels = rows(4)
+    rule.learn(x[:1], labels[:1], [0, 1])  # half as many rows as inputs: the matrix is begun
+    one = rule.gram.clone()
+    assert not torch.equal(one, torch.eye(2, dtype=torch.float64))
     rule.learn(x, labels, [0, 1])
-    assert torch.equal(rule.gram, torch.eye(2, dtype=torch.float64))  # four rows of five
+    assert torch.equal(rule.gram, one)  # four rows of five
     rule.learn(x[:1], labels[:1], [0, 1])
     five = rule.gram.clone()
-    assert not torch.equal(five, torch.eye(2, dtype=torch.float64))
+    assert not torch.equal(five, one)
     rule.learn(x, labels, [0, 1])
     rule.state_dict()
     torch.testing.assert_close(rule.gram, five + x.T @ x)
     nine = rule.gram.clone()
     rule.settle()
     assert torch.equal(rule.gram, nine)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds, inputs=st.integers(4, 12), share=st.floats(0, 1), penalty=st.floats(0.01, 30))
+def test_few_rows_give_the_same_weights_and_the_same_state(seed, inputs, share, penalty):
+    """While the rows are few the matrix is untouched; what is saved has them all the same."""
+    random = np.random.default_rng(seed)
+    number = int(share * (inputs // 2 - 1))
+    x, labels = random.standard_normal((number, inputs)), random.integers(0, 3, number)
+    rule = RecursiveLeastSquares(inputs, 3, penalty)
+    for row, label in zip(x, labels, strict=True):
+        rule.learn(torch.from_numpy(row[None]), torch.tensor([label]), [0])
+    eye = penalty * np.eye(inputs)
+    expected = np.linalg.solve(x.T @ x + eye, x.T @ np.eye(3)[labels])
+    np.testing.assert_allclose(rule.weight, expected, rtol=1e-9, atol=1e-11)
+    loaded = RecursiveLeastSquares(inputs, 3, 1.0)
+    loaded.load_state_dict(rule.state_dict())
+    np.testing.assert_array_equal(rule.gram, eye)
+    np.testing.assert_allclose(loaded.gram, x.T @ x + eye, atol=1e-12)
+    more, label = torch.from_numpy(random.standard_normal((inputs, inputs))), torch.tensor([1])
+    for both in (rule, loaded):
+        both.learn(more, label.expand(inputs), [0])
+    np.testing.assert_allclose(loaded.weight, rule.weight, rtol=1e-7, atol=1e-9)
 
 
 def test_the_projector_closes_what_has_been_seen():

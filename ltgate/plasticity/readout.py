@@ -291,6 +291,9 @@ class DeltaCurrent(Delta):
 class RecursiveLeastSquares(Linear):
     """Recursive least squares in information form; exact ridge regression after any batches.
 
+    While there are fewer images than half the inputs their rows x are kept, and the same weights
+    come from the smaller matrix of their products: W = x^T (x x^T + ridge I)^-1 y.
+
     Attributes:
         gram: A = ridge I + sum x^T x, [F, F]; only its lower triangle is kept up to date.
         moment: b = sum x^T y, [F, classes].
@@ -305,6 +308,8 @@ class RecursiveLeastSquares(Linear):
         gram = torch.zeros(inputs, inputs, dtype=torch.float64)
         gram.diagonal().fill_(ridge)
         super().__init__(gram=gram, moment=torch.zeros(inputs, classes, dtype=torch.float64))
+        self.ridge = ridge
+        self._few = inputs // 2  # rows kept before any enters A; then 0
         self._waiting: list[tuple[Tensor, Tensor]] = []
         self._weight: Tensor | None = None
 
@@ -321,50 +326,76 @@ class RecursiveLeastSquares(Linear):
     @property
     def weight(self) -> Tensor:
         """W = A^-1 b, float64 [F, classes]."""
-        self.settle()
         if self._weight is None:
-            factor, failed = torch.linalg.cholesky_ex(self.gram)
-            if failed or not factor.isfinite().all():
-                raise NotFinite(
-                    "readout rls: its matrix is not positive definite; raise ridge (now below what "
-                    "float64 resolves beside the spike counts)"
-                )
-            self._weight = torch.cholesky_solve(self.moment, factor)
+            if self._few:
+                x, target = self._rows()
+                products = x @ x.T
+                products.diagonal().add_(self.ridge)
+                self._weight = x.T @ _solve(products, target)
+            else:
+                self.settle()
+                self._weight = _solve(self.gram, self.moment)
         return self._weight
 
     def learn(self, features: Tensor, labels: Tensor, classes: list[int]) -> None:
         """Take in one minibatch; the targets are one-hot over all classes."""
         self._waiting.append((features, labels))
-        if sum(len(rows) for rows, _ in self._waiting) >= self.block:
+        self._weight = None
+        if sum(len(rows) for rows, _ in self._waiting) >= (self._few or self.block):
             self.settle()
 
     def settle(self) -> None:
         """Bring A and b up to date with every minibatch taken in so far."""
-        if not self._waiting:
-            return
-        x = torch.cat([rows for rows, _ in self._waiting])
-        labels = torch.cat([labels for _, labels in self._waiting])
-        self._waiting.clear()
-        for rows in torch.arange(x.shape[1]).split(BAND):  # the lower triangle is all that counts
-            low, high = int(rows[0]), int(rows[-1]) + 1
-            self.gram[low:high, :high].addmm_(x[:, low:high].T, x[:, :high])
-        target = torch.nn.functional.one_hot(labels, self.moment.shape[1]).double()
-        self.moment.addmm_(x.T, target)
-        self._weight = None
+        if self._waiting:
+            x, target = self._rows()
+            self._waiting.clear()
+            self._few = 0
+            _add_products(self.gram, self.moment, x, target)
+
+    def _rows(self) -> tuple[Tensor, Tensor]:
+        """Features [N, F] and targets [N, classes] of what is not in A yet."""
+        x = torch.cat([self.gram[:0], *(rows for rows, _ in self._waiting)])
+        labels = torch.cat([torch.zeros(0, dtype=int), *(labels for _, labels in self._waiting)])
+        return x, torch.nn.functional.one_hot(labels, self.moment.shape[1]).double()
 
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
-        """Of A the lower triangle, row by row."""
-        self.settle()
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[f"{prefix}gram"] = self.gram[_triangle(len(self.gram))]
+        """Of A the lower triangle, row by row; rows that are kept are in it."""
+        gram, moment = self.gram, self.moment
+        if self._few:
+            gram, moment = gram.clone(), moment.clone()
+            _add_products(gram, moment, *self._rows())
+        else:
+            self.settle()
+        destination[f"{prefix}gram"] = gram[_triangle(len(gram))]
+        destination[f"{prefix}moment"] = moment
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest) -> None:
         self._waiting.clear()
+        self._few = 0
         self._weight = None
         gram = torch.zeros_like(self.gram)
         gram[_triangle(len(gram))] = state_dict[f"{prefix}gram"]
         gram += gram.tril(-1).T
         super()._load_from_state_dict({**state_dict, f"{prefix}gram": gram}, prefix, *rest)
+
+
+def _add_products(gram: Tensor, moment: Tensor, x: Tensor, target: Tensor) -> None:
+    """Add x^T x to the lower triangle of A, and x^T y to b."""
+    for rows in torch.arange(x.shape[1]).split(BAND):
+        low, high = int(rows[0]), int(rows[-1]) + 1
+        gram[low:high, :high].addmm_(x[:, low:high].T, x[:, :high])
+    moment.addmm_(x.T, target)
+
+
+def _solve(matrix: Tensor, right: Tensor) -> Tensor:
+    """matrix^-1 right, by the lower triangle of a positive definite matrix."""
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    if failed or not factor.diagonal().isfinite().all():  # NaN anywhere in a row reaches its end
+        raise NotFinite(
+            "readout rls: its matrix is not positive definite; raise ridge (now below what "
+            "float64 resolves beside the spike counts)"
+        )
+    return torch.cholesky_solve(right, factor)
 
 
 def _triangle(size: int) -> Tensor:
