@@ -19,7 +19,7 @@ from ltgate.declare import Group, NotNegative
 from ltgate.network import LARGEST
 
 
-class HebbianParameters(Group):
+class HebbianParameters(Group, late=True):
     """Published Hebbian update."""
 
     eta: NotNegative = 0.01
