@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from ltgate import progress
 from ltgate.errors import UserError
 
 TEMPORARY = ".tmp-"  # begins the name of a file or a folder with one that is being written
@@ -86,7 +87,8 @@ def lock(path: str | Path, wait: bool = True) -> Iterator[None]:
         except BlockingIOError:
             if not wait:
                 raise
-            print(f"{path}: waiting for {holder(path)}", file=sys.stderr, flush=True)
+            if not progress.hidden:
+                print(f"{path}: waiting for {holder(path)}", file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
             if error.errno not in _LOCKLESS:

@@ -134,12 +134,16 @@ def _limit(which: str) -> int:
         return 0
 
 
+def needed(params: "Params", images: Sequence[int], steps: int) -> int:
+    """Bytes that a trial needs; see :func:`parts`."""
+    return sum(part.size for part in parts(params, images, steps))
+
+
 def check(params: "Params", images: Sequence[int], steps: int) -> None:
     """Refuse a trial that would not fit, before it begins: how much it needs, and what to lower."""
-    found = parts(params, images, steps)
-    total, free = sum(part.size for part in found), available()
+    total, free = needed(params, images, steps), available()
     if total > free:
-        largest = max(found, key=lambda part: part.size)
+        largest = max(parts(params, images, steps), key=lambda part: part.size)
         raise UserError(
             f"memory: about {total / 1e9:,.1f} GB are needed, {free / 1e9:,.1f} GB are free; "
             f"{largest.name} takes {largest.size / 1e9:,.1f} GB: lower {largest.lower}"

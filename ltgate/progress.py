@@ -11,6 +11,7 @@ from operator import length_hint
 from tqdm import tqdm
 
 INTERVAL_S = 0.5  # between two updates of a notebook's bars; shorter loops show none
+hidden = False
 
 
 def track[Item](items: Iterable[Item], total: int | None = None, label: str = "") -> Iterator[Item]:
@@ -20,13 +21,19 @@ def track[Item](items: Iterable[Item], total: int | None = None, label: str = ""
     notebook the bars of a cell, with those inside them, live in one output that is updated in
     place; the last of the outermost stays, at 100 %, with the time that it took.
     """
-    if os.environ.get("LTGATE_PROGRESS") == "off":  # nbval would compare the bar
+    if hidden or os.environ.get("LTGATE_PROGRESS") == "off":  # nbval would compare the bar
         yield from items
     elif _in_notebook():
         yield from _notebook_bar(items, total, label)
     else:
         quiet = not sys.stderr.isatty()
         yield from tqdm(items, total=total, desc=label, disable=quiet, leave=False)
+
+
+def hide() -> None:
+    """No bars and no word on waiting from this process, which works for another."""
+    global hidden
+    hidden = True
 
 
 def tell(text: str) -> None:

@@ -21,14 +21,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import pandas as pd
-import torch
 
 from ltgate import checkpoint, metrics, paths, results, statistics, train
 from ltgate.data.store import open_task
 from ltgate.declare import Distinct, Group, Positive, Some
 from ltgate.errors import UserError
 from ltgate.methods import create
-from ltgate.progress import track
+from ltgate.processes import side_by_side
 from ltgate.train import Trial
 
 if TYPE_CHECKING:
@@ -107,15 +106,27 @@ def conditions(params: "Params") -> list[Condition]:
 
 
 def run(params: "Params") -> None:
-    """Train every learner and take every test that has no rows yet."""
-    torch.set_num_threads(params.threads or torch.get_num_threads())
-    for condition in track(conditions(params), label="robustness"):
-        folder = paths.run(params.name)
-        if not results.exists(folder, condition.key):
-            _learn(condition.trial)
-            tested = {"tested_hz": condition.tested_hz, "presentation": condition.presentation}
-            record = condition.trial.origin(**tested)
-            results.write(folder, condition.key, _rows(condition), record)
+    """Train every learner and take every test that has no rows yet, learners side by side."""
+    learners = itertools.groupby(_missing(params), key=lambda condition: condition.trial)
+    groups = [list(tests) for _, tests in learners]
+    number = train.at_once([tests[0].trial for tests in groups])
+    side_by_side(_take, groups, number, "robustness")
+
+
+def _missing(params: "Params") -> list[Condition]:
+    folder = paths.run(params.name)
+    return [test for test in conditions(params) if not results.exists(folder, test.key)]
+
+
+def _take(tests: list[Condition]) -> None:
+    """All tests of one learner."""
+    _learn(tests[0].trial)
+    for condition in tests:
+        tested = {"tested_hz": condition.tested_hz, "presentation": condition.presentation}
+        record = condition.trial.origin(**tested)
+        results.write(
+            paths.run(condition.trial.params.name), condition.key, _rows(condition), record
+        )
 
 
 def by_seed(params: "Params") -> pd.DataFrame:

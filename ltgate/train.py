@@ -6,9 +6,10 @@ final evaluation opens the test images and fills R from the snapshots.
 """
 
 import contextlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -19,13 +20,24 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 import ltgate
-from ltgate import checkpoint, memory, methods, metrics, paths, provenance, results
+from ltgate import (
+    backends,
+    checkpoint,
+    memory,
+    methods,
+    metrics,
+    paths,
+    provenance,
+    registry,
+    results,
+)
 from ltgate.data.store import Batch, TaskImages, batches, open_task
 from ltgate.data.tasks import TaskSpec, schedule
 from ltgate.declare import Count, Distinct, Group, Name, Positive, Seed, Some, Whole, nearest
 from ltgate.errors import NotFinite
 from ltgate.files import lock
 from ltgate.methods import Method, create
+from ltgate.processes import side_by_side, single_threaded
 from ltgate.progress import track
 
 # Streams of random numbers drawn from one seed: the learner's own and the order of the batches.
@@ -55,7 +67,7 @@ class RunParameters(Group, compute=True):
     """also run all tasks at the first task's frame rate and duration"""
     keep_checkpoints: Count = 2
     """checkpoints kept per method and seed"""
-    checkpoint_every: Count = 200
+    checkpoint_every: Count = 500
     """batches between checkpoints"""
 
     @field_validator("methods")
@@ -201,20 +213,44 @@ def cues(params: "Params") -> list[bool]:
 
 
 def trials(params: "Params") -> list[Trial]:
-    """Every trial that the parameters ask for, in the order in which they run."""
+    """Every trial that the parameters ask for, in the order in which they begin.
+
+    Neighbours differ in their seeds: trials of one seed wait for filters that they share.
+    """
     return [
         Trial(params, method, seed, cue)
         for cue in cues(params)
-        for seed in params.seeds
         for method in params.methods
+        for seed in params.seeds
     ]
 
 
 def run(params: "Params") -> None:
-    """Run all trials that have no result yet."""
-    torch.set_num_threads(params.threads or torch.get_num_threads())
-    for trial in track(trials(params), label="trials"):
-        run_trial(trial)
+    """Run all trials that have no result yet, side by side."""
+    folder = paths.run(params.name)
+    left = [trial for trial in trials(params) if not results.exists(folder, trial.key)]
+    side_by_side(run_trial, left, at_once(left), "trials")
+
+
+def learn(chosen: Sequence[Trial], positions: int | None = None) -> list[dict]:
+    """:func:`train` of several trials, side by side; the rows of all."""
+    function = partial(train, positions=positions)
+    return list(itertools.chain(*side_by_side(function, chosen, at_once(chosen), "trials")))
+
+
+def at_once(chosen: Sequence[Trial]) -> int:
+    """How many of these trials run side by side: as many as cores and memory allow.
+
+    One after the other where a GPU is used, or a rule that only this process knows.
+    """
+    if len(chosen) < 2 or registry.extended():
+        return 1
+    p = chosen[0].params
+    cores = p.threads or torch.get_num_threads()
+    if cores == 1 or backends.device(p.device) != "cpu":
+        return 1
+    needed = max(memory.needed(*_extent(trial)) for trial in chosen)
+    return max(1, min(cores, len(chosen), memory.available() // needed))
 
 
 def run_trial(trial: Trial) -> None:
@@ -243,10 +279,11 @@ def train(trial: Trial, positions: int | None = None) -> list[dict]:
     return _finished(trial, positions)
 
 
+@single_threaded()
 def _train(trial: Trial, positions: int | None) -> list[dict]:
     """:func:`train` of a trial that is held and has no result."""
     p = trial.params
-    _fits(trial)
+    memory.check(*_extent(trial))  # said before the work begins
     learner = trial.learner()
     rows: list[dict] = []
     at = {"position": 0, "done": 0, "before": 0}
@@ -277,15 +314,16 @@ def _train(trial: Trial, positions: int | None) -> list[dict]:
                 raise NotFinite(f"{label}, batch {number} of {total}: {error}") from error
             if number % p.checkpoint_every == 0 and number < total:
                 at = {"position": position, "done": number, "before": before}
-                _save(trial, learner, rows, at)
+                _save(trial, learner.state(), rows, at)
         learner.end_task(position)
         tensors, plain = learner.snapshot()
-        size = sum(tensor.nbytes for tensor in learner.state()[0].values())
+        state = learner.state()
+        size = sum(tensor.nbytes for tensor in state[0].values())
         snapshot = trial.folder / f"task{position}.safetensors"
         about = trial.about(position)
         checkpoint.save(snapshot, tensors, {**plain, "state_bytes": size, "about": about})
         at = {"position": position + 1, "done": 0, "before": before + total}
-        _save(trial, learner, rows, at)
+        _save(trial, state, rows, at)
     return rows
 
 
@@ -305,6 +343,7 @@ def measure(trial: Trial, split: str) -> list[dict]:
     return rows
 
 
+@single_threaded()
 def evaluate(trial: Trial, split: str = "test") -> list[dict]:
     """R on the test images, from the snapshots; the only place that opens them.
 
@@ -441,12 +480,12 @@ def row(
     }
 
 
-def _fits(trial: Trial) -> None:
-    """Say before the work begins that it needs more memory than there is."""
+def _extent(trial: Trial) -> tuple["Params", list[int], int]:
+    """Its method's parameters, images of every task and split, steps: what its memory follows."""
     counted = range(len(trial.tasks))
     images = [len(trial.open(i, split)) for i in counted for split in ("train", "validation")]
     steps = max(len(schedule(task, trial.params.presentation)) for task in trial.tasks)
-    memory.check(methods.METHODS[trial.method].configure(trial.params), images, steps)
+    return methods.METHODS[trial.method].configure(trial.params), images, steps
 
 
 def _resume(
@@ -457,9 +496,9 @@ def _resume(
     return plain["rows"], plain["at"]
 
 
-def _save(trial: Trial, learner: Method, rows: list[dict], at: dict[str, int]) -> None:
+def _save(trial: Trial, state: tuple[dict, dict], rows: list[dict], at: dict[str, int]) -> None:
     """The state from which a killed run goes on; older ones beyond the limit are removed."""
-    tensors, plain = learner.state()
+    tensors, plain = state
     path = trial.folder / f"last-{at['position']:03d}-{at['done']:07d}.safetensors"
     checkpoint.save(path, tensors, {**plain, "rows": rows, "at": at})
     checkpoint.keep(trial.folder, "last-*.safetensors", trial.params.keep_checkpoints)

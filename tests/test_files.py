@@ -113,8 +113,8 @@ def test_only_plain_files_are_replaced(tmp_path):
 def test_who_waits_is_told_for_whom(tmp_path, capsys):
     path = tmp_path / "some.lock"
     holder = subprocess.Popen(
-        [sys.executable, "-c", f"import time\nfrom ltgate.files import lock\nwith lock({str(path)!r}):"
-         "\n print(flush=True); time.sleep(0.5)"],
+        [sys.executable, "-c", "import time\nfrom ltgate.files import lock\n"
+         f"with lock({str(path)!r}):\n print(flush=True); time.sleep(0.5)"],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
     )  # fmt: skip
     holder.stdout.readline()

@@ -18,7 +18,7 @@ import pytest
 import torch
 from small_grid import small_grid
 
-from ltgate import files, paths, results, train
+from ltgate import files, paths, processes, results, train
 from ltgate import grid as package
 from ltgate.__main__ import main
 from ltgate.data.store import is_test_file
@@ -29,7 +29,6 @@ from ltgate.grid.execution import _tasks
 from ltgate.grid.spec import Grid
 from ltgate.grid.trial import FAILED, Task, _device, folder, work
 from ltgate.params import Params
-from ltgate.perf import fresh
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -354,7 +353,7 @@ def test_two_processes_at_once_do_no_trial_twice(home, one_by_one):
     """Both go through all trials, one of them backwards; what one has begun the other awaits."""
     grid = small_grid(home, seeds=[0, 1, 2])
     tasks = list(_tasks(grid))
-    fresh.start()
+    processes.start_server()
     with ProcessPoolExecutor(2, multiprocessing.get_context("forkserver")) as pool:
         places = (str(home), str(paths.data()))
         both = [pool.submit(_work_all, order, *places) for order in (tasks, tasks[::-1])]
@@ -367,7 +366,7 @@ def test_two_processes_at_once_do_no_trial_twice(home, one_by_one):
 
 def test_ctrl_c_leaves_a_grid_that_goes_on(home):
     """The whole command is interrupted as a terminal does it; the same command ends the work."""
-    small_grid(home, params={"cluster": "local", "grid_workers": 1, "epochs": 4}, seeds=[0, 1])
+    small_grid(home, params={"cluster": "local", "grid_workers": 1, "epochs": 12}, seeds=[0, 1])
     command = ["grid", str(home / "small.yaml")]
     process = subprocess.Popen(
         [sys.executable, "-m", "ltgate", *command],

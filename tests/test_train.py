@@ -317,8 +317,8 @@ def test_trials_are_all_methods_seeds_and_controls():
     assert [(t.cue, t.seed, t.method) for t in made] == [
         (cue, seed, method)
         for cue in (True, False)
-        for seed in (0, 5)
         for method in ("lt_gate", "joint")
+        for seed in (0, 5)
     ]
     assert len({trial.key for trial in made}) == len({trial.folder for trial in made}) == 8
     assert [trial.cue for trial in train.trials(PARAMS.with_(control=False))] == [True]

@@ -50,7 +50,7 @@ class BackendParameters(Group, compute=True):
     """simulator of the network: auto, portable, event, gpu, or another of
     ltgate.backends.BACKENDS"""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """CPU threads; 0 = all"""
+    """CPU cores: that many trials run side by side, on one thread each; 0 = all"""
 
 
 @dataclass

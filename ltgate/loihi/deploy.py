@@ -37,7 +37,6 @@ def trained(of: Trial) -> SpikingLearner:
     """The learner after the last task; trains it first if there is no snapshot."""
     last = f"task{len(of.tasks) - 1}.safetensors"
     if not (of.folder / last).exists():
-        torch.set_num_threads(of.params.threads or torch.get_num_threads())
         train.train(of)
         checkpoint.keep(of.folder, "last-*.safetensors", 0)
     return of.restore(last)

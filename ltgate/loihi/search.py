@@ -4,12 +4,15 @@ Every point is trained under the chip's numbers and judged on validation images 
 that is chosen becomes parameters: ``target_rate``, ``chip_bits``, ``chip_input``, ``chip_spread``.
 """
 
+import itertools
+
 import pandas as pd
 
+from ltgate import train
 from ltgate.loihi import chip_table, deploy, mapping
 from ltgate.loihi.estimate import estimate
 from ltgate.params import Params
-from ltgate.progress import track
+from ltgate.processes import side_by_side
 
 INPUTS = ("direct", "differences")
 SPREADS = (1, 2)
@@ -25,35 +28,19 @@ def search(
     the latency (estimate); ``cores`` with margin; ``front``, whether no other point is as good and
     cheaper, or better and as cheap.
     """
-    rows = []
-    points = [(rate, bit) for rate in rates for bit in bits]
-    for rate, bit in track(points, label="energy-aware search"):
-        number = min(images, params.train_images or images)
-        judged = min(images, params.validation_images or images)
-        own = params.with_(
-            target_rate=rate, chip_bits=bit, train_images=number, validation_images=judged
+    points = [
+        params.with_(
+            target_rate=rate,
+            chip_bits=bit,
+            train_images=min(images, params.train_images or images),
+            validation_images=min(images, params.validation_images or images),
         )
-        deployed = deploy.deploy(deploy.trial(own))
-        ran = [deploy.evaluate(deployed, i, "validation") for i in range(len(own.tasks))]
-        for coding in INPUTS:
-            done = [deploy.recoded(deployed, i, a, coding) for i, a in enumerate(ran)]
-            for spread in SPREADS:
-                try:
-                    placed = chip_table.place(deployed, spread)
-                except mapping.DoesNotFit:
-                    continue
-                found = [estimate(deployed.net, d, placed) for d in done]
-                rows.append(
-                    {
-                        "target_rate": rate, "chip_bits": bit, "chip_input": coding,
-                        "chip_spread": spread,
-                        "accuracy": sum(d.accuracy for d in done) / len(done),
-                        "joules": sum(float(e.layers["energy"].sum()) for e in found) / len(done),
-                        "seconds": sum(e.latency.low for e in found) / len(done),
-                        "cores": placed.cores,
-                    }
-                )  # fmt: skip
-    table = pd.DataFrame(rows)
+        for rate in rates
+        for bit in bits
+    ]
+    number = train.at_once([deploy.trial(point) for point in points])
+    judged = side_by_side(_judge, points, number, "energy-aware search")
+    table = pd.DataFrame(itertools.chain(*judged))
     table["front"] = [
         not (
             ((table["accuracy"] >= row.accuracy) & (table["joules"] < row.joules))
@@ -62,6 +49,32 @@ def search(
         for row in table.itertuples()
     ]
     return table
+
+
+def _judge(params: Params) -> list[dict[str, object]]:
+    """Train and deploy; a row for every coding and spread of what fits on the chip."""
+    deployed = deploy.deploy(deploy.trial(params))
+    ran = [deploy.evaluate(deployed, i, "validation") for i in range(len(params.tasks))]
+    rows = []
+    for coding in INPUTS:
+        done = [deploy.recoded(deployed, i, a, coding) for i, a in enumerate(ran)]
+        for spread in SPREADS:
+            try:
+                placed = chip_table.place(deployed, spread)
+            except mapping.DoesNotFit:
+                continue
+            found = [estimate(deployed.net, d, placed) for d in done]
+            rows.append(
+                {
+                    "target_rate": params.target_rate, "chip_bits": params.chip_bits,
+                    "chip_input": coding, "chip_spread": spread,
+                    "accuracy": sum(d.accuracy for d in done) / len(done),
+                    "joules": sum(float(e.layers["energy"].sum()) for e in found) / len(done),
+                    "seconds": sum(e.latency.low for e in found) / len(done),
+                    "cores": placed.cores,
+                }
+            )  # fmt: skip
+    return rows
 
 
 def choose(table: pd.DataFrame, points_lost: float = 0.5) -> dict[str, object]:

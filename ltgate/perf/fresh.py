@@ -1,12 +1,7 @@
-"""Work in a fresh process, where no earlier work has left memory or threads, and its peak memory.
-
-The processes are forked from a server that has imported the library, so that starting one takes a
-moment; compiled code is loaded in each, by its first call.
-"""
+"""Work in a fresh process, where no earlier work has left memory or threads; its peak memory."""
 
 import ctypes
 import gc
-import multiprocessing
 import os
 import pickle
 import resource
@@ -14,21 +9,13 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from multiprocessing import forkserver
 from pathlib import Path
 
 import torch
 
+from ltgate import processes
+
 Work = Callable[[], object]
-
-# Also what a fresh process imports again of the process that starts it.
-_PRELOADED = ["ltgate.perf", "ltgate.backends.event", "ltgate.__main__"]
-
-
-def start() -> None:
-    """Start the server, if it is not running; it gets ready by itself."""
-    forkserver.set_forkserver_preload(_PRELOADED)
-    forkserver.ensure_running()
 
 
 def call[Result](function: Callable[..., Result], *arguments: object, threads: int = 0) -> Result:
@@ -36,10 +23,9 @@ def call[Result](function: Callable[..., Result], *arguments: object, threads: i
 
     The function is one of a module's own, so that the process can find it.
     """
-    start()
     # Plain pickle: sent as they are, tensors would share memory with this process.
     work = pickle.dumps((function, arguments, threads))
-    with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as pool:
+    with processes.from_server(), ProcessPoolExecutor(1, processes.CONTEXT) as pool:
         return pickle.loads(pool.submit(_call, work).result())
 
 

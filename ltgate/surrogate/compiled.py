@@ -14,7 +14,6 @@ Memory is one image's membranes and gradients per thread, reused from image to i
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import lru_cache
 from itertools import product
 
@@ -25,6 +24,7 @@ from torch import Tensor
 from ltgate.data.tasks import Schedule
 from ltgate.network import KERNEL, Layer, Network
 from ltgate.neurons import Dynamics
+from ltgate.processes import single_threaded
 from ltgate.surrogate import tiles
 
 NAME = "compiled"
@@ -206,17 +206,6 @@ class Worker:
             tiles.spread(products, begin, end, own.live, part.reach, below.slot, below.upstream)
 
 
-@contextmanager
-def _single_threaded():
-    """Inside, PyTorch keeps to the calling thread; yields the number of threads there were."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(threads)
-
-
 @torch.no_grad()
 def backpropagate(
     network: Network,
@@ -253,7 +242,7 @@ def backpropagate(
 
     totals = [torch.zeros_like(part.weight) for part in parts]
     counts: list[dict[str, Tensor]] = []
-    with _single_threaded() as threads, ThreadPoolExecutor(threads) as pool:
+    with single_threaded() as threads, ThreadPoolExecutor(threads) as pool:
         for shown, updates in pool.map(learn, range(0, len(pixels), SLICE_IMAGES)):
             counts += shown
             for total, update in zip(totals, updates, strict=True):
