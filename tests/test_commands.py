@@ -116,7 +116,7 @@ CASES = {
         "figures/robustness/table_kept.csv",
     ),
     "python -m ltgate bench": Case(
-        "--set source=digits bench=smoke threads=1", "figures/bench/table_bench.csv"
+        "--set source=digits bench=few threads=1", "figures/bench/table_bench.csv"
     ),
     "python -m ltgate list": Case(),
     "python -m ltgate parameters": Case(),

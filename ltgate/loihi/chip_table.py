@@ -47,12 +47,15 @@ class Sizes(NamedTuple):
 
 
 SMOKE = Sizes(2, 4, 40, (0.05,), (4, 8), 60, 16, 1)
+QUICK = Sizes(4, 10, 200, (0.02, 0.05), (4, 8), 200, 40, 3)
 FULL = Sizes(20, 100, 1000, (0.01, 0.02, 0.05), (4, 8), 500, 600, 3)
 
 
 def sizes(params: Params) -> Sizes:
-    """``SMOKE`` for a handful of training images, else ``FULL``."""
-    return SMOKE if 0 < params.train_images <= 100 else FULL
+    """``SMOKE`` for a handful of training images, ``QUICK`` for 5,000 in all, else ``FULL``."""
+    if 0 < params.train_images <= 100:
+        return SMOKE
+    return QUICK if deploy.trial(params).train_images <= 5000 else FULL
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ _HOMES = {
     "Bench": "bench",
     "bench_table": "side_by_side:table",
     "guide_table": "guide:table",
+    "published": "bench_tables",
     "scaling_table": "sweeps:table",
     "stage_table": "training",
     "write": "bench_tables",

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ltgate import backends, surrogate
+from ltgate import backends, processes, surrogate
 from ltgate.backends import Activity
 from ltgate.data import sources
 from ltgate.data.store import TaskImages, open_task
@@ -98,6 +98,7 @@ class Extent(NamedTuple):
         load: Batches read in each measurement of loading.
         images, steps, workers, depth, training: Points of the sweeps.
         settings: Whether all backends and settings of peers are tried, or the usual best alone.
+        everything: Whether what takes minutes is measured: sweeps, peers, surrogate gradients.
     """
 
     repeats: int
@@ -110,12 +111,15 @@ class Extent(NamedTuple):
     depth: tuple[int, ...]
     training: tuple[int, ...]
     settings: bool
+    everything: bool = True
 
 
+_SMOKE = Extent(
+    2, 2, 64, 20, (4, 8, 16), (50, 100, 200), (1, 2), (1, 2, 3), (32, 64, 96), settings=False
+)
 EXTENTS = {
-    "smoke": Extent(
-        2, 2, 64, 20, (4, 8, 16), (50, 100, 200), (1, 2), (1, 2, 3), (32, 64, 96), False
-    ),
+    "few": _SMOKE._replace(everything=False),
+    "smoke": _SMOKE,
     "full": Extent(
         3, 0, 0, 765, (4, 8, 16, 32, 64, 128), (25, 50, 100, 200, 400), (1, 2, 4),
         (1, 2, 3, 4, 5), (256, 512, 1024, 2048, 4096), True,
@@ -135,7 +139,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.extent = EXTENTS[self.params.bench]
-        fresh.start()
+        processes.start_server()
 
     @property
     def device(self) -> str:

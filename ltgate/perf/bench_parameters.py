@@ -8,5 +8,6 @@ from ltgate.declare import Group
 class BenchParameters(Group, compute=True):
     """Performance."""
 
-    bench: Literal["smoke", "full"] = "smoke"
-    """performance: a few batches and sizes, or whole epochs and every setting"""
+    bench: Literal["few", "smoke", "full"] = "few"
+    """performance: what takes seconds; everything, from a few batches and sizes; or everything,
+    from whole epochs and every setting"""

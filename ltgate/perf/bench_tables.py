@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import pandas as pd
+
 from ltgate import paths
+from ltgate.errors import UserError
 from ltgate.perf.bench import Bench
 from ltgate.perf.guide import table as guide_table
 from ltgate.perf.side_by_side import table as bench_table
@@ -16,6 +19,13 @@ TABLES = {
     "table_stages": stage_table,
     "table_scaling": scaling_table,
 }
+
+
+def published(name: str) -> pd.DataFrame:
+    """The committed table of whole epochs on MNIST, by its name in ``TABLES``."""
+    if name not in TABLES:
+        raise UserError(f"table {name!r}: allowed are {', '.join(TABLES)}")
+    return pd.read_csv(paths.published() / "figures" / "bench" / f"{name}.csv")
 
 
 def write(bench: Bench) -> list[Path]:

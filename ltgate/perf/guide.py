@@ -41,6 +41,12 @@ def need_gpu(bench: Bench) -> None:
         raise Absent("no GPU")
 
 
+def need_minutes(bench: Bench) -> None:
+    """Raise :class:`Absent` where the bench measures only what takes seconds."""
+    if not bench.extent.everything:
+        raise Absent("takes minutes: bench = smoke or full, as ltgate bench does")
+
+
 def read() -> pd.DataFrame:
     """``guide.csv``; empty cells of text are empty text, of numbers NaN."""
     frame = pd.read_csv(Path(__file__).parent / "guide.csv", keep_default_na=False)

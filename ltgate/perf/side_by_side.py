@@ -9,7 +9,7 @@ import pandas as pd
 from ltgate import backends, surrogate
 from ltgate.errors import UserError
 from ltgate.perf import peers, roofline, timing
-from ltgate.perf.bench import BATCH, TASKS, Bench, Workload, to_device
+from ltgate.perf.bench import BATCH, TASKS, Bench, Extent, Workload, to_device
 
 COLUMNS = ["work", "device", "threads", "ours_s", "peer", "peer_s", "ratio"]
 DENSE = "dense float32 convolutions alone"
@@ -26,7 +26,8 @@ def table(bench: Bench) -> pd.DataFrame:
 
     ``ours_s`` and ``peer_s`` are the shortest times (s) in the same interleaved run, the peer's at
     the best of its settings; ``ratio`` is ours over the peer's, below 1 is faster. A peer that is
-    not installed has a row that says so.
+    not installed has a row that says so. Peers and surrogate gradients take minutes and are left
+    out of ``bench = few``.
     """
     rows: list[dict] = []
     for device in ("cpu", "cuda") if bench.device != "cpu" else ("cpu",):
@@ -36,7 +37,7 @@ def table(bench: Bench) -> pd.DataFrame:
                     rows += _passes(bench, task, device, threads)
     for task in TASKS if bench.threads > 1 else ():
         rows += _threads(bench, task)
-    for task in TASKS:
+    for task in TASKS if bench.extent.everything else ():
         rows += _gradients(bench, task)
     frame = pd.DataFrame(rows, columns=COLUMNS[:-1])
     return frame.assign(ratio=frame["ours_s"] / frame["peer_s"])
@@ -51,12 +52,14 @@ def _passes(bench: Bench, task: str, device: str, threads: int) -> list[dict]:
     ours = {name: replace(workload, backend=name) for name in names}
     candidates: Candidates = {(name, "forward"): work.forward for name, work in ours.items()}
     candidates[fastest, "update"] = ours[fastest].update
-    candidates |= _peers(workload, bench.extent.settings)
+    candidates |= _peers(workload, bench.extent)
     found = timing.interleaved(candidates, bench.extent.repeats, device)
     best: dict[str, float] = {}
     for (name, _), value in found.items():
         best[name] = min(best.get(name, value), value)
-    best |= {f"{n}: not installed": float("nan") for n in peers.SETTINGS if not peers.installed(n)}
+    if bench.extent.everything:
+        missing = [name for name in peers.SETTINGS if not peers.installed(name)]
+        best |= {f"{name}: not installed": float("nan") for name in missing}
 
     def row(name: str, peer: str, theirs: float, work: str = "forward") -> dict:
         return {
@@ -76,13 +79,13 @@ def _passes(bench: Bench, task: str, device: str, threads: int) -> list[dict]:
     return [*rows, row(fastest, "its forward alone", alone, "forward and local update")]
 
 
-def _peers(workload: Workload, settings: bool) -> Candidates:
-    tried = slice(None) if settings else slice(1)
+def _peers(workload: Workload, extent: Extent) -> Candidates:
+    tried = slice(None) if extent.settings else slice(1)
     candidates: Candidates = {
         (DENSE, str(layout)): peers.Convolutions(workload, *layout).run
         for layout in _LAYOUTS[tried]
     }
-    for name in filter(peers.installed, peers.SETTINGS):
+    for name in filter(peers.installed, peers.SETTINGS if extent.everything else ()):
         for setting in peers.SETTINGS[name][tried]:
             run = peers.forward(name, workload, *setting)
             candidates[peers.installed(name), str(setting)] = run

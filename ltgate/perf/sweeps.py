@@ -20,7 +20,7 @@ from ltgate.neurons import Dynamics
 from ltgate.params import Params
 from ltgate.perf import loading, timing
 from ltgate.perf.bench import BATCH, TASKS, Bench, Workload, calibrated, to_device
-from ltgate.perf.guide import Facts
+from ltgate.perf.guide import Facts, need_minutes
 from ltgate.perf.training import train
 
 COLUMNS = ["sweep", "x", "quantity", "value", "unit", "exponent"]
@@ -160,6 +160,7 @@ def _trials(bench: Bench, combinations: int, epochs: int) -> float:
 
 def exponents(bench: Bench) -> Facts:
     """Exponents of the sweeps; memory (MB) of a loader process."""
+    need_minutes(bench)
     frame = table(bench)
     k = frame.groupby(["sweep", "quantity"])["exponent"].first()
     loaders = frame[(frame["sweep"] == "loader processes") & (frame["quantity"] == "memory")]
@@ -175,6 +176,7 @@ def exponents(bench: Bench) -> Facts:
 
 def another_layer(bench: Bench) -> Facts:
     """Cost of one more convolution: slope over networks of equal layers, batch of 32."""
+    need_minutes(bench)
     works = _deep(bench, BATCH)
     forward = bench.times({n: work.forward for n, work in works.items()})
     update = bench.times({n: work.update for n, work in works.items()})
@@ -197,6 +199,7 @@ def _slope(values: dict[int, float]) -> float:
 
 def grid(bench: Bench) -> Facts:
     """Exponents of the published grid's cost, one trial at a time."""
+    need_minutes(bench)
     k = table(bench).groupby("sweep")["exponent"].first()
     return {
         "combinations": float(k["combinations of a grid"]),
