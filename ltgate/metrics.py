@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from ltgate.errors import UserError
 
@@ -102,7 +102,7 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float,
     if values.size == 1:
         return mean, float("nan"), float("nan")
     error = values.std(ddof=1) / np.sqrt(values.size)
-    half = float(stats.t.ppf((1 + level) / 2, values.size - 1) * error)
+    half = float(special.stdtrit(values.size - 1, (1 + level) / 2) * error)  # Student's t
     return mean, mean - half, mean + half
 
 
@@ -124,6 +124,8 @@ def paired_test(a: ArrayLike, b: ArrayLike) -> PairedTest:
     ``mean(a - b) / s(a - b)``. Where every difference is the same, ``s`` is 0: t and d are 0 (no
     difference) or infinite, p_t is 1 or 0.
     """
+    from scipy import stats  # here, because it takes most of a second
+
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if a.ndim != 1 or a.shape != b.shape or a.size < 2:
         raise UserError(

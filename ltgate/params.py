@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import create_model
 
-from ltgate.declare import Group, Strict, help_line
+from ltgate.declare import Group, Strict, help_line, shown
 from ltgate.errors import UserError
 from ltgate.parameter_files import read, text
 from ltgate.paths import parameter_file
@@ -27,6 +27,7 @@ ROOMS = (
     "grid.parameters", "loihi.chip_parameters", "perf.bench_parameters", "backends",
 )  # fmt: skip
 
+FIRST: dict[str, Any] = {"parameters": "", "changes": {}}  # what a notebook's first cell has
 GRID_ONLY = {"axes", "base", "set", "variants"}  # what a grid file has and a parameter file has not
 
 
@@ -142,6 +143,10 @@ def _place(group: type[Group]) -> tuple[int, str]:
 def from_namespace(namespace: dict[str, Any]) -> "Params":
     """Validated parameters from a notebook's ``globals()``.
 
+    Those of the file ``parameters`` (a path, or a name in ``params/``) with ``changes`` over it, as
+    the notebook's first cell says; or, where papermill has put parameters below that cell, these
+    alone over the library's defaults: the same experiment as ``ltgate run`` makes of them.
+
     Every plain value (number, text, truth value, list, mapping, None) whose name does not start
     with an underscore counts as a parameter. An unknown name raises `UserError`; once a call has
     succeeded, names the notebook defines further down are no longer mistaken for parameters, so
@@ -152,13 +157,16 @@ def from_namespace(namespace: dict[str, Any]) -> "Params":
     ignored = (types.ModuleType, types.FunctionType, type)
     values: dict[str, Any] = {}
     for name, value in namespace.items():
-        if name.startswith("_") or name in ("In", "Out") or isinstance(value, ignored):
+        if name.startswith("_") or name in ("In", "Out", *FIRST) or isinstance(value, ignored):
             continue
         known = name in model.model_fields
         if known or (isinstance(value, plain) and "_ltgate_params_read" not in namespace):
             values[name] = value
+    file, changes = (namespace.get(name, default) for name, default in FIRST.items())
+    if values and changes:
+        raise UserError(f"changes = {shown(changes)}: with {', '.join(values)} given, put it there")
     try:
-        result = model(**values)
+        result = model(**values) if values else model.load(*[file] * bool(file), **changes)
     except UserError as error:
         stale = str(error).startswith("unknown")  # a name once set stays in the kernel
         raise UserError(f"{error}{'; mend it and restart the kernel' * stale}") from None

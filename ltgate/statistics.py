@@ -6,8 +6,10 @@ the paired t test, its p value corrected for the number of comparisons made in t
 differences). With n seeds Wilcoxon's p value cannot fall below 2^(1-n).
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
 from ltgate import metrics
 
@@ -43,6 +45,18 @@ def compare(values: pd.DataFrame, method: str, wanted: tuple[str, ...] = METRICS
             row |= {"p_wilcoxon": test.p_wilcoxon, "effect_size": test.cohens_d}
             made.append(row)
         if made:
-            corrected = multipletests([row["p_t"] for row in made], method="holm")[1]
+            corrected = holm([row["p_t"] for row in made])
             rows += [row | {"p_corrected": p} for row, p in zip(made, corrected, strict=True)]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """p values corrected for their number, in their order: the k-th smallest times n - k, k from 0.
+
+    None is below that of a smaller one, nor above 1; NaN stays (Holm 1979).
+    """
+    p = np.asarray(p, float)
+    order = np.argsort(p)
+    corrected = np.empty_like(p)
+    corrected[order] = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))).clip(max=1)
+    return corrected

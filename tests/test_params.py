@@ -567,6 +567,17 @@ def test_a_namespace_gives_its_parameters_and_nothing_else() -> None:
     assert from_namespace(namespace) == Params(eta=0.5, tasks=[task()])
 
 
+def test_a_notebook_takes_a_file_with_changes_or_what_papermill_gives() -> None:
+    first = {"parameters": "quick", "changes": {"eta": 0.5}}
+    assert from_namespace(dict(first)) == Params.load("quick", eta=0.5)
+    given = {"parameters": "quick", "changes": {}, "name": "mine", "eta": 0.25}
+    assert from_namespace(given) == Params(name="mine", eta=0.25)  # no size of the file's
+    with pytest.raises(UserError, match=r"^changes = .*: with eta given, put it there$"):
+        from_namespace({**first, "eta": 0.25})
+    with pytest.raises(UserError, match="no such parameter file"):
+        from_namespace({"parameters": "qick", "changes": {}})
+
+
 def test_an_unknown_plain_name_in_a_namespace_is_refused() -> None:
     with pytest.raises(UserError, match=r"unknown parameter 'etta', did you mean 'eta'\?; mend it"):
         from_namespace({"etta": 0.5})

@@ -69,3 +69,10 @@ def test_a_method_that_is_not_there_has_no_table():
     table = statistics.compare(frame(**VALUES), "nothing")
     assert table.empty
     assert list(table) == statistics.COLUMNS
+
+
+def test_holm_by_hand():
+    # sorted 0.01, 0.03, 0.04: times 3, 2, 1 are 0.03, 0.06, 0.04, and none falls below another
+    assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert statistics.holm([0.9, 0.8]) == pytest.approx([1, 1])
+    assert statistics.holm([0.5, float("nan")]) == pytest.approx([1, float("nan")], nan_ok=True)

@@ -24,7 +24,6 @@ from ltgate.runner.plan import (
     FORCED,
     Step,
     announce,
-    declared,
     image_files,
     inputs,
     plan,
@@ -54,12 +53,12 @@ def run(
     for name in folders:
         if folders.count(name) > 1:
             raise UserError(f"name = {name!r}: two runs would share one folder; names must differ")
-    names = {notebook: declared(notebook) for notebook in select(only)}
+    notebooks = select(only)
     with _output_root(out), contextlib.ExitStack() as locks:
         for params in experiments.values():
             check(params)
             locks.enter_context(_hold(paths.run(params.name)))
-        plans = {path: plan(params, names, force) for path, params in experiments.items()}
+        plans = {path: plan(params, notebooks, force) for path, params in experiments.items()}
         for path, params in experiments.items():
             announce(path, params, plans[path])
         for path, params in experiments.items():

@@ -4,7 +4,6 @@ A notebook is run again when its source, the library, a parameter it is passed, 
 names or an earlier notebook's run has changed since its last success, or when an output is gone.
 """
 
-import ast
 import json
 import re
 import shutil
@@ -64,18 +63,14 @@ def title(notebook: Path) -> str:
     return heading[1].strip() if heading else ""
 
 
-def plan(params: "Params", names: dict[Path, set[str]], force: bool = False) -> list[Step]:
-    """What each notebook would be passed, and which of them have to run.
-
-    ``names``: those declared in each chosen notebook's parameters cell. A notebook is passed those,
-    and whatever else differs from its default, so that every notebook sees the whole configuration.
-    """
+def plan(params: "Params", notebooks: list[Path], force: bool = False) -> list[Step]:
+    """Which notebooks have to run. Each is passed the name, and what differs from its default."""
     record = run_record.read(params.name)
     done = record.get("notebooks", {})
     values, defaults = params.model_dump(), type(params)().model_dump()
+    passed = {k: v for k, v in values.items() if k == "name" or v != defaults[k]}
     steps: list[Step] = []
-    for notebook, known in names.items():
-        passed = {k: v for k, v in values.items() if k in known or v != defaults[k]}
+    for notebook in notebooks:
         entry = done.get(notebook.stem, {})
         if force:
             reason = FORCED
@@ -178,21 +173,3 @@ def _cells(notebook: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         kind = type(error).__name__
         raise UserError(f"{notebook}: not a readable notebook of format 4 ({kind})") from None
-
-
-def declared(notebook: Path) -> set[str]:
-    """Names that the notebook's parameters cell assigns.
-
-    Read as Python: papermill's own inspection misses lines whose comment holds an equals sign, and
-    a name missed here would keep the notebook's value in place of the wanted one.
-    """
-    names = set()
-    for cell in _cells(notebook):
-        if "parameters" in cell["metadata"].get("tags", []):
-            try:
-                tree = ast.parse(cell["source"])
-            except SyntaxError as error:
-                raise UserError(f"{notebook}: parameters cell: {error}") from None
-            found = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
-            names |= {node.id for node in found if isinstance(node.ctx, ast.Store)}
-    return names
