@@ -22,12 +22,12 @@ from ltgate import progress
 from ltgate.errors import UserError
 
 CONTEXT = multiprocessing.get_context("forkserver")
-_PRELOADED = ["ltgate.train", "ltgate.perf", "ltgate.backends.event"]
+_PRELOADED = ["ltgate.train", "ltgate.backends.event"]
 
 
-def start_server() -> None:
-    """Start the server, if it is not running; it gets ready by itself."""
-    forkserver.set_forkserver_preload(_PRELOADED)
+def start_server(*more: str) -> None:
+    """Start the server, if it is not running; it gets ready by itself, ``more`` modules with it."""
+    forkserver.set_forkserver_preload([*_PRELOADED, *more])
     forkserver.ensure_running()
 
 

@@ -27,8 +27,8 @@ LIBRARIES = (
 LEARNING = {
     "backends", "checkpoint.py", "data", "declare.py", "features.py", "fixed_point.py",
     "memory.py", "methods", "metrics.py", "network.py", "neurons.py", "params.py", "plasticity",
-    "registry.py", "results.py", "robustness.py", "state.py", "surrogate", "timescale.py",
-    "train.py",
+    "processes.py", "registry.py", "results.py", "robustness.py", "state.py", "surrogate",
+    "timescale.py", "train.py",
 }  # fmt: skip
 
 

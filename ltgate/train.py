@@ -8,7 +8,7 @@ final evaluation opens the test images and fills R from the snapshots.
 import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -116,12 +116,14 @@ class Trial:
         method: A name in :func:`ltgate.methods.names`.
         seed: Seeds the split, the weights and the order of batches.
         cue: False for the control, in which all tasks run at the first one's rate and duration.
+        curves: Whether learning curves are measured; nothing that is learned depends on them.
     """
 
     params: "Params"
     method: str
     seed: int
     cue: bool = True
+    curves: bool = True
 
     @property
     def tasks(self) -> list[TaskSpec]:
@@ -165,7 +167,8 @@ class Trial:
     @property
     def folder(self) -> Path:
         """Where its checkpoints lie."""
-        return paths.run(self.params.name) / "checkpoints" / self.key
+        own = self.key if self.curves else f"{self.key}-no-curves"
+        return paths.run(self.params.name) / "checkpoints" / own
 
     def open(self, position: int, split: str) -> TaskImages:
         """Images of the task at ``position``."""
@@ -300,7 +303,7 @@ def _train(trial: Trial, positions: int | None) -> list[dict]:
             task = trial.tasks[position].name
             rows.append(row(trial, "train", "class", before, task, "boundary", float(position)))
         total = p.epochs * sum(-(-len(source) // p.batch_size) for source in sources)
-        points = set(np.linspace(0, total, p.curve_points + 1).round().astype(int)[1:])
+        points = np.linspace(0, total, p.curve_points + 1).round().astype(int)[1:]
         stream = _stream(trial, sources, position)
         label = f"{trial.method}, seed {trial.seed}: {trial.tasks[position].name}"
         for number, (source, batch) in enumerate(track(stream, total, label), 1):
@@ -308,7 +311,7 @@ def _train(trial: Trial, positions: int | None) -> list[dict]:
                 continue
             try:
                 learner.learn(source, batch)
-                if number in points:
+                if trial.curves and number in points:
                     rows += _validate(trial, learner, position, before + number)
             except NotFinite as error:
                 raise NotFinite(f"{label}, batch {number} of {total}: {error}") from error
@@ -328,13 +331,17 @@ def _train(trial: Trial, positions: int | None) -> list[dict]:
 
 
 def measure(trial: Trial, split: str) -> list[dict]:
-    """All rows of a trial of a search, measured on ``split``.
+    """All rows of a trial of a search but those of learning curves, measured on ``split``.
 
     Nothing of it stays on disk but where a run has the trial too: its notebooks need the snapshots.
     """
     with trial.hold():
         known = results.exists(paths.run(trial.params.name), trial.key)
-        rows = _finished(trial, None) if known else _train(trial, None)
+        if known:
+            rows = [row for row in _finished(trial, None) if row["metric"] != "curve_accuracy"]
+        else:
+            trial = replace(trial, curves=False)
+            rows = _train(trial, None)
         rows += evaluate(trial, split)
         if not known:
             checkpoint.keep(trial.folder, "*.safetensors", 0)

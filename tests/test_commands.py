@@ -125,7 +125,6 @@ CASES = {
     "python -m ltgate clean smoke": Case(
         after="python -m ltgate export runs/smoke/checkpoints/TRIAL/task1.safetensors network.nir"
     ),
-    "python -m papermill --help-notebook notebooks/02_train_fast.ipynb": Case(),
     "python -m papermill notebooks/02_train_fast.ipynb out.ipynb -f params/quick.yaml": Case(
         f"-y '{{{PAPERMILL} methods: [lt_gate]}}'", "out.ipynb"
     ),

@@ -139,7 +139,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.extent = EXTENTS[self.params.bench]
-        processes.start_server()
+        processes.start_server("ltgate.perf")
 
     @property
     def device(self) -> str:

@@ -10,7 +10,18 @@ sys.path[:0] = [
     str(Path(__file__).resolve().parents[2]),
 ]
 
-CASES = ("kills", "disks", "inputs", "together", "memory", "repeat", "grids", "lava", "audit")
+CASES = (
+    "kills",
+    "disks",
+    "inputs",
+    "together",
+    "memory",
+    "repeat",
+    "grids",
+    "lava",
+    "mutants",
+    "audit",
+)
 
 
 def main() -> None:
