@@ -2,7 +2,7 @@
 python := .venv/bin/python
 ready := .venv/.ready
 .DEFAULT_GOAL := help
-.PHONY: help setup quick test soak mnist browser lint lock clean
+.PHONY: help setup quick test soak mnist browser site lint lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ soak: $(ready) ## what takes long: kills, full disks, fuzzing, ...; the table of
 browser: $(ready) ## drive every notebook in JupyterLab (wants any Chromium)
 	$(python) -m pip install --quiet --no-deps --require-hashes --requirement requirements/browser.txt
 	LTGATE_BROWSER=all $(python) -m pytest tests/test_jupyterlab.py
+
+site: $(ready) ## the pages, notebooks, results and API as a site in site/, offline
+	$(python) -m sphinx -q -W --keep-going -c docs . site -d site/.doctrees
 
 lint: $(ready) ## check style and format
 	$(python) -m ruff check

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 import ltgate
 
 ROOT = Path(__file__).resolve().parent.parent
-DEFAULT = ("notebooks", "cluster", "loihi", "test")
+DEFAULT = ("notebooks", "cluster", "loihi", "test", "site")
 PYTHONS = ("3.12", "3.13", "3.14")
 
 

@@ -109,7 +109,7 @@ def test_selection_opens_no_test_image(home, monkeypatch):
     assert not tests_opened()
     package.run(small_grid(home, "tested", axes={"ridge": [0.1]}, measure="test"))
     assert tests_opened()
-    assert set(results.load(folder("tested"))["split"]) == {"train", "validation", "test"}
+    assert set(results.load(folder("tested"))["split"]) == {"train", "test"}
 
 
 def test_no_checkpoint_is_left_but_those_that_a_notebook_needs(home):

@@ -145,7 +145,7 @@ def test_ablations_are_a_grid(home):
     assert set(table.loc[table["cue"] == "no", "variant"]) == {"base"}
     assert (paths.figures("ablate") / "ablations.pdf").exists()
     rows = results.load(folder("ablate"))
-    assert set(rows["split"]) == {"train", "validation", "test"}
+    assert set(rows["split"]) == {"train", "test"}
     # the base is the method whose preset it has
     (job, *_) = grid.jobs()
     trial = train.Trial(grid.params(job.configuration), "lt_gate", 0)

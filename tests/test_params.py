@@ -416,12 +416,6 @@ def test_there_are_the_four_parameter_files() -> None:
 
 
 @pytest.mark.parametrize("file", PARAMETER_FILES, ids=lambda file: file.stem)
-def test_a_parameter_file_states_what_the_notebooks_default_otherwise(file: Path) -> None:
-    """Notebooks open with the smoke values: `papermill -f file` must override each of them."""
-    assert set(read(file)) >= set(read(paths.params() / "smoke.yaml"))
-
-
-@pytest.mark.parametrize("file", PARAMETER_FILES, ids=lambda file: file.stem)
 def test_round_trip_through_yaml(file: Path, tmp_path: Path) -> None:
     params = Params.load(file, eta=1e-7, readout_l2=3e20)
     (tmp_path / "copy.yaml").write_text(params.to_yaml())

@@ -4,7 +4,7 @@ Exact versions with the hashes of their files, for every platform on Python 3.12
 of an index. Versions that requirements/ has already are kept unless ``upgrade`` is asked for.
 
 ===========  =====================================================================================
-default.txt  the library with notebooks, cluster, loihi and test: what ``make setup`` installs
+default.txt  the library with the extras of ``DEFAULT``: what ``make setup`` installs
 torch.txt    torch and CUDA's libraries, which a CPU build of torch does without
 peers.txt    what this extra needs besides; browser.txt, fuzz.txt and gpu.txt likewise
 lava.txt     Lava, which has to be installed without the bounds of its metadata
@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-DEFAULT = ("notebooks", "cluster", "loihi", "test")
+DEFAULT = ("notebooks", "cluster", "loihi", "test", "site")
 EXTRAS = ("peers", "browser", "fuzz", "gpu")
 LAVA = "lava-nc==0.10.0"
 TORCH = re.compile(r"torch|triton|cuda-[a-z]+|nvidia-(?!ml-py)[a-z0-9-]+")

@@ -328,10 +328,10 @@ class RecursiveLeastSquares(Linear):
         """W = A^-1 b, float64 [F, classes]."""
         if self._weight is None:
             if self._few:
-                x, target = self._rows()
+                x, labels = self._rows()
                 products = x @ x.T
                 products.diagonal().add_(self.ridge)
-                self._weight = x.T @ _solve(products, target)
+                self._weight = x.T @ _solve(products, self._targets(labels))
             else:
                 self.settle()
                 self._weight = _solve(self.gram, self.moment)
@@ -347,44 +347,49 @@ class RecursiveLeastSquares(Linear):
     def settle(self) -> None:
         """Bring A and b up to date with every minibatch taken in so far."""
         if self._waiting:
-            x, target = self._rows()
+            x, labels = self._rows()
             self._waiting.clear()
             self._few = 0
-            _add_products(self.gram, self.moment, x, target)
+            for rows in torch.arange(x.shape[1]).split(BAND):  # only the lower triangle counts
+                low, high = int(rows[0]), int(rows[-1]) + 1
+                self.gram[low:high, :high].addmm_(x[:, low:high].T, x[:, :high])
+            self.moment.addmm_(x.T, self._targets(labels))
 
     def _rows(self) -> tuple[Tensor, Tensor]:
-        """Features [N, F] and targets [N, classes] of what is not in A yet."""
+        """Features [N, F] and labels [N] of what is not in A yet."""
         x = torch.cat([self.gram[:0], *(rows for rows, _ in self._waiting)])
         labels = torch.cat([torch.zeros(0, dtype=int), *(labels for _, labels in self._waiting)])
-        return x, torch.nn.functional.one_hot(labels, self.moment.shape[1]).double()
+        return x, labels
+
+    def _targets(self, labels: Tensor) -> Tensor:
+        """One-hot, [N, classes]."""
+        return torch.nn.functional.one_hot(labels, self.moment.shape[1]).double()
 
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
-        """Of A the lower triangle, row by row; rows that are kept are in it."""
-        gram, moment = self.gram, self.moment
+        """The rows while they are few; else b, and the lower triangle of A, row by row."""
         if self._few:
-            gram, moment = gram.clone(), moment.clone()
-            _add_products(gram, moment, *self._rows())
-        else:
-            self.settle()
-        destination[f"{prefix}gram"] = gram[_triangle(len(gram))]
-        destination[f"{prefix}moment"] = moment
+            x, labels = self._rows()
+            destination |= {f"{prefix}rows": x, f"{prefix}labels": labels}
+            return
+        self.settle()
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}gram"] = self.gram[_triangle(len(self.gram))]
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest) -> None:
-        self._waiting.clear()
-        self._few = 0
+        size = len(self.gram)
         self._weight = None
-        gram = torch.zeros_like(self.gram)
-        gram[_triangle(len(gram))] = state_dict[f"{prefix}gram"]
-        gram += gram.tril(-1).T
-        super()._load_from_state_dict({**state_dict, f"{prefix}gram": gram}, prefix, *rest)
-
-
-def _add_products(gram: Tensor, moment: Tensor, x: Tensor, target: Tensor) -> None:
-    """Add x^T x to the lower triangle of A, and x^T y to b."""
-    for rows in torch.arange(x.shape[1]).split(BAND):
-        low, high = int(rows[0]), int(rows[-1]) + 1
-        gram[low:high, :high].addmm_(x[:, low:high].T, x[:, :high])
-    moment.addmm_(x.T, target)
+        self._waiting.clear()
+        gram, moment = torch.zeros_like(self.gram), torch.zeros_like(self.moment)
+        if few := f"{prefix}rows" in state_dict:
+            gram.diagonal().fill_(self.ridge)
+            self._waiting.append((state_dict[f"{prefix}rows"], state_dict[f"{prefix}labels"]))
+        else:
+            gram[_triangle(size)] = state_dict[f"{prefix}gram"]
+            gram += gram.tril(-1).T
+            moment = state_dict[f"{prefix}moment"]
+        self._few = size // 2 * few
+        whole = {f"{prefix}gram": gram, f"{prefix}moment": moment}
+        super()._load_from_state_dict(whole, prefix, *rest)
 
 
 def _solve(matrix: Tensor, right: Tensor) -> Tensor:

@@ -178,7 +178,7 @@ class CountSink(AbstractProcess):
     """Adds up what arrives over ``interval`` steps, into a file.
 
     Args:
-        path: An existing ``.npy`` file [samples, *shape], written in place (reading a variable
+        path: An existing ``.npy`` file ``[samples, *shape]``, written in place (reading a variable
             takes about 25 us an item).
         shape: Of what arrives.
         interval: Steps of a sample; 1 writes every step's spikes.
