@@ -1,7 +1,8 @@
 """The site: the repository's own pages, notebooks and results, and the API from its docstrings.
 
-Tag ``pages``: without the modules, for a test. ``make site`` writes it to ``site/``, offline. Pages that follow from something else are made anew
-in ``docs/made/``: parameters, every run's tables and figures, the modules.
+``make site`` writes it to ``site/``, offline. Pages that follow from something else are made anew
+in ``docs/made/``: parameters, every run's tables and figures, the modules (not under the tag
+``pages``, for a test).
 """
 
 import re

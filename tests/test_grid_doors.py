@@ -3,12 +3,15 @@
 from typing import Any
 
 import pytest
+from distributed import Client
+from distributed.security import Security
 from small_grid import small_grid
 
 from ltgate import grid as package
 from ltgate.errors import UserError
 from ltgate.grid import clusters
 from ltgate.grid.parameters import OPTIONS
+from ltgate.params import Params
 
 RUNS_CODE = {
     "preload": "import os; os._exit(3)",
@@ -47,6 +50,25 @@ def test_a_scheduler_without_tls_has_to_be_trusted(home, monkeypatch: pytest.Mon
     grid = small_grid(home, params={"cluster": "tcp://127.0.0.1:1"})
     with pytest.raises(UserError, match="whoever answers there can run code here"):
         package.run(grid)
+
+
+def test_workers_on_this_machine_take_tls_alone(home) -> None:
+    grid = small_grid(home, params={"cluster": "local", "grid_workers": 1})
+    with clusters.client(grid, 1) as client:
+        assert client.scheduler.address.startswith("tls://127.0.0.1:")
+        assert client.run(lambda: 42) != {}  # those who have the certificate are let in
+        with pytest.raises((OSError, TimeoutError)):
+            Client(client.scheduler.address.replace("tls", "tcp"), timeout=3)
+        with pytest.raises((OSError, TimeoutError, ValueError)):
+            Client(client.scheduler.address, security=Security.temporary(), timeout=3)
+
+
+def test_a_job_cluster_has_certificates_of_its_own(home) -> None:
+    made = clusters.job_cluster(Params(cluster="slurm"), {})
+    try:
+        assert "--protocol tls://" in made.job_script() and "--tls-key" in made.job_script()
+    finally:
+        made.close()
 
 
 def test_a_grid_has_a_bounded_number_of_configurations(tmp_path) -> None:

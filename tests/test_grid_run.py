@@ -367,7 +367,7 @@ def test_two_processes_at_once_do_no_trial_twice(home, one_by_one):
 
 def test_ctrl_c_leaves_a_grid_that_goes_on(home):
     """The whole command is interrupted as a terminal does it; the same command ends the work."""
-    small_grid(home, params={"cluster": "local", "grid_workers": 1, "epochs": 12}, seeds=[0, 1])
+    small_grid(home, params={"cluster": "local", "grid_workers": 1, "epochs": 4}, seeds=[0, 1])
     command = ["grid", str(home / "small.yaml")]
     process = subprocess.Popen(
         [sys.executable, "-m", "ltgate", *command],

@@ -3,8 +3,10 @@
 ``none``: a thread of this process. ``local``: processes on this machine, one thread each.
 ``slurm``, ``pbs``, ``sge``: jobs of the cluster, by dask-jobqueue; what the cluster wants to know
 (queue, cores, memory, walltime) comes from the grid file's ``options`` or, all of it, from dask's
-own configuration (``~/.config/dask/jobqueue.yaml``). An address: whatever workers that scheduler
-has; results come as pickles, so that one without TLS has to be trusted in so many words.
+own configuration (``~/.config/dask/jobqueue.yaml``). Schedulers that are started here take TLS
+alone, with certificates made for the one search; the dashboard is on loopback. An address: whatever
+workers that scheduler has; results come as pickles, so that one without TLS has to be trusted in so
+many words.
 """
 
 import contextlib
@@ -22,6 +24,7 @@ from distributed import Client, LocalCluster
 from distributed.core import Status
 from distributed.deploy import SpecCluster
 
+from ltgate import paths
 from ltgate.errors import Failed, UserError
 from ltgate.grid.spec import Grid
 from ltgate.params import Params
@@ -147,6 +150,7 @@ def _cluster(params: Params, options: dict[str, Any], trials: int) -> SpecCluste
             threads_per_worker=1,
             env={"NUMBA_NUM_THREADS": "1"},  # dask caps the others
             preload=DEAF,
+            security=True,  # else any user of this machine could run code in it
             **told,
         )
     made = job_cluster(params, options)
@@ -164,7 +168,10 @@ def job_cluster(params: Params, options: dict[str, Any]) -> SpecCluster:
 
     signal.signal(signal.SIGINT, interrupt or signal.SIG_DFL)  # its import has Ctrl-C end us mutely
     slots = params.trials_per_gpu if params.device != "cpu" else 1
-    told = {"cores": slots, "processes": slots, "memory": "4GB", **options}
+    told = {"cores": slots, "processes": slots, "memory": "4GB", "security": True, **options}
+    told["scheduler_options"] = {"dashboard_address": ANY}
+    told["shared_temp_directory"] = str(paths.run(params.name))  # for the jobs' certificates
+    paths.run(params.name).mkdir(parents=True, exist_ok=True)
     try:
         return getattr(dask_jobqueue, JOBS[params.cluster])(**told)
     except (TypeError, ValueError) as error:
