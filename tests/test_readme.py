@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ltgate.errors import UserError
 from ltgate.params import Params
-from ltgate.runner import claims
+from ltgate.runner import claims, findings
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -36,6 +37,22 @@ def test_the_headline_is_there() -> None:
 def test_a_table_is_the_committed_one(name: str) -> None:
     made = (ROOT / name).read_text(encoding="utf-8")
     assert BLOCKS[name].strip() == made.strip() != ""
+
+
+def test_the_findings_are_those_of_the_tables() -> None:
+    """Every number in the ledger is a cell of a committed table."""
+    page = (ROOT / "docs/findings.md").read_text(encoding="utf-8")
+    assert findings.markdown() in page
+    for entry in yaml.safe_load((ROOT / "figures/findings.yaml").read_text(encoding="utf-8")):
+        assert set(entry) == {"finding", "whose", "verdict", "evidence", "tried", "command"}
+        assert entry["verdict"] in ("holds", "partly", "does not hold", "open")
+        for text in (entry["evidence"], entry["tried"]):
+            assert not re.search(r"[0-9]+\.[0-9]", re.sub(r"\{[^}]*\}", "", text)), text
+
+
+def test_a_reference_to_no_cell_is_refused() -> None:
+    with pytest.raises(UserError, match="0 rows; needed is one"):
+        findings.filled("{mnist/table_main: method=none -> mean}")
 
 
 def test_the_claims_are_the_listed_ones() -> None:

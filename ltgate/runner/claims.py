@@ -10,7 +10,7 @@ import yaml
 
 from ltgate import files, paths
 from ltgate.errors import UserError
-from ltgate.runner import run_record
+from ltgate.runner import findings, run_record
 
 START, END = "<!-- claims -->\n", "<!-- end -->"  # of the table in ARTIFACT.md
 
@@ -55,7 +55,10 @@ def markdown() -> str:
 
 
 def record(name: str) -> Path:
-    """Copy what run ``name`` cost into ``params/expected.csv``, and into ARTIFACT.md's table."""
+    """Copy what run ``name`` cost into ``params/expected.csv`` and ARTIFACT.md's table.
+
+    The page of findings is brought up to date with the tables that there are now.
+    """
     file = paths.params() / "expected.csv"
     if paths.installed():
         raise UserError(f"{file}: is a file of the installed package; record from a checkout")
@@ -82,6 +85,7 @@ def record(name: str) -> Path:
         start, end = text.index(START) + len(START), text.index(END)
         with files.atomic(page) as temporary:
             temporary.write_text(text[:start] + markdown() + text[end:], encoding="utf-8")
+    findings.write()
     return file
 
 
