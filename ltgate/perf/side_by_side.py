@@ -26,8 +26,8 @@ def table(bench: Bench) -> pd.DataFrame:
 
     ``ours_s`` and ``peer_s`` are the shortest times (s) in the same interleaved run, the peer's at
     the best of its settings; ``ratio`` is ours over the peer's, below 1 is faster. A peer that is
-    not installed has a row that says so. Peers and surrogate gradients take minutes and are left
-    out of ``bench = few``.
+    not installed has a row that says so. Other libraries and surrogate gradients take minutes and
+    are left out of ``bench = few``.
     """
     rows: list[dict] = []
     for device in ("cpu", "cuda") if bench.device != "cpu" else ("cpu",):
@@ -85,7 +85,8 @@ def _peers(workload: Workload, extent: Extent) -> Candidates:
         (DENSE, str(layout)): peers.Convolutions(workload, *layout).run
         for layout in _LAYOUTS[tried]
     }
-    for name in filter(peers.installed, peers.SETTINGS if extent.everything else ()):
+    named = peers.SETTINGS if extent.everything else [peers.DENSE_SCAN]
+    for name in filter(peers.installed, named):
         for setting in peers.SETTINGS[name][tried]:
             run = peers.forward(name, workload, *setting)
             candidates[peers.installed(name), str(setting)] = run
