@@ -72,8 +72,10 @@ def membranes(
     """Both compartments of one first-layer neuron, shown one image at every task's frame rate.
 
     The image, or stream, is the first task's first training one. The neuron is that whose slow
-    compartment crosses its threshold most often beyond the fast one; of one compartment, that which
-    crosses most. Other ``tasks`` than the trial's and other ``dynamics`` may be tried on it.
+    compartment crosses its threshold most often beyond the fast one where steps are longest; of one
+    compartment, that which crosses most. Those come first whose compartments all cross somewhere,
+    and in a quarter of the steps at most: one that fires in every step shows nothing. Other
+    ``tasks`` than the trial's and other ``dynamics`` may be tried on it.
     """
     layer, dynamics = learner.network.layers[0], dynamics or learner.network.dynamics
     shown = trial.open(0, "train").images[:1]
@@ -86,8 +88,12 @@ def membranes(
         changing = portable.Following(dynamics, layer, steps).block(currents, inputs, options)
         trace = neurons.scan(currents, torch.zeros_like(currents[0]), changing, **options)
         traces.append((task, steps, trace))
-    crossings = sum(trace.crossed.sum(0)[:, 0] for _, _, trace in traces)
+    _, _, longest = max(traces, key=lambda found: found[1].dt_ms)
+    crossings = longest.crossed.sum(0)[:, 0]
     ahead = crossings[-1] - crossings[0] if len(crossings) > 1 else crossings[0]
+    rates = torch.stack([trace.crossed.mean(0)[:, 0] for _, _, trace in traces])
+    telling = (rates.amax((0, 1)) <= 0.25) & (rates.amax(0) > 0).all(0)
+    ahead = ahead.where(telling, -torch.inf) if telling.any() else ahead
     chosen = np.unravel_index(int(ahead.argmax()), ahead.shape)
     threshold, place = layer.threshold[:, chosen[0]], (slice(None), slice(None), 0, *chosen)
     frames = []

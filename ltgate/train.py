@@ -252,7 +252,8 @@ def at_once(chosen: Sequence[Trial]) -> int:
     cores = p.threads or torch.get_num_threads()
     if cores == 1 or backends.device(p.device) != "cpu":
         return 1
-    needed = max(memory.needed(*_extent(trial)) for trial in chosen)
+    of_each_method = {trial.method: trial for trial in chosen}.values()
+    needed = max(memory.needed(*_extent(trial)) for trial in of_each_method)
     return max(1, min(cores, len(chosen), memory.available() // needed))
 
 

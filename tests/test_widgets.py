@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from ltgate import methods, train, widgets
+from ltgate import methods, tidy, train, widgets
 from ltgate.params import Params
 
 
@@ -75,3 +76,17 @@ def test_menus_choose_what_the_heat_map_shows(live):
     methods_.value = ()
     widget.update()
     assert not live
+
+
+def test_the_neuron_shown_is_one_that_does_not_fire_in_every_step(learner, trial):
+    """Channel 0 fires all the time, channel 1 now and then; without the latter, the former is."""
+    layer, before = learner.network.layers[0], learner.network.layers[0].threshold
+    try:
+        busiest = []
+        for second in (*np.geomspace(0.05, 5, 12), 1e3):
+            layer.threshold = torch.tensor([[1e-3, second]]).expand_as(before).clone()
+            shown = tidy.membranes(learner, trial)
+            busiest.append(shown.groupby(["task", "compartment"])["spike"].mean().max())
+        assert 0 < min(busiest) <= 0.25 and busiest[-1] == 1
+    finally:
+        layer.threshold = before
