@@ -405,6 +405,14 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         Params.load(tmp_path / "latin.yaml")
 
 
+def test_aliases_are_refused(tmp_path: Path) -> None:
+    """Ten lines of them could stand for more values than any memory holds."""
+    file = tmp_path / "many.yaml"
+    file.write_text("seeds: &a [0, 1]\nchannels: *a\n")
+    with pytest.raises(UserError, match="line 2: not valid YAML: aliases are not allowed"):
+        Params.load(file)
+
+
 @pytest.mark.parametrize("file", PARAMETER_FILES, ids=lambda file: file.stem)
 def test_the_parameter_files_are_valid(file: Path) -> None:
     name = Params.load(file).name

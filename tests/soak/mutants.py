@@ -45,7 +45,7 @@ MUTANTS = (
     Mutant("a resumed run learns its first batches again", "train.py",
            "if number <= done:", "if False:", "test_train.py"),
     Mutant("a resumed run draws other random numbers", "methods/base.py",
-           'self.generator.bit_generator.state = plain["generator"]', "pass", "test_train.py"),
+           'self.generator.bit_generator.state = plain["generator"]', "pass", "test_methods.py"),
     Mutant("curves are measured on test images", "train.py",
            'images = trial.open(index, "validation")', 'images = trial.open(index, "test")',
            "test_train.py"),
