@@ -123,7 +123,10 @@ def _serve(pipe: connection.Connection, function: Callable, variables: dict, fol
     torch.set_num_threads(1)
     progress.hide()
     while True:
-        item = pipe.recv()
+        try:
+            item = pipe.recv()
+        except EOFError:
+            return
         result = error = None
         with warnings.catch_warnings(record=True) as warned:
             try:
