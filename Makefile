@@ -21,7 +21,7 @@ mnist: $(ready) ## the same on MNIST, downloaded or from the folder LTGATE_DATA
 
 test: $(ready) ## unit tests, then the committed notebooks against their outputs
 	OMP_NUM_THREADS=1 $(python) -m pytest -n auto --dist worksteal
-	LTGATE_PROGRESS=off $(python) -m pytest --nbval --nbval-current-env \
+	LTGATE_PROGRESS=off $(python) -m pytest -n auto --dist loadfile --nbval --nbval-current-env \
 	    --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks/*.ipynb
 	-$(python) tests/soak audit --no-record  # a report: it stops nothing
 

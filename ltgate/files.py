@@ -87,7 +87,7 @@ def lock(path: str | Path, wait: bool = True) -> Iterator[None]:
         except BlockingIOError:
             if not wait:
                 raise
-            if not progress.hidden:
+            if not progress.unseen():
                 print(f"{path}: waiting for {holder(path)}", file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:

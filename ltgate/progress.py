@@ -21,7 +21,7 @@ def track[Item](items: Iterable[Item], total: int | None = None, label: str = ""
     notebook the bars of a cell, with those inside them, live in one output that is updated in
     place; the last of the outermost stays, at 100 %, with the time that it took.
     """
-    if hidden or os.environ.get("LTGATE_PROGRESS") == "off":  # nbval would compare the bar
+    if unseen():
         yield from items
     elif _in_notebook():
         yield from _notebook_bar(items, total, label)
@@ -34,6 +34,11 @@ def hide() -> None:
     """No bars and no word on waiting from this process, which works for another."""
     global hidden
     hidden = True
+
+
+def unseen() -> bool:
+    """Whether nobody looks: this process works for another, or ``LTGATE_PROGRESS`` is ``off``."""
+    return hidden or os.environ.get("LTGATE_PROGRESS") == "off"  # nbval would compare the bar
 
 
 def tell(text: str) -> None:

@@ -32,7 +32,7 @@ def test_shapes_and_weights_are_those_of_the_network(changes, tmp_path):
 @pytest.mark.parametrize("method", ["lt_gate", "lt_gate_local"])
 def test_the_readout_needs_at_least_its_state(method):
     learner = create(method, SMALL, np.random.default_rng(0))
-    state = sum(x.nbytes for name, x in learner.state()[0].items() if name.startswith("readout"))
+    state = sum(x.nbytes for x in learner.readout.buffers())
     part = next(p for p in memory.parts(learner.params, [1], 20) if "readout" in p.name)
     assert state <= part.size < 8 * state
 

@@ -9,7 +9,6 @@ import yaml
 
 from ltgate import files, paths
 from ltgate.errors import UserError
-from ltgate.figures.save import read_table
 
 START, END = "<!-- findings -->\n", "<!-- end -->"  # of the sections in docs/findings.md
 _REFERENCE = re.compile(r"\{(?P<table>[\w/]+): (?P<where>.+?) -> (?P<column>[^}]+?)\}")
@@ -50,6 +49,8 @@ def filled(text: str) -> str:
 
 
 def _cell(table: str, where: str, column: str) -> str:
+    from ltgate.figures.save import read_table  # here, because it loads matplotlib
+
     frame = read_table(paths.published() / "figures" / f"{table}.csv")
     for name, value in re.findall(r"([\w]+)=((?:[^,=]|,(?! \w+=))+)", where):
         frame = frame[frame[name].astype(str) == value]
