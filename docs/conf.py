@@ -72,13 +72,11 @@ def results() -> None:
     page("results", contents("All tables and figures", names))
 
 
-def modules() -> str:
+def modules() -> None:
     """A page for every room of the library, with every module that it has."""
-    names = []
-    if tags.has("pages"):  # noqa: F821
-        return page("api", "# The library")
-    package = Path(ltgate.__file__).parent
-    for room in sorted({path.relative_to(package).parts[0] for path in package.rglob("*.py")}):
+    names, package = [], Path(ltgate.__file__).parent
+    rooms = {path.relative_to(package).parts[0] for path in package.rglob("*.py")}
+    for room in () if tags.has("pages") else sorted(rooms):  # noqa: F821
         files = sorted(package.glob(f"{room}/**/*.py")) or [package / room]
         paths = [file.relative_to(package.parent).with_suffix("") for file in files]
         dotted = [".".join(path.parts).removesuffix(".__init__") for path in paths]
@@ -89,7 +87,7 @@ def modules() -> str:
         ]
         if parts:
             names.append(page(f"api-{room.removesuffix('.py')}", f"# {dotted[0]}", *parts))
-    return page("api", contents("The library", names))
+    page("api", contents("The library", names))
 
 
 def setup(app: Sphinx) -> None:

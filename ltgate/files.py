@@ -133,6 +133,15 @@ def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
         temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
 
 
+def replace_between(page: Path, start: str, end: str, text: str) -> None:
+    """Put ``text`` between two marks of a page, where there is such a page."""
+    if page.exists():
+        before, _, rest = page.read_text(encoding="utf-8").partition(start)
+        with atomic(page) as temporary:
+            kept = rest[rest.index(end) :]
+            temporary.write_text(before + start + text + kept, encoding="utf-8")
+
+
 def sha256(path: str | Path) -> str:
     """SHA-256 of a file's bytes as hexadecimal text."""
     digest = hashlib.sha256()

@@ -71,23 +71,26 @@ def side_by_side[Item, Result](
     results: list = [None] * len(items)
     waiting = iter(range(len(items)))
     workers, at = {}, {}  # by this process's end of a pipe: the process, and the item it is at
+
+    def give(pipe: connection.Connection) -> None:
+        following = next(waiting, None)
+        if following is not None:
+            pipe.send(items[following])
+            at[pipe] = following
+
     try:
-        for first in [next(waiting) for _ in range(min(number, len(items)))]:
+        for _ in range(min(number, len(items))):
             pipe, theirs = CONTEXT.Pipe()
             place = (dict(os.environ), os.getcwd())
             workers[pipe] = CONTEXT.Process(target=_serve, args=(theirs, function, *place))
             with from_server():
                 workers[pipe].start()
             theirs.close()
-            pipe.send(items[first])
-            at[pipe] = first
+            give(pipe)
         for _ in progress.track(items, label=label):
             pipe = connection.wait(list(at))[0]
             results[at.pop(pipe)] = _answer(pipe, workers[pipe], label)
-            following = next(waiting, None)
-            if following is not None:
-                pipe.send(items[following])
-                at[pipe] = following
+            give(pipe)
     finally:
         for pipe, worker in workers.items():
             worker.kill()

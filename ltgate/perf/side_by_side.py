@@ -85,8 +85,11 @@ def _peers(workload: Workload, extent: Extent) -> Candidates:
         (DENSE, str(layout)): peers.Convolutions(workload, *layout).run
         for layout in _LAYOUTS[tried]
     }
-    named = peers.SETTINGS if extent.everything else [peers.DENSE_SCAN]
-    for name in filter(peers.installed, named):
+    for name in filter(peers.installed, peers.SETTINGS):
+        if name == peers.DENSE_SCAN and workload.device != "cpu":  # compiled for the CPU
+            continue
+        if name != peers.DENSE_SCAN and not extent.everything:
+            continue
         for setting in peers.SETTINGS[name][tried]:
             run = peers.forward(name, workload, *setting)
             candidates[peers.installed(name), str(setting)] = run

@@ -79,12 +79,7 @@ def record(name: str) -> Path:
         writer = csv.DictWriter(opened, list(measured[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(sorted(rows, key=lambda row: (row["name"], row["notebook"])))
-    page = paths.params().parent / "ARTIFACT.md"
-    if page.exists():
-        text = page.read_text(encoding="utf-8")
-        start, end = text.index(START) + len(START), text.index(END)
-        with files.atomic(page) as temporary:
-            temporary.write_text(text[:start] + markdown() + text[end:], encoding="utf-8")
+    files.replace_between(paths.params().parent / "ARTIFACT.md", START, END, markdown())
     findings.write()
     return file
 

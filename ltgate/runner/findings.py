@@ -22,11 +22,7 @@ _UNITS = {
 def write() -> None:
     """Bring ``docs/findings.md`` up to date, where there is one."""
     page = paths.published() / "docs" / "findings.md"
-    if page.exists():
-        text = page.read_text(encoding="utf-8")
-        start, end = text.index(START) + len(START), text.index(END)
-        with files.atomic(page) as temporary:
-            temporary.write_text(text[:start] + markdown() + text[end:], encoding="utf-8")
+    files.replace_between(page, START, END, markdown())
 
 
 def markdown() -> str:

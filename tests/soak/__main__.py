@@ -11,17 +11,8 @@ sys.path[:0] = [
 ]
 
 CASES = (
-    "kills",
-    "disks",
-    "inputs",
-    "together",
-    "memory",
-    "repeat",
-    "grids",
-    "lava",
-    "mutants",
-    "audit",
-)
+    "kills", "disks", "inputs", "together", "memory", "repeat", "grids", "lava", "mutants", "audit",
+)  # fmt: skip
 
 
 def main() -> None:

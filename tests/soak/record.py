@@ -68,9 +68,5 @@ def _add(row: dict[str, str]) -> None:
 
 def write_table() -> None:
     """Bring the table of tests/README.md up to date."""
-    text = README.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    with files.atomic(README) as temporary:
-        temporary.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}", encoding="utf-8")
+    files.replace_between(README, BEGIN, END, f"\n{table()}\n")
     OUTCOMES.with_suffix(".lock").unlink(missing_ok=True)
