@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -144,11 +145,19 @@ def replace_between(page: Path, start: str, end: str, text: str) -> None:
 
 def sha256(path: str | Path) -> str:
     """SHA-256 of a file's bytes as hexadecimal text."""
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def once_a_version[Result](function: Callable[[Path], Result]) -> Callable[[Path], Result]:
+    """``function`` of a file, computed once by a process for each version of the file."""
+    kept = functools.lru_cache(maxsize=256)(lambda path, *version: function(path))
+
+    def found(path: Path) -> Result:
+        now = path.stat()
+        return kept(path, now.st_ino, now.st_size, now.st_mtime_ns)
+
+    return found
 
 
 def digest(value: Any) -> str:

@@ -10,7 +10,6 @@ from ltgate.declare import shown
 from ltgate.errors import UserError
 
 LARGEST_FILE = 1 << 16  # bytes of a parameter file
-DEEPEST = 20  # lists and mappings inside each other in it
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -25,10 +24,9 @@ def read(path: str | Path) -> dict[str, Any]:
         if len(content) > LARGEST_FILE:
             raise UserError(f"{path}: too large; a parameter file has at most {LARGEST_FILE} bytes")
         values = parse(content.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: cannot read this parameter file (not UTF-8 text)") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot read this parameter file ({error.strerror})") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", "not UTF-8 text")
+        raise UserError(f"{path}: cannot read this parameter file ({reason})") from None
     except UserError:
         raise
     except ValueError as error:
@@ -54,6 +52,8 @@ def parse(text: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""
         problem = getattr(error, "problem", None) or "characters that YAML does not allow"
+    except RecursionError:
+        line, problem = "", "nested too deeply"
     except (ValueError, TypeError, OverflowError) as error:  # a date or a number that is none
         line, problem = "", str(error).split("\n")[0][:200]
     raise ValueError(f"{line} not valid YAML: {problem}")
@@ -70,19 +70,11 @@ class _Plain(yaml.SafeLoader):
     Through aliases a file of a few lines can stand for more values than any memory holds.
     """
 
-    depth = 0
-
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.events.AliasEvent):
             mark = self.peek_event().start_mark
             raise yaml.composer.ComposerError(None, None, "aliases are not allowed", mark)
-        self.depth += 1
-        if self.depth > DEEPEST:
-            mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "nested too deeply", mark)
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()

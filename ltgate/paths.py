@@ -49,7 +49,8 @@ def own(text: str) -> Path:
 
     ``LTGATE_INPUTS`` names another start (the runner's ``--out`` moves outputs alone).
     """
-    return (Path(os.environ.get("LTGATE_INPUTS") or root()) / Path(text).expanduser()).resolve()
+    start = os.environ.get("LTGATE_INPUTS") or root()
+    return Path(start, os.path.expanduser(text)).resolve()  # Path's own raises on a strange ~user
 
 
 def data() -> Path:

@@ -34,10 +34,8 @@ def refusal(path, content):
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
         idx.read(path)
-    message = str(caught.value)
-    assert str(path) in message
-    assert "\n" not in message
-    return message
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 @pytest.fixture(scope="module")
@@ -57,28 +55,18 @@ def test_layout_written_by_hand(tmp_path):
 @settings(max_examples=50, deadline=None)
 @given(data=BYTES, suffix=st.sampled_from(["", ".gz"]))
 def test_round_trip(folder, data, suffix):
-    path = folder / f"data{suffix}"
-    idx.write(path, data)
-    found, digest = idx.read(path)
-    assert found.dtype == np.uint8
-    assert found.shape == data.shape
-    assert np.array_equal(found, data)
+    idx.write(folder / f"data{suffix}", data)
+    (folder / f"data{suffix}").rename(folder / "data")  # what it is is seen from its content
+    found, digest = idx.read(folder / "data")
+    assert found.dtype == np.uint8 and found.shape == data.shape and np.array_equal(found, data)
     idx.write(folder / "plain", data)
     assert digest == hashlib.sha256((folder / "plain").read_bytes()).hexdigest()
-
-
-def test_compression_is_seen_from_the_content(tmp_path):
-    data = np.arange(6, dtype=np.uint8)
-    idx.write(tmp_path / "a.gz", data)
-    (tmp_path / "a.gz").rename(tmp_path / "a")
-    assert np.array_equal(idx.read(tmp_path / "a")[0], data)
 
 
 @pytest.mark.parametrize(
     "content, said",
     [
         (b"", "not an IDX file"),
-        (b"\0\0\x08", "not an IDX file"),
         (b"<html>not found</html>", "not an IDX file"),
         (header(2, kind=0x0D) + bytes(8), "0x0d"),
         (header(kind=8, dimensions=0), "0 dimensions"),
@@ -92,21 +80,12 @@ def test_compression_is_seen_from_the_content(tmp_path):
         (zipped(header(3) + bytes(4)), "too long"),
         (zipped(header(3) + bytes(3)) + b"more", "gzip"),
         (zipped(header(3) + bytes(3))[:-9], "gzip stream ends early"),
-        (zipped(b"words, not images"), "not an IDX file"),
+        (zipped(header(3) + b"abc")[:-8] + bytes(8), "CRC"),
         (b"\x1f\x8b", "gzip"),
     ],
 )
 def test_malformed_files(tmp_path, content, said):
     assert said in refusal(tmp_path / "file", content)
-
-
-def test_wrong_checksum(tmp_path):
-    content = bytearray(zipped(header(3) + b"abc"))
-    content[-8] ^= 1
-    assert "CRC" in refusal(tmp_path / "file", bytes(content))
-
-
-def test_missing_file_and_folder(tmp_path):
     with pytest.raises(UserError, match="nothing does not exist"):
         idx.read(tmp_path / "nothing")
     with pytest.raises(UserError, match=str(tmp_path)):
@@ -125,26 +104,6 @@ def test_any_bytes_give_data_or_a_user_error(folder, content):
             assert str(path) in str(error)
         else:
             assert (prefix + content)[-data.size or None :] == data.tobytes() or data.size == 0
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.data())
-def test_damaged_gzip_never_gives_other_data(folder, data):
-    original = np.arange(200, dtype=np.uint8).reshape(2, 10, 10)
-    path = folder / "damaged.gz"
-    idx.write(path, original)
-    content = bytearray(path.read_bytes())
-    at = data.draw(st.integers(0, len(content) - 1))
-    if data.draw(st.booleans()):
-        content[at] ^= data.draw(st.integers(1, 255))
-    else:
-        content = content[:at]
-    path.write_bytes(content)
-    try:
-        found, _ = idx.read(path)
-    except UserError:
-        return
-    assert np.array_equal(found, original)  # the damage hit gzip's time stamp or the like
 
 
 @pytest.mark.parametrize(
@@ -200,10 +159,8 @@ def test_what_is_saved_is_read_under_the_returned_name_from_any_directory(
     ("train", "told"),
     [
         ((pools()[0] / 255, pools()[1]), "^train images are float64; allowed is uint8$"),
-        ((pools()[0].tolist(), pools()[1]), "^train images are list; allowed is uint8$"),
         ((pools()[0], pools()[1].astype(int)), "^train labels are int64; allowed is uint8$"),
         (pools((784,)), r"^train images: shape \(12, 784\); allowed are \(N, height, width\) and"),
-        (pools((2, 3, 28, 28)), r"^train images: shape \(12, 2, 3, 28, 28\); allowed are"),
         (pools(count=0), r"^train images: shape \(0, 28, 28\); allowed are"),
         (pools((28, 0)), r"^train images: shape \(12, 28, 0\); allowed are"),
         ((pools()[0], pools()[1][:5]), r"^train labels: shape \(5,\); train images needs \(12,\)$"),

@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits
 from ltgate import paths
 from ltgate.data import idx, sources
 from ltgate.errors import UserError
+from ltgate.params import Params
 
 REAL_MNIST = os.environ.get("LTGATE_DATA")
 ROOT = paths.root()  # before a test moves it
@@ -70,26 +71,8 @@ def test_digits_pools_are_the_whole_set_once():
     assert counted(images, labels) == counted(
         sources.enlarge(bundle.images.astype(int)), bundle.target
     )
-
-
-def test_digits_test_pool_is_a_fifth_of_each_class():
-    of_class = {
-        pool: np.bincount(sources.source("digits").read(pool)[1]) for pool in ("train", "test")
-    }
-    total = np.bincount(load_digits().target)
-    assert of_class["test"].tolist() == (total // 5).tolist()
-    assert (of_class["train"] + of_class["test"]).tolist() == total.tolist()
-
-
-def test_digits_fill_the_range_inside_a_border():
-    images, labels = sources.source("digits").read("train")
-    assert images.dtype == labels.dtype == np.uint8
-    assert images.shape[1:] == (28, 28)
-    border = np.ones((28, 28), bool)
-    border[4:-4, 4:-4] = False
-    assert not images[:, border].any()
-    assert images.min() == 0 and images.max() > 220
-    assert 30 < images.mean() < 45  # MNIST's is 33
+    fifth = np.bincount(bundle.target) // 5  # of each class is for testing
+    assert np.array_equal(np.bincount(parts[1][1]), fifth)
 
 
 def test_enlarge_is_bilinear_interpolation():
@@ -120,56 +103,36 @@ def test_other_digits_are_refused(monkeypatch):
 # mnist
 
 
-@pytest.mark.parametrize("given", ["parameter", "environment"])
-def test_mnist_from_a_folder(small_mnist, monkeypatch, given):
+@pytest.mark.parametrize("given", ["data_folder", "LTGATE_DATA"])
+def test_mnist_from_a_folder(small_mnist, home, monkeypatch, given):
     folder, arrays = small_mnist
-    if given == "environment":
-        monkeypatch.setenv("LTGATE_DATA", str(folder))
-    origin = sources.source("mnist", str(folder) if given == "parameter" else "")
+    home.mkdir()
+    relative = os.path.relpath(folder, home)  # to the project's root
+    if given == "LTGATE_DATA":
+        monkeypatch.setenv("LTGATE_DATA", relative)
+    params = Params(source="mnist", data_folder=relative if given == "data_folder" else "")
+    monkeypatch.setattr(requests, "get", None)
+    origin = sources.of(params)
+    assert origin.image_shape == (1, 28, 28)
     for pool, (images, labels) in sources.FILES.items():
         found = origin.read(pool)
         assert np.array_equal(found[0], arrays[images])
         assert np.array_equal(found[1], arrays[labels])
-
-
-def test_mnist_folder_relative_to_the_root(small_mnist, home):
-    folder, arrays = small_mnist
-    home.mkdir()
-    origin = sources.source("mnist", os.path.relpath(folder, home))
-    assert np.array_equal(origin.read("test")[0], arrays[NAMES[2]])
-
-
-def test_mnist_wrong_hash_names_the_file(tmp_path):
-    write_idx(tmp_path / "other")
-    with pytest.raises(UserError) as caught:
-        sources.source("mnist", str(tmp_path / "other")).read("train")
-    message = str(caught.value)
-    assert str(tmp_path / "other" / NAMES[0]) in message
-    assert "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db" in message
-    assert "\n" not in message
-
-
-def test_mnist_missing_file_is_named_and_not_downloaded(small_mnist, monkeypatch):
-    folder, _ = small_mnist
-    (folder / f"{NAMES[1]}.gz").unlink()
-    monkeypatch.setattr(requests, "get", None)
-    with pytest.raises(UserError, match=f"{folder / NAMES[1]} does not exist"):
-        sources.source("mnist", str(folder)).read("train")
-
-
-def test_identities_differ_by_pool_and_source():
-    found = {
-        sources.source(name).identity(pool)
-        for name in ("digits", "mnist")
-        for pool in ("train", "test")
-    }
-    assert len(found) == 4
-    assert all(len(identity) == 64 for identity in found)
+    path = folder / f"{NAMES[1]}.gz"
+    (folder / f"{NAMES[3]}.gz").rename(path)
+    told = f"^{given}: {path} is not MNIST's {NAMES[1]}: .* is {sources.MNIST_SHA256[NAMES[1]]}$"
+    with pytest.raises(UserError, match=told):
+        origin.read("train")
+    path.unlink()
+    for use in (origin.read, origin.files):
+        with pytest.raises(UserError, match=f"^{given}: {folder / NAMES[1]} does not exist$"):
+            use("train")
 
 
 @pytest.mark.skipif(not REAL_MNIST, reason="LTGATE_DATA names no folder with MNIST")
 def test_real_mnist():
-    images, labels = sources.source("mnist", str(ROOT / REAL_MNIST)).read("train")
+    params = Params(source="mnist", data_folder=str(ROOT / REAL_MNIST))
+    images, labels = sources.of(params).read("train")
     assert images.shape == (60000, 28, 28)
     # Known independently: the MD5 of the uncompressed training images.
     header = bytes([0, 0, 8, 3]) + np.array(images.shape, ">u4").tobytes()
@@ -249,14 +212,6 @@ def test_no_mirror_is_one_clear_line(small_mnist, served, home, monkeypatch):
 # idx
 
 
-@pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_idx_folder(tmp_path, suffix):
-    arrays = write_idx(tmp_path / "mine", suffix)
-    images, labels = sources.source(f"idx:{tmp_path / 'mine'}").read("test")
-    assert np.array_equal(images, arrays[NAMES[2]])
-    assert np.array_equal(labels, arrays[NAMES[3]])
-
-
 def test_idx_identity_follows_the_content(tmp_path):
     write_idx(tmp_path / "mine")
     origin = sources.source(f"idx:{tmp_path / 'mine'}")
@@ -281,11 +236,6 @@ def test_idx_images_of_any_shape(tmp_path, shape, ending):
     assert np.array_equal(origin.read("train")[0], images[:, 0] if shape[0] == 1 else images)
 
 
-def test_the_shape_of_known_images_is_told_without_reading_them():
-    for name in ("digits", "mnist"):
-        assert sources.source(name).image_shape == (1, 28, 28)
-
-
 @pytest.mark.parametrize("shape", [(20,), (20, 784), (20, 0, 28), (20, 3, 0, 28), (0, 28, 28)])
 def test_idx_other_than_images_is_named(tmp_path, shape):
     folder = tmp_path / "mine"
@@ -298,17 +248,16 @@ def test_idx_other_than_images_is_named(tmp_path, shape):
             use()
 
 
-def test_idx_labels_that_do_not_fit(tmp_path):
+def test_idx_labels_that_do_not_fit_or_are_missing(tmp_path):
     write_idx(tmp_path / "mine")
-    idx.write(tmp_path / "mine" / NAMES[1], np.zeros(19, np.uint8))
+    path = tmp_path / "mine" / NAMES[1]
+    idx.write(path, np.zeros(19, np.uint8))
+    origin = sources.source(f"idx:{tmp_path / 'mine'}")
     with pytest.raises(UserError, match=r": shape \(19,\); .*needs \(20,\)"):
-        sources.source(f"idx:{tmp_path / 'mine'}").read("train")
-
-
-def test_idx_missing_folder(tmp_path):
-    origin = sources.source(f"idx:{tmp_path / 'nothing'}")
+        origin.read("train")
+    path.unlink()
     for use in (origin.read, origin.identity):
-        with pytest.raises(UserError, match=f"{tmp_path / 'nothing' / NAMES[0]} does not exist"):
+        with pytest.raises(UserError, match=f"{path} does not exist"):
             use("train")
 
 

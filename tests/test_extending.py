@@ -201,7 +201,7 @@ def test_a_source_gives_images_and_labels_and_knows_its_content(name, pool):
 
 
 def test_a_source_of_ones_own_is_one_entry():
-    sources.SOURCES["mirrored"] = lambda _: Mirrored()
+    sources.SOURCES["mirrored"] = Mirrored
     assert Params(**{**SMALL, "source": "mirrored"}).source == "mirrored"
     images = sources.source("mirrored").read("train")[0]
     assert (images[:, :, ::-1] == sources.source("digits").read("train")[0]).all()

@@ -10,7 +10,6 @@ import yaml
 from processes import run_python
 
 from ltgate import methods, paths
-from ltgate.data.tasks import TaskSpec
 from ltgate.declare import OneOf
 from ltgate.errors import UserError
 from ltgate.parameter_files import read
@@ -53,16 +52,11 @@ def test_every_field_refuses_the_other_plain_types(name: str) -> None:
         bool: [0, 1, "true", "yes", 1.0],
         str: [1, 1.0, True, ["auto"]],
     }
+    wrong[float] += [math.nan, math.inf, -math.inf]
     default = FIELDS[name].get_default()
     cases = wrong.get(type(default), [1, 1.0, True, "digits", (0,)])
     for value in cases:
         assert refusal(**{name: value}).startswith(f"{name} = "), value
-
-
-@pytest.mark.parametrize("name", [n for n in FIELDS if type(FIELDS[n].get_default()) is float])
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_no_number_is_nan_or_infinite(name: str, value: float) -> None:
-    assert "must be a finite number" in refusal(**{name: value})
 
 
 @pytest.mark.parametrize(
@@ -210,13 +204,10 @@ TASK_MISTAKES = [
     ({"classes": [0, 0]}, "0 is given twice"),
     ({"classes": [-1]}, "classes[0] = -1"),
     ({"classes": [256]}, "classes[0] = 256"),
-    ({"classes": [True]}, "classes[0] = True"),
     ({"frame_rate_hz": 0}, "frame_rate_hz = 0"),
-    ({"frame_rate_hz": -50.0}, "frame_rate_hz = -50.0"),
     ({"frame_rate_hz": math.nan}, "frame_rate_hz = nan"),
     ({"frame_rate_hz": "1e3"}, "this is text"),
     ({"duration_ms": -1}, "duration_ms = -1"),
-    ({"duration_ms": None}, "duration_ms = None"),
     ({"name": "a/b"}, "name = 'a/b'"),
     ({"frame_rate": 50.0}, "unknown parameter 'frame_rate', did you mean 'frame_rate_hz'?"),
     ({"duration_ms": 1.0}, "rounds to 0 frames"),
@@ -228,11 +219,6 @@ TASK_MISTAKES = [
 def test_mistakes_in_a_task_are_told(changes: dict[str, Any], expected: str) -> None:
     message = refusal(tasks=[task(**changes)])
     assert expected in message and message.startswith("tasks")
-
-
-def test_a_task_alone_is_refused_in_one_line_too() -> None:
-    with pytest.raises(UserError, match=r"^frame_rate_hz = -1: must be a finite number > 0$"):
-        TaskSpec(**task(frame_rate_hz=-1))
 
 
 def test_a_missing_value_of_a_task_is_named() -> None:
@@ -317,19 +303,19 @@ def test_what_only_looks_like_a_contradiction_is_allowed(values: dict[str, Any])
 
 @pytest.mark.parametrize(
     ("misspelt", "meant"),
-    [("etta", "eta"), ("batchsize", "batch_size"), ("tau_fast", "tau_fast_ms"), ("seed", "seeds")],
+    [("etta", ", did you mean 'eta'?"), ("seed", ", did you mean 'seeds'?"), ("qqqq", "")],
 )
 def test_an_unknown_name_gets_the_nearest_known_one(misspelt: str, meant: str) -> None:
-    assert refusal(**{misspelt: 1}) == f"unknown parameter {misspelt!r}, did you mean {meant!r}?"
+    assert refusal(**{misspelt: 1}) == f"unknown parameter {misspelt!r}{meant}"
 
 
-def test_an_unknown_name_like_no_other_gets_no_suggestion() -> None:
-    assert refusal(qqqq=1) == "unknown parameter 'qqqq'"
-
-
-def test_an_unknown_method_gets_the_nearest_known_one() -> None:
-    message = refusal(methods=["lt_gat"])
-    assert "'lt_gat' is no method, did you mean 'lt_gate'?; allowed: " in message
+def test_what_else_a_refusal_tells() -> None:
+    told = refusal(methods=["lt_gat"])
+    assert "'lt_gat' is no method, did you mean 'lt_gate'?; allowed: " in told
+    assert "; this is text, write it without quotes" in refusal(epochs="3")
+    assert refusal(eta=-1, gamma=2, epochs=0).endswith("(and 2 more)")
+    assert len(refusal(seeds=["x"] * 1000)) < 300 and len(refusal(device="x" * 1000)) < 300
+    assert "must be a finite number" in refusal(eta=10**400)
 
 
 @pytest.mark.parametrize("text", ["1e-3", "2E5", "1.5e+5", "1.E2", "+1e0"])
@@ -343,23 +329,6 @@ def test_powers_of_ten_are_numbers_and_their_texts_are_kept(text: str, tmp_path:
     assert refusal(eta=text).endswith(
         "; this is text, write it without quotes, a power of ten as in 1.0e-3"
     )
-
-
-def test_quoted_digits_get_a_hint() -> None:
-    assert "; this is text, write it without quotes" in refusal(epochs="3")
-
-
-def test_several_mistakes_are_counted() -> None:
-    assert refusal(eta=-1, gamma=2, epochs=0).endswith("(and 2 more)")
-
-
-def test_a_long_value_is_cut() -> None:
-    assert len(refusal(seeds=["x"] * 1000)) < 300
-    assert len(refusal(device="x" * 1000)) < 300
-
-
-def test_a_number_too_large_for_a_float_is_refused() -> None:
-    assert "must be a finite number" in refusal(eta=10**400)
 
 
 # ---------------------------------------------------------------------------------------- files
@@ -377,15 +346,15 @@ def test_later_files_and_overrides_win(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("eta: 0.1\neta: 0.2\n", "line 2: not valid YAML: 'eta' is given twice"),
-        ("eta: [1\n", "not valid YAML"),
         ("- eta\n", "must hold 'name: value' lines"),
-        ("just text\n", "must hold 'name: value' lines"),
         ("1: 2\n", "a parameter's name must be text"),
         ("[1, 2]: 3\n", "not valid YAML"),
         ("eta: !!python/object:os.system x\n", "not valid YAML"),
         ("tasks: [{name: a, name: b}]\n", "'name' is given twice"),
         ("etta: 1\n", "unknown parameter 'etta', did you mean 'eta'?"),
         ("eta: \x00\n", "not valid YAML"),
+        ("seeds: &a [0, 1]\nchannels: *a\n", "line 2: not valid YAML: aliases are not allowed"),
+        ("[" * 5000, "not valid YAML: nested too deeply"),
     ],
 )
 def test_a_broken_file_is_told_in_one_line(text: str, expected: str, tmp_path: Path) -> None:
@@ -405,26 +374,10 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         Params.load(tmp_path / "latin.yaml")
 
 
-def test_aliases_are_refused(tmp_path: Path) -> None:
-    """Ten lines of them could stand for more values than any memory holds."""
-    file = tmp_path / "many.yaml"
-    file.write_text("seeds: &a [0, 1]\nchannels: *a\n")
-    with pytest.raises(UserError, match="line 2: not valid YAML: aliases are not allowed"):
-        Params.load(file)
-
-
 @pytest.mark.parametrize("file", PARAMETER_FILES, ids=lambda file: file.stem)
-def test_the_parameter_files_are_valid(file: Path) -> None:
+def test_the_parameter_files_are_valid_and_survive_a_round_trip(file: Path, tmp_path: Path) -> None:
     name = Params.load(file).name
     assert file.stem == name or file.stem.startswith(f"{name}_")  # adds to the same tables
-
-
-def test_there_are_the_four_parameter_files() -> None:
-    assert {"smoke", "quick", "mnist", "paper"} <= {file.stem for file in PARAMETER_FILES}
-
-
-@pytest.mark.parametrize("file", PARAMETER_FILES, ids=lambda file: file.stem)
-def test_round_trip_through_yaml(file: Path, tmp_path: Path) -> None:
     params = Params.load(file, eta=1e-7, readout_l2=3e20)
     (tmp_path / "copy.yaml").write_text(params.to_yaml())
     copy = Params.load(tmp_path / "copy.yaml")
@@ -509,10 +462,6 @@ def test_the_hash_follows_what_can_change_a_result_and_nothing_else(name: str) -
     assert (other.hash == base.hash) == (name in COMPUTE)
 
 
-def test_a_whole_number_gives_the_same_hash_as_its_float() -> None:
-    assert Params(ridge=2).hash == Params(ridge=2.0).hash
-
-
 # ---------------------------------------------------------------------------------- interface
 
 
@@ -523,16 +472,10 @@ def test_with_validates_and_leaves_the_original() -> None:
         p.with_(etta=1)
     with pytest.raises(UserError, match="strides"):
         p.with_(channels=[1])
-
-
-def test_parameters_cannot_be_assigned() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        p.eta = 1.0
     with pytest.raises(ValueError, match="frozen"):
         Params().eta = 1.0
-
-
-def test_frames_and_layers() -> None:
-    assert [t.frames for t in Params().tasks] == [200, 20]
-    assert Params(hidden=[5, 5]).layers() == ["conv1", "conv2", "conv3", "dense1", "dense2"]
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -542,12 +485,9 @@ def test_every_field_has_a_help_line_with_what_is_allowed(name: str) -> None:
     assert ". Allowed: " in line and ". Default: " in line and "\n" not in line
     if name.endswith("_ms"):
         assert "(ms)" in line
-
-
-def test_a_help_line_in_full() -> None:
-    assert Params.help()["tau_fast_ms"] == (
-        "time constant of the fast compartment (ms). Allowed: a finite number > 0. Default: 5.0."
-    )
+    if name == "tau_fast_ms":
+        told = "time constant of the fast compartment (ms). Allowed: a finite number > 0."
+        assert line == f"{told} Default: 5.0."
 
 
 # ------------------------------------------------------------------------------------- notebooks
@@ -580,21 +520,13 @@ def test_a_notebook_takes_a_file_with_changes_or_what_papermill_gives() -> None:
         from_namespace({"parameters": "qick", "changes": {}})
 
 
-def test_an_unknown_plain_name_in_a_namespace_is_refused() -> None:
-    with pytest.raises(UserError, match=r"unknown parameter 'etta', did you mean 'eta'\?; mend it"):
-        from_namespace({"etta": 0.5})
-
-
-def test_a_known_name_with_any_strange_value_is_refused() -> None:
-    with pytest.raises(UserError, match="eta = "):
-        from_namespace({"eta": object()})
-
-
 def test_the_cell_may_be_run_again_after_later_cells() -> None:
     namespace: dict[str, Any] = {"eta": 0.5}
     from_namespace(namespace)
     namespace.update(total=3, eta=0.25)
     assert from_namespace(namespace).eta == 0.25
-    namespace["eta"] = -1
-    with pytest.raises(UserError, match="eta = -1"):
+    namespace["eta"] = object()
+    with pytest.raises(UserError, match=r"^eta = <object"):
         from_namespace(namespace)
+    with pytest.raises(UserError, match=r"unknown parameter 'etta', did you mean 'eta'\?; mend it"):
+        from_namespace({"etta": 0.5})

@@ -1,7 +1,7 @@
 """Images as temporal tasks: sources, task files, batches and the frames of a sample."""
 
 from ltgate.data.store import SPLITS, Batch, TaskImages, batches, is_test_file, open_task
-from ltgate.data.tasks import PRESENTATIONS, Schedule, frames, schedule
+from ltgate.data.tasks import PRESENTATIONS, Schedule, schedule
 from ltgate.registry import import_files
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "Schedule",
     "TaskImages",
     "batches",
-    "frames",
     "is_test_file",
     "open_task",
     "schedule",

@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import math
 import os
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,34 +23,42 @@ import numpy as np
 from ltgate.errors import UserError
 
 MAX_BYTES = 1 << 31
+LARGEST_RATIO = 1032  # no deflate stream grows by more
 _UNSIGNED_BYTE = 8
 _MAX_DIMENSIONS = 4
 _GZIP_MAGIC = b"\x1f\x8b"
-_DEFLATE_MAX_RATIO = 1032  # no deflate stream grows by more
-_CHUNK = 1 << 20
 
 
 def read(path: str | Path) -> tuple[np.ndarray, str]:
     """Read one IDX file of unsigned bytes.
 
-    Memory is taken only after the header's size has been compared with what the file can hold, and
-    no more is read than it declares, so a forged header or a gzip bomb costs nothing.
+    The header's size is compared with what the file can hold before memory is taken, and no more
+    is read than it declares, so a forged header or a gzip bomb costs nothing.
 
     Returns:
-        The elements, uint8 of the declared shape, and the SHA-256 of the file's uncompressed bytes.
+        The elements, uint8 of the declared shape, read-only, and the SHA-256 of the file's
+        uncompressed bytes.
 
     Raises:
         UserError: The file is missing, truncated, too long, not IDX, or not of unsigned bytes.
     """
-    path = Path(path)
-    with _opened(path) as (stream, most):
-        return _parse(stream, path, most)
+    with _opened(Path(path)) as (stream, most):
+        header, shape = _header(stream, path)
+        size = math.prod(shape)
+        if math.prod(max(n, 1) for n in shape) > MAX_BYTES:  # NumPy refuses it even with a 0 in it
+            raise UserError(f"{path} is too large: shape {shape}; allowed are {MAX_BYTES} bytes")
+        content = stream.read(size + 1) if len(header) + size <= most else b""
+        if len(content) != size:  # gzip has compared its own checksum at the end
+            fault = "truncated" if len(content) < size else "too long"
+            raise UserError(f"{path} is {fault}: shape {shape} takes {len(header) + size} bytes")
+    digest = hashlib.sha256(header)
+    digest.update(content)
+    return np.frombuffer(content, np.uint8).reshape(shape), digest.hexdigest()
 
 
 def shape(path: str | Path) -> tuple[int, ...]:
     """The shape that an IDX file declares; raises as :func:`read` does."""
-    path = Path(path)
-    with _opened(path) as (stream, _):
+    with _opened(Path(path)) as (stream, _):
         return _header(stream, path)[1]
 
 
@@ -65,7 +74,7 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
                 yield file, size
             else:
                 with gzip.open(file) as stream:
-                    yield stream, _DEFLATE_MAX_RATIO * size
+                    yield stream, LARGEST_RATIO * size
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except EOFError:
@@ -76,13 +85,12 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
-def _header(stream: BinaryIO, path: Path) -> tuple[bytes, tuple[int, ...]]:
+def _header(stream: BinaryIO, path: str | Path) -> tuple[bytes, tuple[int, ...]]:
     """The header's bytes and the shape in it."""
     header = stream.read(4)
     if len(header) < 4 or header[:2] != b"\0\0":
-        raise UserError(
-            f"{path} is not an IDX file: it starts with {header[:4].hex() or 'nothing'}"
-        )
+        start = header[:4].hex() or "nothing"
+        raise UserError(f"{path} is not an IDX file: it starts with {start}")
     if header[2] != _UNSIGNED_BYTE:
         raise UserError(f"{path} has IDX type 0x{header[2]:02x}; allowed is 0x08 (unsigned byte)")
     if not 1 <= header[3] <= _MAX_DIMENSIONS:
@@ -90,37 +98,7 @@ def _header(stream: BinaryIO, path: Path) -> tuple[bytes, tuple[int, ...]]:
     sizes = stream.read(4 * header[3])
     if len(sizes) < 4 * header[3]:
         raise UserError(f"{path} is truncated: its header ends early")
-    header += sizes
-    return header, tuple(int(n) for n in np.frombuffer(sizes, ">u4"))
-
-
-def _parse(stream: BinaryIO, path: Path, most: int) -> tuple[np.ndarray, str]:
-    """Parse a stream that holds at most ``most`` bytes."""
-    header, shape = _header(stream, path)
-    total = len(header) + math.prod(shape)
-    declared = f"shape {shape} takes {total} bytes"
-    if math.prod(max(n, 1) for n in shape) > MAX_BYTES:  # NumPy refuses it even with a 0 in it
-        raise UserError(f"{path} is too large: shape {shape}; allowed are {MAX_BYTES} bytes")
-    if total > most:
-        raise UserError(f"{path} is truncated: {declared}, the file holds at most {most}")
-    data = np.empty(shape, np.uint8)
-    _fill(stream, memoryview(data).cast("B") if data.size else memoryview(b""), path, declared)
-    if stream.read(1):  # also makes gzip compare its checksum
-        raise UserError(f"{path} is too long: {declared}, the file holds more")
-    digest = hashlib.sha256(header)
-    digest.update(data)
-    return data, digest.hexdigest()
-
-
-def _fill(stream: BinaryIO, target: memoryview, path: Path, declared: str) -> None:
-    filled = 0
-    while filled < len(target):
-        count = stream.readinto(target[filled : filled + _CHUNK])
-        if not count:
-            raise UserError(
-                f"{path} is truncated: {declared}, the file ends after {filled} elements"
-            )
-        filled += count
+    return header + sizes, struct.unpack(f">{header[3]}I", sizes)
 
 
 def save(

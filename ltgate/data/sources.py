@@ -1,24 +1,20 @@
 """Where images come from: ``digits`` (bundled), ``mnist`` (downloaded), ``idx:FOLDER`` (yours).
 
 Further ones are streams of events: ``events:FOLDER`` and other formats of recordings, and tasks
-drawn from a seed (:class:`Drawn`), each in a file of its own.
+drawn from a seed, each in a file of its own.
 
 Every source has a pool for training and validation, and a pool for testing. Reading one never
 opens a file of the other; only the bundled digits come in one file and are divided in code. A new
 source is one class and one entry in ``SOURCES``.
 """
 
-import contextlib
-import functools
 import hashlib
-import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from pydantic import field_validator, model_validator
@@ -26,7 +22,7 @@ from pydantic import field_validator, model_validator
 from ltgate import files, paths
 from ltgate.data import idx
 from ltgate.declare import FilePath, Group
-from ltgate.errors import UserError
+from ltgate.errors import UserError, telling
 from ltgate.registry import Registry
 
 if TYPE_CHECKING:
@@ -61,16 +57,8 @@ DIGITS_SHA256 = {
 }
 
 
-# name -> what makes the source from ``data_folder``, or a class of the kind Drawn; a name that ends
-# in a colon takes what follows.
+# name -> what makes the source; a name that ends in a colon is followed by a folder, which it gets.
 SOURCES = Registry()
-
-
-class ControlParameters(Group, since="0.2"):
-    """Control of streams."""
-
-    shuffled_frames: bool = False
-    """streams drawn from a seed keep each channel's number of events and lose their order"""
 
 
 class SourceParameters(Group):
@@ -107,23 +95,32 @@ class FolderParameters(Group, compute=True):
     download"""
 
 
-class Source(Protocol):
-    """A set of labelled images or streams of one shape in two pools, ``train`` and ``test``.
+class Source:
+    """Labelled images or streams of one shape in two pools, ``train`` and ``test``.
 
     A source of streams also has a ``stream_shape`` (frames, channels, height, width), and reads
     :class:`ltgate.data.streams.Streams`.
     """
 
     name: str
+    stream_shape: tuple[int, int, int, int]
+
+    def given(self, params: "Params", seed: int) -> Self:
+        """The source of these parameters and, if it is drawn, this seed."""
+        return self
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(channels, height, width); cheap, reads no image."""
-        ...
+        return self.stream_shape[1:]
+
+    def files(self, pool: str) -> list[Path]:
+        """A pool's files on this disk; `UserError` where one is missing, none is opened."""
+        return []
 
     def identity(self, pool: str) -> str:
         """SHA-256 that changes when the pool's content does; cheap, reads no image."""
-        ...
+        raise NotImplementedError
 
     def read(self, pool: str) -> tuple[np.ndarray, np.ndarray]:
         """Images and labels uint8 [N] of a pool, checked.
@@ -133,86 +130,50 @@ class Source(Protocol):
         Raises:
             UserError: A file is missing, damaged, or holds something else.
         """
-        ...
+        raise NotImplementedError
 
 
-class Declared:
-    """A source of streams with parameters of its own.
+class Declared(Source):
+    """A source of streams with parameters of its own, ``values``."""
 
-    Attributes:
-        values: The parameters, JSON; those that it lacks have their defaults.
-        parameters: The group that declares them; their names begin alike.
-    """
-
-    values: str
-    parameters: ClassVar[type[Group]]
+    values: Group
 
     def given(self, params: "Params", seed: int) -> Self:
-        """The source of these parameters and this seed."""
-        fields = self.parameters.model_fields
-        values = json.dumps({name: getattr(params, name) for name in fields}, sort_keys=True)
+        kind = type(self.values)
+        values = kind(**{name: getattr(params, name) for name in kind.model_fields})
         return replace(self, values=values)
-
-    def __getitem__(self, name: str) -> Any:
-        fields = self.parameters.model_fields
-        name = f"{next(iter(fields)).partition('_')[0]}_{name}"
-        return json.loads(self.values).get(name, fields[name].get_default())
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """See `Source.image_shape`."""
-        return self.stream_shape[1:]
 
 
 @dataclass(frozen=True)
-class Drawn(Declared):
-    """A source of streams that are drawn from parameters and a seed.
+class Folder(Source):
+    """A source whose files lie in a folder.
 
     Attributes:
-        name: Its name.
-        values: See :class:`Declared`.
-        seed: Seeds the classes and the samples.
-        shuffled: Whether each channel's frames come in random order.
+        folder: The folder.
+        values: Parameters that its content depends on.
+        kind: Its name without the folder.
     """
 
-    name: str
-    values: str = "{}"
-    seed: int = 0
-    shuffled: bool = False
+    folder: Path
+    values: Group | None = None
+    kind: ClassVar[str]
 
-    def given(self, params: "Params", seed: int) -> Self:
-        """The source of these parameters and this seed."""
-        found = replace(super().given(params, seed), seed=seed)
-        return replace(found, shuffled=params.shuffled_frames)
-
-    def in_order(self, frames: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Frames [N, F, channels] as they are, or the control: each channel's in random order."""
-        return generator.permuted(frames, axis=1) if self.shuffled else frames
-
-    def generator(self, part: str) -> np.random.Generator:
-        """The source of the random numbers of one part of the draw, by its name."""
-        return np.random.default_rng([self.seed, *part.encode()])
+    @property
+    def name(self) -> str:
+        """The kind and the folder."""
+        return f"{self.kind}:{self.folder}"
 
     def identity(self, pool: str) -> str:
-        """See `Source.identity`: the same draw is the same content."""
-        order = " shuffled" * self.shuffled
-        return digest(f"{self.name} {self.values} {self.seed} {pool}{order}".encode())
+        return digest(repr(self.values).encode(), *map(sha256, self.files(pool)))
 
 
 def of(params: "Params", seed: int = 0) -> Source:
     """The source of ``params``; one that is drawn is that of ``seed``."""
-    found = source(params.source, params.data_folder)
-    return found.given(params, seed) if isinstance(found, Declared) else found
+    return source(params.source).given(params, seed)
 
 
-def source(name: str, data_folder: str = "") -> Source:
-    """The source called ``digits``, ``mnist``, ``idx:FOLDER`` or as another file entered it.
-
-    Args:
-        name: The parameter ``source``.
-        data_folder: For ``mnist``: folder that holds its files, raw or ``.gz``. Empty: the folder
-            named by the environment variable ``LTGATE_DATA``, else they are downloaded into
-            ``data/mnist``.
+def source(name: str) -> Source:
+    """The source called ``digits``, ``idx:FOLDER`` or as a file entered it in ``SOURCES``.
 
     Relative folders start at the project's root, so that notebooks find them from anywhere.
 
@@ -222,24 +183,11 @@ def source(name: str, data_folder: str = "") -> Source:
     if not known(name):
         raise UserError(f"source={name!r}; allowed are {allowed()}")
     kind, colon, argument = name.partition(":")
-    maker = SOURCES[kind + colon]
-    drawn = isinstance(maker, type) and issubclass(maker, Drawn)
-    return maker() if drawn else maker(argument or data_folder)
-
-
-def locate(name: str, data_folder: str = "") -> None:
-    """Look for the files of a source that a folder is named for; `UserError` where one is missing.
-
-    None is opened.
-    """
-    found = source(name, data_folder)
-    if hasattr(found, "files"):
-        for pool in FILES:
-            found.files(pool)
+    return SOURCES[kind + colon](*[paths.own(argument)] * bool(colon))
 
 
 def known(name: str) -> bool:
-    """Whether ``name`` is a source; one that takes an argument needs it."""
+    """Whether ``name`` is a source; one that takes a folder needs it."""
     kind, colon, argument = name.partition(":")
     return kind + colon in SOURCES and bool(argument) == bool(colon)
 
@@ -249,8 +197,9 @@ def allowed() -> str:
     return ", ".join(f"{name}FOLDER" if name.endswith(":") else name for name in SOURCES)
 
 
+@SOURCES.add("digits")
 @dataclass(frozen=True)
-class Digits:
+class Digits(Source):
     """scikit-learn's bundled 8x8 handwritten digits (1797 images), brought to 28x28.
 
     Bilinear interpolation to 20x20 (MNIST's box) and a black border of 4 pixels, in whole numbers,
@@ -264,22 +213,19 @@ class Digits:
     image_shape: tuple[int, int, int] = (1, SIDE, SIDE)
 
     def identity(self, pool: str) -> str:
-        """See `Source.identity`."""
         return DIGITS_SHA256[pool]
 
     def read(self, pool: str) -> tuple[np.ndarray, np.ndarray]:
-        """See `Source.read`."""
         import sklearn
         from sklearn.datasets import load_digits
 
         bundle = load_digits()
-        labels = bundle.target.astype(np.uint8)
-        rank = np.zeros(len(labels), int)  # position of an image within its class
+        fifth = np.zeros(len(bundle.target), bool)
         for label in range(10):
-            members = labels == label
-            rank[members] = np.arange(members.sum())
-        chosen = (rank % 5 == 4) == (pool == "test")
-        images, labels = enlarge(bundle.images[chosen].astype(np.int64)), labels[chosen]
+            fifth[np.flatnonzero(bundle.target == label)[4::5]] = True
+        chosen = fifth == (pool == "test")
+        images = enlarge(bundle.images[chosen].astype(np.int64))
+        labels = bundle.target[chosen].astype(np.uint8)
         if digest(images, labels) != DIGITS_SHA256[pool]:
             raise UserError(
                 f"source='digits': scikit-learn {sklearn.__version__} bundles other images; "
@@ -298,9 +244,7 @@ def enlarge(images: np.ndarray) -> np.ndarray:
     one = 2 * large
     weights = np.zeros((large, small + 2), np.int64)  # one black pixel beyond each edge
     for i in range(large):
-        left, rest = divmod(
-            (2 * i + 1) * small - large, one
-        )  # centre of pixel i, in units of 1/one
+        left, rest = divmod((2 * i + 1) * small - large, one)  # pixel i's centre, in 1/one
         weights[i, left + 1 : left + 3] = one - rest, rest
     weights = weights[:, 1:-1]
     white = 16 * one**2
@@ -310,11 +254,14 @@ def enlarge(images: np.ndarray) -> np.ndarray:
     return np.pad(scaled, ((0, 0), (border, border), (border, border))).astype(np.uint8)
 
 
+@SOURCES.add("mnist")
 @dataclass(frozen=True)
-class Mnist:
+class Mnist(Source):
     """MNIST: 60,000 images for training and validation, 10,000 for testing.
 
-    All files are checked by the SHA-256 of their uncompressed bytes.
+    All files are checked by the SHA-256 of their uncompressed bytes. They lie, raw or ``.gz``, in
+    the folder of the parameter ``data_folder``, else of the environment variable ``LTGATE_DATA``;
+    else they are downloaded into ``data/mnist``.
 
     Attributes:
         folder: Where the files lie; None: they are downloaded.
@@ -325,101 +272,81 @@ class Mnist:
     """
 
     folder: Path | None = None
-    named: str = "data_folder"
+    named: str = "mnist"
     name: str = "mnist"
     image_shape: tuple[int, int, int] = (1, SIDE, SIDE)
 
+    def given(self, params: "Params", seed: int) -> Self:
+        places = {"data_folder": params.data_folder, "LTGATE_DATA": os.environ.get("LTGATE_DATA")}
+        for named, folder in places.items():
+            if folder:
+                return replace(self, folder=paths.own(folder), named=named)
+        return self
+
     def identity(self, pool: str) -> str:
-        """See `Source.identity`."""
         return digest(*(MNIST_SHA256[name].encode() for name in FILES[pool]))
 
     def read(self, pool: str) -> tuple[np.ndarray, np.ndarray]:
-        """See `Source.read`."""
-        if self.folder is None:
-            images, labels = map(_fetch_mnist, FILES[pool])
-            return images, labels
-        found = self.files(pool)
-        with self._told():
-            images, labels = map(_checked, found, FILES[pool])
+        with telling(self.named):
+            images, labels = map(self._file, FILES[pool])
         return images, labels
 
     def files(self, pool: str) -> list[Path]:
-        """A pool's files in the folder; none where they are downloaded."""
-        with self._told():
-            return [_find(self.folder, name) for name in FILES[pool]] if self.folder else []
+        with telling(self.named):
+            return [_idx(self.folder / name) for name in FILES[pool] if self.folder]
 
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Tell in an error what names the folder."""
-        try:
-            yield
-        except UserError as error:
-            raise UserError(f"{self.named}: {error}") from None
+    def _file(self, name: str) -> np.ndarray:
+        if self.folder:
+            return _checked(_idx(self.folder / name), name)
+        path = paths.data() / "mnist" / f"{name}.gz"
+        with files.lock(path.with_suffix(".lock")):
+            if path.exists():
+                try:
+                    return _checked(path, name)
+                except UserError as error:
+                    warnings.warn(f"{error}; downloading it again", stacklevel=2)
+            return _download(name, path)
 
 
+@SOURCES.add("idx:")
 @dataclass(frozen=True)
-class Idx:
+class Idx(Folder):
     """Any images in IDX files with MNIST's four file names, raw or ``.gz``.
 
     Images are [N, height, width] or, with colours or other channels, [N, channels, height, width].
     """
 
-    folder: Path
-
-    @property
-    def name(self) -> str:
-        """``idx:`` and the absolute folder."""
-        return f"idx:{self.folder}"
+    kind = "idx"
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """See `Source.image_shape`: of the training images."""
-        images, labels = (_find(self.folder, name) for name in FILES["train"])
+        images, labels = self.files("train")
         shape = idx.shape(images)
         idx.check(shape, shape[:1], images, labels)
         return (1, *shape[1:])[-3:]
 
-    def identity(self, pool: str) -> str:
-        """See `Source.identity`."""
-        return digest(*(file_sha256(path).encode() for path in self.files(pool)))
-
     def read(self, pool: str) -> tuple[np.ndarray, np.ndarray]:
-        """See `Source.read`."""
-        image_path, label_path = self.files(pool)
-        images, labels = idx.read(image_path)[0], idx.read(label_path)[0]
-        idx.check(images.shape, labels.shape, image_path, label_path)
-        if images.shape[1:-2] == (1,):  # one channel
-            images = images[:, 0]
-        return images, labels
+        found = self.files(pool)
+        images, labels = (idx.read(path)[0] for path in found)
+        idx.check(images.shape, labels.shape, *found)
+        return images[:, 0] if images.shape[1:-2] == (1,) else images, labels
 
     def files(self, pool: str) -> list[Path]:
-        """A pool's files."""
-        return [_find(self.folder, name) for name in FILES[pool]]
+        return [_idx(self.folder / name) for name in FILES[pool]]
 
 
-def folder(text: str) -> Path:
-    """A folder named in a parameter; a relative one starts at the project's root."""
-    return paths.own(text)
+def find(path: Path) -> Path:
+    """``path``; `UserError` where there is no such file."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist")
+    return path
 
 
-def _mnist(data_folder: str) -> Mnist:
-    if data_folder:
-        return Mnist(folder(data_folder))
-    named = os.environ.get("LTGATE_DATA", "")
-    return Mnist(folder(named), "LTGATE_DATA") if named else Mnist()
-
-
-SOURCES.update(
-    {"digits": lambda _: Digits(), "mnist": _mnist, "idx:": lambda text: Idx(folder(text))}
-)
-
-
-def _find(folder: Path, name: str) -> Path:
-    """The file ``name`` in ``folder``, raw or compressed."""
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            return path
-    raise UserError(f"{folder / name} does not exist, nor does {name}.gz beside it")
+def _idx(path: Path) -> Path:
+    """An IDX file, raw or, with ``.gz`` after its name, compressed."""
+    compressed = path.with_name(f"{path.name}.gz")
+    return compressed if compressed.is_file() and not path.is_file() else find(path)
 
 
 def _checked(path: Path, name: str) -> np.ndarray:
@@ -431,18 +358,6 @@ def _checked(path: Path, name: str) -> np.ndarray:
             f"allowed is {MNIST_SHA256[name]}"
         )
     return data
-
-
-def _fetch_mnist(name: str) -> np.ndarray:
-    """A file of MNIST from ``data/mnist``, downloaded when it is not there or damaged."""
-    path = paths.data() / "mnist" / f"{name}.gz"
-    with files.lock(path.with_suffix(".lock")):
-        if path.exists():
-            try:
-                return _checked(path, name)
-            except UserError as error:
-                warnings.warn(f"{error}; downloading it again", stacklevel=2)
-        return _download(name, path)
 
 
 def _download(name: str, path: Path) -> np.ndarray:
@@ -470,18 +385,10 @@ def _download(name: str, path: Path) -> np.ndarray:
 
 def digest(*parts: bytes | np.ndarray) -> str:
     """SHA-256 of parts, one after the other."""
-    found = hashlib.sha256()
-    for part in parts:
-        found.update(part)
-    return found.hexdigest()
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, computed once for each of its versions."""
-    found = path.stat()
-    return _file_sha256(path, found.st_size, found.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=64)
-def _file_sha256(path: Path, size: int, modified_ns: int) -> str:
-    return files.sha256(path)
+@files.once_a_version
+def sha256(path: Path) -> bytes:
+    """SHA-256 of a file, as hexadecimal text."""
+    return files.sha256(path).encode()

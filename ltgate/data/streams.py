@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,8 +25,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ltgate import files, paths
-from ltgate.data.sources import SOURCES, digest, file_sha256, folder
-from ltgate.errors import UserError
+from ltgate.data.idx import LARGEST_RATIO
+from ltgate.data.sources import SOURCES, Folder, find
+from ltgate.errors import UserError, one_line
 
 if TYPE_CHECKING:
     import h5py
@@ -105,7 +107,7 @@ def from_times(
     times_ms, channels = np.asarray(times_ms, float), np.asarray(channels)
     if times_ms.shape != channels.shape or times_ms.ndim != 1:
         raise UserError(f"times {list(times_ms.shape)}, units {list(channels.shape)}; both are [n]")
-    if not np.issubdtype(channels.dtype, np.integer):
+    if channels.dtype.kind not in "iu":
         raise UserError(f"units of type {channels.dtype}; allowed are whole numbers")
     within(times_ms, "time", "finite numbers of ms from 0 on")
     within(channels, "unit", f"0 to {number - 1}", number)
@@ -130,21 +132,11 @@ def save(path: str | Path, streams: Streams, labels: np.ndarray) -> Path:
     import h5py
 
     path, labels = Path(path), np.asarray(labels)
-    _check(path, streams, labels)
+    check(path, streams, labels)
     with files.atomic(path) as temporary, h5py.File(temporary, "w", locking=False) as file:
         file["events"], file["starts"], file["labels"] = *streams[:2], labels.astype(np.uint8)
         file.attrs["shape"] = streams.shape
     return path
-
-
-def load(path: Path) -> tuple[Streams, np.ndarray]:
-    """What :func:`save` wrote: streams, and labels uint8 [N]."""
-    with opened(path) as file:
-        shape = tuple(map(int, file.attrs["shape"]))
-        streams = Streams(file["events"][...], file["starts"][...], shape)
-        labels = file["labels"][...]
-    _check(path, streams, labels)
-    return streams, labels
 
 
 @contextmanager
@@ -152,83 +144,91 @@ def opened(path: Path) -> Iterator["h5py.File"]:
     """An HDF5 file to read, and one clear line for all that reading it meets."""
     import h5py
 
-    if not path.is_file():
-        raise UserError(f"{path} does not exist")
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with h5py.File(find(path), "r", locking=False) as file:
             yield file
     except UserError:
         raise
-    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: is no sound HDF5 file of events ({error})") from None
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError, MemoryError) as error:
+        raise UserError(f"{path}: is no sound HDF5 file of events ({one_line(error)})") from None
 
 
-def _check(path: Path, streams: Streams, labels: np.ndarray) -> None:
+def stored(file: "h5py.File", name: str) -> "h5py.Dataset":
+    """A dataset of this file itself, no larger than what the file can hold."""
+    import h5py
+
+    for part in accumulate(name.split("/"), "{}/{}".format):
+        if not isinstance(file.get(part, getlink=True), h5py.HardLink):
+            raise ValueError(f"{name} is a link, or is missing")
+    found = file[name]
+    if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
+        raise ValueError(f"{name} is no dataset of this file")
+    most = LARGEST_RATIO * Path(file.filename).stat().st_size
+    if max(found.nbytes, prod(found.chunks or ()) * found.dtype.itemsize) > most:
+        raise ValueError(f"{name} of shape {found.shape} is more than the file can hold")
+    return found
+
+
+def check(path: Path, streams: Streams, labels: np.ndarray) -> None:
+    """Refuse streams or labels that are none, or do not fit each other."""
     events, starts, shape = streams
     size = prod(shape)
     sound = (
         len(shape) == 4
-        and 0 < size < LONGEST
+        and min(shape) > 0
+        and size < LONGEST
         and starts.ndim == events.ndim == labels.ndim == 1
+        and starts.dtype.kind in "iu"
+        and events.dtype.kind in "iu"
         and len(starts) == len(labels) + 1
         and (starts[0], starts[-1]) == (0, len(events))
-        and (np.diff(starts) >= 0).all()
+        and (starts[:-1] <= starts[1:]).all()
     )
     if not sound:
         raise UserError(
             f"{path}: events {list(events.shape)}, starts {list(starts.shape)}, labels "
             f"{list(labels.shape)}, shape {list(shape)} do not fit each other"
         )
-    if len(events) and int(events.max()) >= size:
-        raise UserError(f"{path}: an event at {events.max()}; allowed are 0 to {size - 1}")
+    for place in (events.min(), events.max()) if len(events) else ():
+        if not 0 <= place < size:
+            raise UserError(f"{path}: an event at {place}; allowed are 0 to {size - 1}")
     check_labels(path, labels)
 
 
 def check_labels(path: Path, labels: np.ndarray) -> None:
     """Refuse labels that are not whole numbers from 0 to 255, one a sample."""
-    whole = labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
-    if not whole or ((labels < 0) | (labels > 255)).any():
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or ((labels < 0) | (labels > 255)).any():
         raise UserError(f"{path}: labels must be whole numbers from 0 to 255, [N]")
 
 
+def _shape(file: "h5py.File") -> tuple[int, ...]:
+    one = file.attrs.get_id("shape").shape == (4,)
+    shape = tuple(map(int, file.attrs["shape"])) if one else ()
+    if not shape or min(shape) < 1 or prod(shape) >= LONGEST:
+        raise ValueError("attribute shape is no (frames, channels, height, width)")
+    return shape
+
+
+@SOURCES.add("events:")
 @dataclass(frozen=True)
-class EventFolder:
+class EventFolder(Folder):
     """Streams in files of the project's own format."""
 
-    folder: Path
-
-    @property
-    def name(self) -> str:
-        """``events:`` and the absolute folder."""
-        return f"events:{self.folder}"
-
-    def _path(self, pool: str) -> Path:
-        return self.folder / f"{pool}.h5"
+    kind = "events"
 
     @property
     def stream_shape(self) -> tuple[int, int, int, int]:
-        """See :class:`ltgate.data.sources.Source`."""
-        with opened(self._path("train")) as file:
-            return tuple(map(int, file.attrs["shape"]))
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """See :class:`ltgate.data.sources.Source`."""
-        return self.stream_shape[1:]
-
-    def identity(self, pool: str) -> str:
-        """See :class:`ltgate.data.sources.Source`."""
-        return digest(file_sha256(self._path(pool)).encode())
+        """(frames, channels, height, width)."""
+        with opened(self.files("train")[0]) as file:
+            return _shape(file)
 
     def read(self, pool: str) -> tuple[Streams, np.ndarray]:
-        """See :class:`ltgate.data.sources.Source`."""
-        return load(self._path(pool))
+        (path,) = self.files(pool)
+        with opened(path) as file:
+            events, starts, labels = (stored(file, x)[...] for x in ("events", "starts", "labels"))
+            streams = Streams(events, starts, _shape(file))
+        check(path, streams, labels)
+        return streams, labels.astype(np.uint8)
 
     def files(self, pool: str) -> list[Path]:
-        """A pool's files."""
-        if not self._path(pool).is_file():
-            raise UserError(f"{self._path(pool)} does not exist")
-        return [self._path(pool)]
-
-
-SOURCES["events:"] = lambda text: EventFolder(folder(text))
+        return [find(self.folder / f"{pool}.h5")]

@@ -25,9 +25,7 @@ from ltgate.errors import UserError
 PRESENTATIONS = ("frame", "pulse", "hold", "as_coded")
 MOST_FRAMES = 1_000_000  # of a sample, and its most milliseconds
 
-_BOUNDARY_MS = (
-    1e-9  # a frame this close to the next millisecond starts in it (rounding of 1000/rate)
-)
+_BOUNDARY_MS = 1e-9  # so close to the next millisecond a frame starts in it (rounding)
 
 
 class TaskSpec(Strict):
@@ -48,13 +46,13 @@ class TaskSpec(Strict):
         return round(self.duration_ms * self.frame_rate_hz / 1000)
 
     @model_validator(mode="after")
-    def _not_endless(self) -> Self:
+    def _some_frames(self) -> Self:
+        given = f"frame_rate_hz = {self.frame_rate_hz:g} for duration_ms = {self.duration_ms:g}"
         longest = max(self.duration_ms, self.duration_ms * self.frame_rate_hz / 1000)
         if longest > MOST_FRAMES:
-            raise ValueError(
-                f"frame_rate_hz = {self.frame_rate_hz:g} for duration_ms = {self.duration_ms:g}: "
-                f"at most {MOST_FRAMES:,} frames and ms are allowed"
-            )
+            raise ValueError(f"{given}: at most {MOST_FRAMES:,} frames and ms are allowed")
+        if self.frames < 1:
+            raise ValueError(f"{given}: rounds to 0 frames, at least 1 is needed")
         return self
 
 
@@ -85,11 +83,6 @@ class TaskParameters(Group, late=True):
                         "a class belongs to one task, or all tasks have the same classes"
                     )
                 owner[label] = task.name
-            if task.frames < 1:
-                raise ValueError(
-                    f"tasks: {task.name!r} has no frame: frame_rate_hz = {task.frame_rate_hz:g} "
-                    f"for duration_ms = {task.duration_ms:g} rounds to 0 frames, at least 1 needed"
-                )
             if self.presentation in ("pulse", "hold") and round(task.duration_ms) < 1:
                 raise ValueError(
                     f"tasks: duration_ms = {task.duration_ms:g} of {task.name!r} rounds to 0 ms; "
@@ -131,39 +124,19 @@ def schedule(task: TaskSpec, presentation: str) -> Schedule:
     """The clock of ``task``'s samples under ``presentation``.
 
     Raises:
-        UserError: The presentation is unknown, or the task is too short for one frame.
+        UserError: The presentation is unknown.
     """
     if presentation not in PRESENTATIONS:
         raise UserError(f"presentation={presentation!r}; allowed are {', '.join(PRESENTATIONS)}")
-    count = task.frames
-    if count < 1:
-        raise UserError(
-            f"task {task.name!r}: {task.duration_ms:g} ms at {task.frame_rate_hz:g} Hz round to "
-            "0 frames; at least 1 is needed"
-        )
     interval = 1000 / task.frame_rate_hz
     milliseconds = max(round(task.duration_ms), 1)
     if presentation == "pulse":
-        starts = np.floor(np.arange(count) * 1000 / task.frame_rate_hz + _BOUNDARY_MS).astype(
+        starts = np.floor(np.arange(task.frames) * 1000 / task.frame_rate_hz + _BOUNDARY_MS).astype(
             np.int64
         )
         # Above 1000 Hz a fractional duration can put the last frame past the rounded end: keep it.
         drive = np.bincount(starts, minlength=milliseconds)
     else:
-        drive = np.ones(milliseconds if presentation == "hold" else count)
+        drive = np.ones(milliseconds if presentation == "hold" else task.frames)
     dt = interval if presentation == "frame" else 1.0
     return Schedule(presentation, dt, interval, drive.astype(np.float32))
-
-
-def frames(image: np.ndarray, schedule: Schedule) -> np.ndarray:
-    """The current of every step, written out (for figures and tests; the network never needs it).
-
-    Args:
-        image: uint8 [height, width] (any shape works).
-        schedule: The sample's clock with T steps.
-
-    Returns:
-        float32 [T, height, width]: drive[t] * byte / 256, exact in float32.
-    """
-    drive = schedule.drive.reshape(-1, *[1] * image.ndim)
-    return drive * (image.astype(np.float32) / np.float32(256))

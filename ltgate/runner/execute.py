@@ -78,7 +78,8 @@ def check(params: Params) -> None:
     if params.source != "digits":
         from ltgate.data import open_task, sources
 
-        sources.locate(params.source, params.data_folder)
+        for pool in sources.FILES:
+            sources.of(params).files(pool)
         if params.source != "mnist":
             for task in params.tasks:
                 open_task(params, task, "train", params.seeds[0])
