@@ -10,7 +10,6 @@ continual learning, arXiv 1904.07734).
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -87,67 +86,21 @@ def retention(R: ArrayLike) -> float:
     return _mean(R[-1, :-1] / np.where(learned == 0, np.nan, learned))
 
 
-def mean_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float, float]:
-    """Mean of ``values [n]`` and its two-sided Student t interval: ``(mean, low, high)``.
+def mean_interval(values: ArrayLike) -> tuple[float, float, float]:
+    """Mean of ``values [n]`` and its 95 % Student t interval: ``(mean, low, high)``.
 
-    ``mean -+ t_{n-1, (1+level)/2} s / sqrt(n)``, ``s`` with n - 1 degrees of freedom. One value has
-    no interval: low and high are NaN. The interval is not cut at 0 or 1.
+    ``mean -+ t_{n-1, 0.975} s / sqrt(n)``, ``s`` with n - 1 degrees of freedom. One value has no
+    interval: low and high are NaN. The interval is not cut at 0 or 1.
     """
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or values.size == 0:
         raise UserError(f"values have shape {list(values.shape)}: allowed is [n] with n > 0")
-    if not 0 < level < 1:
-        raise UserError(f"level is {level}: allowed is a number between 0 and 1")
     mean = float(values.mean())
     if values.size == 1:
         return mean, float("nan"), float("nan")
     error = values.std(ddof=1) / np.sqrt(values.size)
-    half = float(special.stdtrit(values.size - 1, (1 + level) / 2) * error)  # Student's t
+    half = float(special.stdtrit(values.size - 1, 0.975) * error)  # Student's t
     return mean, mean - half, mean + half
-
-
-class PairedTest(NamedTuple):
-    """Outcome of ``paired_test``; ``difference`` is mean(a - b), p values are two-sided."""
-
-    n: int
-    difference: float
-    t: float
-    p_t: float
-    p_wilcoxon: float
-    cohens_d: float
-
-
-def paired_test(a: ArrayLike, b: ArrayLike) -> PairedTest:
-    """Compare two methods over the same seeds: ``a [n]`` and ``b [n]``, n >= 2, paired in order.
-
-    Student's paired t test, Wilcoxon's signed-rank test, and Cohen's d of the differences,
-    ``mean(a - b) / s(a - b)``. Where every difference is the same, ``s`` is 0: t and d are 0 (no
-    difference) or infinite, p_t is 1 or 0.
-    """
-    from scipy import stats  # here, because it takes most of a second
-
-    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    if a.ndim != 1 or a.shape != b.shape or a.size < 2:
-        raise UserError(
-            f"a {list(a.shape)} and b {list(b.shape)}: allowed are n >= 2 values each, paired"
-        )
-    gaps = a - b
-    difference, spread = float(gaps.mean()), float(gaps.std(ddof=1))
-    if not gaps.any():
-        return PairedTest(a.size, 0.0, 0.0, 1.0, 1.0, 0.0)
-    p_wilcoxon = float(stats.wilcoxon(gaps).pvalue)
-    if spread <= 1e-12 * abs(difference):  # equal but for rounding
-        infinite = float(np.copysign(np.inf, difference))
-        return PairedTest(a.size, difference, infinite, 0.0, p_wilcoxon, infinite)
-    test = stats.ttest_rel(a, b)
-    return PairedTest(
-        a.size,
-        difference,
-        float(test.statistic),
-        float(test.pvalue),
-        p_wilcoxon,
-        difference / spread,
-    )
 
 
 def _matrix(R: ArrayLike) -> np.ndarray:

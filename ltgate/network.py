@@ -12,18 +12,22 @@ then 3136 -> 256 (configs/ltgate.yaml of the authors' code).
 
 import hashlib
 from copy import deepcopy
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
 from pydantic import model_validator
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ltgate import fixed_point
 from ltgate.declare import Count, Group, Positive, Whole, shown
 from ltgate.errors import UserError
 from ltgate.neurons import Dynamics
 from ltgate.state import Tensors
+
+if TYPE_CHECKING:
+    from ltgate.params import Params
 
 GRID = 2.0**-10
 LARGEST = 2.0 - GRID
@@ -241,6 +245,38 @@ def create(
         layers.append(layer(name, stride, before, shape, weight))
         before = shape
     return Network(dynamics, layers)
+
+
+def balance(weight: Tensor) -> Tensor:
+    """Filters [C, out, ...] with their mean taken off and brought to length 1."""
+    flat = weight.flatten(2)
+    flat = functional.normalize(flat - flat.mean(2, keepdim=True), dim=2)
+    return flat.reshape(weight.shape)
+
+
+def drawn(
+    params: "Params", image_shape: tuple[int, int, int], generator: np.random.Generator
+) -> Network:
+    """The network that the parameters describe, for images [channels, height, width]."""
+    p = params
+    named = {"dual": [p.tau_fast_ms, p.tau_slow_ms], "fast": [p.tau_fast_ms]}
+    taus = p.taus_ms or named.get(p.compartments, [p.tau_slow_ms])
+    if p.chip_aware:
+        taus = [fixed_point.effective_tau(tau) for tau in taus]
+    network = create(
+        Dynamics(tuple(taus), p.output, p.current, p.reset, p.follows), p.channels, p.strides,
+        p.hidden, generator, image_shape, p.threshold, p.gamma, p.weight_scale,
+    )  # fmt: skip
+    if p.balanced:
+        for layer in network.layers:
+            layer.weight = p.weight_scale * balance(layer.weight)
+    if p.fan_in:
+        wire(network.layers[0], p.fan_in, p.fan_in_groups, generator)
+    for layer in network.layers:
+        if p.same_weights:
+            layer.weight = layer.weight[:1].expand_as(layer.weight).clone()
+        layer.bits = p.chip_bits if p.chip_aware else 0
+    return network
 
 
 def wire(layer: Layer, fan_in: int, groups: int, generator: np.random.Generator) -> None:

@@ -20,32 +20,22 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 import ltgate
-from ltgate import (
-    backends,
-    checkpoint,
-    memory,
-    methods,
-    metrics,
-    paths,
-    provenance,
-    registry,
-    results,
-)
+from ltgate import backends, checkpoint, memory, methods, paths, provenance, results
 from ltgate.data.store import Batch, TaskImages, batches, open_task
 from ltgate.data.tasks import TaskSpec, schedule
 from ltgate.declare import Count, Distinct, Group, Name, Positive, Seed, Some, Whole, nearest
 from ltgate.errors import NotFinite
 from ltgate.files import lock
-from ltgate.methods import Method, create
+from ltgate.methods.base import SpikingLearner
+from ltgate.metrics import accuracy
 from ltgate.processes import side_by_side, single_threaded
 from ltgate.progress import track
-
-# Streams of random numbers drawn from one seed: the learner's own and the order of the batches.
+from ltgate.registry import extended
 
 if TYPE_CHECKING:
     from ltgate.params import Params
 
-LEARNER, ORDER = 0, 1
+LEARNER, ORDER = 0, 1  # streams of random numbers of one seed: the learner's, the batches' order
 
 
 class RunParameters(Group, compute=True):
@@ -56,12 +46,8 @@ class RunParameters(Group, compute=True):
     seeds: Annotated[list[Seed], Some, Distinct] = [0]
     """one repetition per seed"""
     methods: Annotated[list[str], Some, Distinct] = [
-        "lt_gate",
-        "random_features",
-        "sequential",
-        "joint",
-        "lt_gate_published",
-    ]
+        "lt_gate", "random_features", "sequential", "joint", "lt_gate_published"
+    ]  # fmt: skip
     """learning methods to compare, by the names of ltgate.methods"""
     control: bool = True
     """also run all tasks at the first task's frame rate and duration"""
@@ -165,36 +151,40 @@ class Trial:
         return key(self.params.hash, self.method, self.seed, self.cue)
 
     @property
+    def run_folder(self) -> Path:
+        """The folder of its run, where its rows are."""
+        return paths.run(self.params.name)
+
+    @property
     def folder(self) -> Path:
         """Where its checkpoints lie."""
         own = self.key if self.curves else f"{self.key}-no-curves"
-        return paths.run(self.params.name) / "checkpoints" / own
+        return self.run_folder / "checkpoints" / own
+
+    @property
+    def finished(self) -> bool:
+        """Whether its result rows are there."""
+        return results.exists(self.run_folder, self.key)
 
     def open(self, position: int, split: str) -> TaskImages:
         """Images of the task at ``position``."""
         return open_task(self.params, self.tasks[position], split, self.seed)
 
-    def learner(self) -> Method:
+    def learner(self) -> SpikingLearner:
         """A fresh learner of this trial."""
-        return create(self.method, self.params, np.random.default_rng([self.seed, LEARNER]))
+        generator = np.random.default_rng([self.seed, LEARNER])
+        return methods.create(self.method, self.params, generator)
 
-    def about(self, position: int) -> dict[str, Any]:
-        """What a snapshot after the task at ``position`` says of itself, as plain data."""
-        return {
-            "parameters": self.params.model_dump(),
-            "method": self.method,
-            "seed": self.seed,
-            "cue": self.cue,
-            "task": self.tasks[position].name,
-            "version": ltgate.__version__,
-        }
+    @property
+    def named(self) -> dict[str, Any]:
+        """What it is, beside its parameters."""
+        return {"method": self.method, "seed": self.seed, "cue": self.cue}
 
     def origin(self, **more: Any) -> dict[str, Any]:
         """All that it takes to get the trial's rows again."""
-        named = {"method": self.method, "seed": self.seed, "cue": self.cue}
-        return provenance.describe(self.params, **named, **more)
+        return provenance.describe(self.params, **self.named, **more)
 
-    def restore(self, file: str) -> Method:
+    def restore(self, file: str) -> SpikingLearner:
         """The learner that answers as it did when the snapshot ``file`` was written."""
         learner = self.learner()
         checkpoint.restore(self.folder / file, learner.load_snapshot)
@@ -202,7 +192,7 @@ class Trial:
 
     def hold(self) -> contextlib.AbstractContextManager[None]:
         """Keep other processes from this trial for a block; wait for the one that is at it."""
-        return lock(paths.run(self.params.name) / "locks" / f"{self.key}.lock")
+        return lock(self.run_folder / "locks" / f"{self.key}.lock")
 
 
 def key(configuration: str, method: str, seed: int, cue: bool = True) -> str:
@@ -230,8 +220,7 @@ def trials(params: "Params") -> list[Trial]:
 
 def run(params: "Params") -> None:
     """Run all trials that have no result yet, side by side."""
-    folder = paths.run(params.name)
-    left = [trial for trial in trials(params) if not results.exists(folder, trial.key)]
+    left = [trial for trial in trials(params) if not trial.finished]
     side_by_side(run_trial, left, at_once(left), "trials")
 
 
@@ -246,7 +235,7 @@ def at_once(chosen: Sequence[Trial]) -> int:
 
     One after the other where a GPU is used, or a rule that only this process knows.
     """
-    if len(chosen) < 2 or registry.extended():
+    if len(chosen) < 2 or extended():
         return 1
     p = chosen[0].params
     cores = p.threads or torch.get_num_threads()
@@ -259,15 +248,11 @@ def at_once(chosen: Sequence[Trial]) -> int:
 
 def run_trial(trial: Trial) -> None:
     """Train, evaluate and write the trial's result rows; nothing is done twice."""
-    folder = paths.run(trial.params.name)
-    if results.exists(folder, trial.key):
-        return
     with trial.hold():
-        if results.exists(folder, trial.key):  # another process has done it meanwhile
-            return
-        curves = _train(trial, None)
-        results.write(folder, trial.key, curves + evaluate(trial), trial.origin())
-        checkpoint.keep(trial.folder, "last-*.safetensors", 0)
+        if not trial.finished:  # another process may have done it meanwhile
+            curves = _train(trial, None)
+            results.write(trial.run_folder, trial.key, curves + evaluate(trial), trial.origin())
+            checkpoint.keep(trial.folder, "last-*.safetensors", 0)
 
 
 def train(trial: Trial, positions: int | None = None) -> list[dict]:
@@ -276,11 +261,8 @@ def train(trial: Trial, positions: int | None = None) -> list[dict]:
     Leaves a snapshot ``task<i>.safetensors`` after every task, and on the way the whole state as
     ``last-*.safetensors``, which go when the trial has its result. Returns the validation rows.
     """
-    if not results.exists(paths.run(trial.params.name), trial.key):
-        with trial.hold():
-            if not results.exists(paths.run(trial.params.name), trial.key):
-                return _train(trial, positions)
-    return _finished(trial, positions)
+    with trial.hold():
+        return _rows(trial, positions) if trial.finished else _train(trial, positions)
 
 
 @single_threaded()
@@ -289,24 +271,20 @@ def _train(trial: Trial, positions: int | None) -> list[dict]:
     p = trial.params
     memory.check(*_extent(trial))  # said before the work begins
     learner = trial.learner()
-    rows: list[dict] = []
-    at = {"position": 0, "done": 0, "before": 0}
-    last = sorted(trial.folder.glob("last-*.safetensors"))
-    if last:
-        rows, at = checkpoint.restore(last[-1], lambda t, plain: _resume(learner, t, plain))
+    rows, at = [], {"position": 0, "done": 0, "before": 0}  # batches of this task, and before it
+    if last := sorted(trial.folder.glob("last-*.safetensors")):
+        rows, at = checkpoint.restore(last[-1], partial(_resume, learner))
 
     for position in range(at["position"], positions or len(trial.tasks)):
         sources = [trial.open(index, "train") for index in learner.curriculum(position)]
-        before = at["before"]
-        done = at["done"]
+        task, before, done = trial.tasks[position].name, at["before"], at["done"]
         if done == 0:
             learner.begin_task(position, sources[-1])
-            task = trial.tasks[position].name
             rows.append(row(trial, "train", "class", before, task, "boundary", float(position)))
         total = p.epochs * sum(-(-len(source) // p.batch_size) for source in sources)
         points = np.linspace(0, total, p.curve_points + 1).round().astype(int)[1:]
         stream = _stream(trial, sources, position)
-        label = f"{trial.method}, seed {trial.seed}: {trial.tasks[position].name}"
+        label = f"{trial.method}, seed {trial.seed}: {task}"
         for number, (source, batch) in enumerate(track(stream, total, label), 1):
             if number <= done:
                 continue
@@ -322,10 +300,10 @@ def _train(trial: Trial, positions: int | None) -> list[dict]:
         learner.end_task(position)
         tensors, plain = learner.snapshot()
         state = learner.state()
-        size = sum(tensor.nbytes for tensor in state[0].values())
-        snapshot = trial.folder / f"task{position}.safetensors"
-        about = trial.about(position)
-        checkpoint.save(snapshot, tensors, {**plain, "state_bytes": size, "about": about})
+        about = {"parameters": p.model_dump(), **trial.named, "task": task}
+        plain |= {"about": about | {"version": ltgate.__version__}}
+        plain |= {"state_bytes": sum(tensor.nbytes for tensor in state[0].values())}
+        checkpoint.save(trial.folder / f"task{position}.safetensors", tensors, plain)
         at = {"position": position + 1, "done": 0, "before": before + total}
         _save(trial, state, rows, at)
     return rows
@@ -337,9 +315,9 @@ def measure(trial: Trial, split: str) -> list[dict]:
     Nothing of it stays on disk but where a run has the trial too: its notebooks need the snapshots.
     """
     with trial.hold():
-        known = results.exists(paths.run(trial.params.name), trial.key)
+        known = trial.finished
         if known:
-            rows = [row for row in _finished(trial, None) if row["metric"] != "curve_accuracy"]
+            rows = [row for row in _rows(trial, None) if row["metric"] != "curve_accuracy"]
         else:
             trial = replace(trial, curves=False)
             rows = _train(trial, None)
@@ -360,28 +338,25 @@ def evaluate(trial: Trial, split: str = "test") -> list[dict]:
     rows: list[dict] = []
     for step in range(len(trial.tasks)):
         learner = trial.restore(f"task{step}.safetensors")
-        spikes, told = [], []
-        for position in range(step + 1):
-            images = trial.open(position, split)
+        tested = [trial.open(position, split) for position in range(step + 1)]
+        for images in tested:
             rows += _accuracies(trial, learner, images, step)
-            spikes.append(sum(learner.spikes(images).values()))
-            told.append(_task_told(trial, learner, images))
         if trial.shares_classes:
             rows += _other_rates(trial, learner, split, step)
-    scenarios = trial.scenarios
-    if not trial.shares_classes:
-        rows.append(row(trial, split, "class", step, "all", "task_told", float(np.mean(told))))
     _, plain = checkpoint.load(trial.folder / f"task{step}.safetensors")
-    for metric, value in (
-        ("spikes_per_sample", np.mean(spikes)),
-        ("state_bytes", plain["state_bytes"]),
-    ):
-        for scenario in scenarios:
-            rows.append(row(trial, split, scenario, step, "all", metric, float(value)))
-    return rows
+    spikes = [sum(learner.spikes(images).values()) for images in tested]
+    costs = {"spikes_per_sample": np.mean(spikes), "state_bytes": plain["state_bytes"]}
+    if not trial.shares_classes:
+        told = float(np.mean([_task_told(trial, learner, images) for images in tested]))
+        rows.append(row(trial, split, "class", step, "all", "task_told", told))
+    return rows + [
+        row(trial, split, scenario, step, "all", metric, float(value))
+        for metric, value in costs.items()
+        for scenario in trial.scenarios
+    ]
 
 
-def _other_rates(trial: Trial, learner: Method, split: str, step: int) -> list[dict]:
+def _other_rates(trial: Trial, learner: SpikingLearner, split: str, step: int) -> list[dict]:
     """Accuracy on the first task's images at every rate of ``other_rates``, learned or not.
 
     Rows of task ``200Hz`` and so on, metric ``accuracy_at_rate``: the same frames, another clock.
@@ -400,9 +375,9 @@ def frame(rows: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(results.COLUMNS))
 
 
-def _finished(trial: Trial, positions: int | None) -> list[dict]:
+def _rows(trial: Trial, positions: int | None) -> list[dict]:
     """The rows that training left, of the first ``positions`` tasks."""
-    rows = results.load(paths.run(trial.params.name), trial.key)
+    rows = results.load(trial.run_folder, trial.key)
     rows = rows[rows["split"] != "test"]
     if positions is not None:
         later = rows[(rows["metric"] == "boundary") & (rows["value"] >= positions)]
@@ -426,7 +401,7 @@ def _stream(
             yield sources[index], next(flows[index])
 
 
-def _validate(trial: Trial, learner: Method, position: int, step: int) -> list[dict]:
+def _validate(trial: Trial, learner: SpikingLearner, position: int, step: int) -> list[dict]:
     """Points of the learning curve: validation accuracy on every task met so far."""
     rows = []
     for index in range(position + 1):
@@ -436,32 +411,21 @@ def _validate(trial: Trial, learner: Method, position: int, step: int) -> list[d
 
 
 def _accuracies(
-    trial: Trial,
-    learner: Method,
-    images: TaskImages,
-    step: int,
-    metric: str = "accuracy",
+    trial: Trial, learner: SpikingLearner, images: TaskImages, step: int, metric: str = "accuracy"
 ) -> list[dict]:
     """Accuracy on ``images`` among all classes of the sequence, and among their task's own."""
     scores = learner.scores(images)
     if not scores.isfinite().all():
         raise NotFinite(f"readout: NaN or infinity in its scores on {images.task.name}")
-    choices = {"class": trial.classes, "task": images.task.classes, "domain": trial.classes}
-    return [
-        row(
-            trial,
-            images.split,
-            scenario,
-            step,
-            images.task.name,
-            metric,
-            metrics.accuracy(scores.numpy(), images.labels, choices[scenario]),
-        )
-        for scenario in trial.scenarios
-    ]
+    found = []
+    for scenario in trial.scenarios:
+        among = images.task.classes if scenario == "task" else trial.classes
+        value = accuracy(scores.numpy(), images.labels, among)
+        found.append(row(trial, images.split, scenario, step, images.task.name, metric, value))
+    return found
 
 
-def _task_told(trial: Trial, learner: Method, images: TaskImages) -> float:
+def _task_told(trial: Trial, learner: SpikingLearner, images: TaskImages) -> float:
     """Share of the images whose task is told right: the highest score is of a class of theirs."""
     every = [label for task in trial.tasks for label in task.classes]
     chosen = np.array(every)[learner.scores(images).numpy()[:, every].argmax(1)]
@@ -497,7 +461,7 @@ def _extent(trial: Trial) -> tuple["Params", list[int], int]:
 
 
 def _resume(
-    learner: Method, tensors: dict[str, Tensor], plain: dict[str, Any]
+    learner: SpikingLearner, tensors: dict[str, Tensor], plain: dict[str, Any]
 ) -> tuple[list[dict], dict[str, int]]:
     """Bring the learner to a checkpoint's state; the rows so far, and the place in the sequence."""
     learner.load(tensors, plain)

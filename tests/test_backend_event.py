@@ -110,19 +110,6 @@ def test_threads_change_nothing():
             assert torch.equal(one.updates[name], more.updates[name])
 
 
-def test_images_do_not_influence_each_other():
-    random = np.random.default_rng(5)
-    made = network(random, Dynamics(output="blend"), [20, 10], [1, 2], [50])
-    images, steps = pictures(random, 6), clock(np.ones(40))
-    together = run(made, images, steps)
-    order = torch.from_numpy(random.permutation(6))
-    for chosen in (order, order[:1], order[2:5]):
-        alone = run(made, images[chosen], steps)
-        for name in made.names:
-            assert torch.equal(alone.rasters[name], together.rasters[name][:, chosen])
-            assert torch.equal(alone.crossings[name], together.crossings[name][chosen])
-
-
 def test_weights_and_inputs_too_many_for_sixteen_bits():
     """Sums of 64 x 9 weights near 2 need 21 bits, 96 x 27 x 27 inputs need 17: wider integers."""
     random = np.random.default_rng(6)
@@ -187,8 +174,3 @@ def test_memory_is_flat_in_time(monkeypatch):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[2] < 1.25 * peaks[1]
-
-
-def test_runs_on_the_cpu_only():
-    assert event.available("cpu")
-    assert not event.available("cuda")

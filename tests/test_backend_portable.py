@@ -119,56 +119,7 @@ def test_convolution_and_its_weight_gradient(seed, stride, side):
         assert np.array_equal(gradient, reference.correlate(inputs, post, stride))
 
 
-def test_hebbian_correlation_by_hand():
-    # One pixel of 1/2 under the centre of a kernel of 1: v = .5 | .5 x .5 + .5 = .75 | .875, and
-    # theta = .75 to zero: spikes 0, 1, 0, 1. Trace of the pixel, decay .5: .5, .75, .875, .9375.
-    made = create(
-        Dynamics((HALF,), reset="zero"),
-        [1],
-        [1],
-        [],
-        np.random.default_rng(0),
-        image_shape=(1, 1, 1),
-        threshold=0.75,
-    )
-    made.layers[0].weight[:] = 1.0
-    image = np.full((1, 1, 1), 128, np.uint8)
-    activity = run(made, image, clock(4), trace_decay=np.array([0.5], np.float32))
-    assert activity.rasters["conv1"].flatten().tolist() == [0, 1, 0, 1]
-    expected = np.zeros((1, 1, 1, 3, 3))
-    expected[..., 1, 1] = 0.75 + 0.9375
-    assert np.array_equal(activity.updates["conv1"], expected)
-
-
 # the first layer's current
-
-
-def test_first_layer_current_is_the_drive_times_one_convolution(monkeypatch):
-    random = np.random.default_rng(0)
-    made = network(random, Dynamics(), [3], [1], [], 6)
-    images, drive = pictures(random, 2, 6), random.integers(0, 4, 30)
-    once, seen, calls = portable.currents, [], []
-
-    def counted(layer, inputs):
-        calls.append(inputs)
-        return once(layer, inputs)
-
-    def spied(currents, *state, **options):
-        seen.append(currents)
-        return scan(currents, *state, **options)
-
-    scan = neurons.scan
-    monkeypatch.setattr(portable, "currents", counted)
-    monkeypatch.setattr(neurons, "scan", spied)
-    run(made, images, clock(30, drive=drive))
-    assert len(calls) == 1  # whatever the number of steps
-    pixels = images[:, None].astype(np.float32) / np.float32(256)
-    assert np.array_equal(calls[0], pixels)
-    weight = made.layers[0].forward_weight.numpy()
-    for compartment in range(2):
-        static = reference.convolve(pixels, weight[compartment], 1)
-        expected = drive.astype(np.float32)[:, None, None, None, None] * static
-        assert np.array_equal(torch.cat(seen)[:, compartment], expected)
 
 
 # what must not matter
@@ -191,25 +142,6 @@ def test_one_and_two_threads_give_the_same_spikes(output):
     assert all(0.01 < raster.float().mean() < 0.99 for raster in found[0].rasters.values())
 
 
-@pytest.mark.parametrize(("tau", "output", "current", "reset"), OPTIONS[::5])
-def test_other_batch_compositions_give_the_same_spikes(tau, output, current, reset):
-    random = np.random.default_rng(11)
-    made = network(random, Dynamics(tau, output, current, reset), [3, 4], [2, 1], [5], 8)
-    images, steps = pictures(random, 4, 8), clock(8, 3.0)
-    whole = run(made, images, steps)
-    assert len(whole.counts["conv1"].unique(dim=0)) == 4
-    order = random.permutation(4)
-    shuffled = run(made, images[order], steps)
-    for name in made.names:
-        assert torch.equal(shuffled.rasters[name], whole.rasters[name][:, order])
-        assert torch.equal(shuffled.crossings[name], whole.crossings[name][order])
-        assert not torch.equal(whole.counts[name][0], whole.counts[name][1])
-    for image in range(4):
-        alone = run(made, images[image : image + 1], steps)
-        for name in made.names:
-            assert torch.equal(alone.counts[name][0], whole.counts[name][image])
-
-
 @pytest.mark.parametrize(("images_at_once", "steps_at_once"), [(1, 2), (3, 1), (4, 9), (32, 100)])
 def test_chunks_of_any_size_give_the_same(monkeypatch, images_at_once, steps_at_once):
     random = np.random.default_rng(5)
@@ -220,17 +152,6 @@ def test_chunks_of_any_size_give_the_same(monkeypatch, images_at_once, steps_at_
     monkeypatch.setattr(portable, "SLICE_IMAGES", images_at_once)
     monkeypatch.setattr(portable, "CHUNK_STEPS", steps_at_once)
     assert_same(run(made, images, steps, trace_decay=decay), plain)
-
-
-def test_the_network_is_left_as_it_was():
-    random = np.random.default_rng(0)
-    made = network(random, Dynamics(), [3], [1], [4], 6)
-    before, images = made.fingerprint(), pictures(random, 2, 6)
-    copy = images.copy()
-    first = run(made, images, clock(9), trace_decay=np.full(2, 0.8, np.float32))
-    again = run(made, images, clock(9), trace_decay=np.full(2, 0.8, np.float32))
-    assert_same(first, again)
-    assert made.fingerprint() == before and np.array_equal(images, copy)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -354,25 +275,3 @@ def test_pulses_differ_from_frames_where_membranes_stay_above_threshold(rate, re
     wrong, spikes = mismatch(made, images, shown)
     record_property("mismatched_spikes", f"{wrong} beside {sum(spikes)} of the frames")
     assert wrong > 0
-
-
-def test_a_pulse_fires_again_by_hand():
-    # v = 255/256, theta = .2, a frame in 4 ms. Pulses: .996 - .2 = .796 | .398 - .2 = .198 | .099:
-    # a second spike without input, where the frame's single step has room for one only.
-    made = create(
-        Dynamics((HALF,)),
-        [1],
-        [1],
-        [],
-        np.random.default_rng(0),
-        image_shape=(1, 1, 1),
-        threshold=0.2,
-    )
-    made.layers[0].weight[:] = 1.0
-    image, shown = np.full((1, 1, 1), 255, np.uint8), task(250.0, 1)
-    found = [
-        run(made, image, schedule(shown, name)).rasters["conv1"].flatten().tolist()
-        for name in ("frame", "pulse")
-    ]
-    assert found == [[1], [1, 1, 0, 0]]
-    assert mismatch(made, image, shown) == (1, [1])

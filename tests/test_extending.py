@@ -40,9 +40,9 @@ class MyReadoutParameters(Group, since="0.2"):
 
 @READOUTS.add("mine")
 class Mine(Delta):
-    @classmethod
-    def configured(cls, inputs, classes, params):
-        return cls(inputs, classes, params.readout_stride, 0.0)
+    def __init__(self, inputs, classes, params):
+        super().__init__(inputs, classes, params)
+        self.rate, self.l2 = params.readout_stride, 0.0
 """,
     "plasticity/gate_mine.py": """
 from ltgate.declare import Group, Share

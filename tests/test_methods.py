@@ -11,9 +11,8 @@ from ltgate import checkpoint, methods, metrics
 from ltgate.data import batches, open_task
 from ltgate.data.tasks import TaskSpec
 from ltgate.errors import UserError
-from ltgate.methods.base import Method
 from ltgate.methods.gradient import GradientLearner
-from ltgate.methods.timescales import ROWS
+from ltgate.methods.presets import ROWS
 from ltgate.params import Params
 
 # The rows of the study of timescales are one class with other neurons: those neurons have tests of
@@ -113,14 +112,6 @@ def trained():
     return get
 
 
-def test_offers_the_whole_interface(name):
-    wanted = [member for member in vars(Method) if not member.startswith("_")]
-    assert "scores" in wanted and "load_snapshot" in wanted
-    for member in wanted:
-        assert callable(getattr(methods.METHODS[name], member)), member
-    assert isinstance(methods.METHODS[name].preset, dict)
-
-
 def test_preset_goes_over_the_parameters(name):
     method = methods.METHODS[name]
     changed = PARAMS.with_(batch_size=5, seeds=[3, 4])
@@ -129,15 +120,6 @@ def test_preset_goes_over_the_parameters(name):
     for key, value in changed.model_dump().items():
         assert configured.model_dump()[key] == method.preset.get(key, value)
     assert method.configure(configured) == configured
-
-
-def test_curriculum_shows_the_task_and_no_future(name):
-    learner = fresh(name)
-    for position in range(4):
-        shown = learner.curriculum(position)
-        assert position in shown
-        assert set(shown) <= set(range(position + 1))
-        assert len(set(shown)) == len(shown)
 
 
 def test_scores_every_image_over_all_classes(name, trained):
@@ -151,12 +133,6 @@ def test_scores_every_image_over_all_classes(name, trained):
         few = learner.scores(images, 5)  # products of other shapes may round otherwise
         torch.testing.assert_close(few, found[:5], rtol=1e-6, atol=1e-6)
     assert torch.cat(scores(learner)).std(0).max() > 0  # the image matters
-
-
-def test_counts_spikes(name, trained):
-    spikes = trained(name).spikes(opened(1, "validation"))
-    assert spikes and all(value >= 0 for value in spikes.values())
-    assert sum(spikes.values()) > 0
 
 
 def test_scoring_changes_nothing(name, trained):
@@ -263,17 +239,6 @@ def test_a_snapshot_answers_alike(name, trained, tmp_path):
     assert all(torch.equal(tensor, before[key]) for key, tensor in tensors(learner).items())
 
 
-def test_a_snapshot_is_not_touched_by_further_learning(name, tmp_path):
-    learner = learned(name, [0])
-    checkpoint.save(tmp_path / "snapshot", *learner.snapshot())
-    before = scores(learner)
-    learned(name, [1], learner)
-    other = fresh(name)
-    other.load_snapshot(*checkpoint.load(tmp_path / "snapshot"))
-    assert close(scores(other), before)
-    assert not close(scores(learner), before)
-
-
 # the registry
 
 
@@ -285,17 +250,6 @@ def test_names_are_found_and_allowed_as_parameters():
 
 
 # what defines single methods
-
-
-def test_joint_sees_every_task_so_far():
-    assert fresh("joint").curriculum(2) == [0, 1, 2]
-
-
-@pytest.mark.parametrize(
-    "single", ["lt_gate", "sequential", "random_features", "lt_gate_published"]
-)
-def test_the_others_replay_nothing(single):
-    assert [fresh(single).curriculum(position) for position in range(3)] == [[0], [1], [2]]
 
 
 def test_lt_gate_ends_where_joint_training_ends(trained):
@@ -378,14 +332,3 @@ def test_rank_k_leaves_what_the_first_task_used():
         "configured", (0, 1), fresh("configured", params=learner.params.with_(projector="none"))
     )
     assert not torch.equal(free.network.layers[-1].weight, learner.network.layers[-1].weight)
-
-
-def test_rank_k_continues_from_its_state():
-    learner = learned("configured", (0,), rank_k())
-    again = rank_k()
-    again.load(tensors(learner), learner.state()[1])
-    for one in (learner, again):
-        learned("configured", (1,), one)
-    assert tensors(learner).keys() == tensors(again).keys()
-    for key, tensor in tensors(learner).items():
-        assert torch.equal(tensor, tensors(again)[key]), key

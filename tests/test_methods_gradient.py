@@ -8,7 +8,7 @@ from ltgate import backends, methods, surrogate
 from ltgate.data import batches, open_task
 from ltgate.data.tasks import TaskSpec, schedule
 from ltgate.methods import dsd_snn, hlop
-from ltgate.methods.gradient import READOUT
+from ltgate.methods.gradient import READOUT, Adam
 from ltgate.network import KERNEL
 from ltgate.params import Params
 from ltgate.plasticity.projector import patches
@@ -133,17 +133,6 @@ def test_thresholds_are_calibrated_on_the_first_task_and_then_stay(name):
         assert torch.equal(layer.threshold, threshold)
 
 
-def test_every_layer_learns_in_every_task(name):
-    learner = fresh(name, dsd_growth=0.4)
-    for position in range(2):
-        begun(learner, position)
-        before = weights(learner)
-        shown(learner, position)
-        learner.end_task(position)
-        after = weights(learner)
-        assert all(not torch.equal(after[key], before[key]) for key in before)
-
-
 def test_current_classes_compete_alone_where_wanted(name):
     for choice, others in (("current", False), ("all", True)):
         learner = learned(fresh(name, head_classes=choice), 0)
@@ -194,16 +183,6 @@ def test_counts_of_a_changing_network_leave_no_files(name, home, tmp_path, monke
 
 
 # HLOP
-
-
-def test_the_forward_pass_of_hlop_is_that_of_the_network():
-    learner = learned(fresh("hlop"), 0, 1)
-    images = opened(1, "validation")
-    plain = fresh("random_features").network
-    plain.load_state_dict(learner.network.state_dict())
-    activity = learner.filters.forward(plain, images.task, images.images[:])
-    inputs = learner.inputs_of({"dense1": activity.counts["dense1"].float()})
-    assert torch.equal(learner.scores(images), inputs @ learner.readout.weight)
 
 
 def test_an_update_of_hlop_changes_no_current_of_inputs_inside_the_frozen_subspaces():
@@ -360,11 +339,6 @@ def test_units_that_dsd_snn_pruned_or_never_used_are_silent():
     assert not weight[:, :, learner.owner["conv1"] < 0].any()  # what led from them
 
 
-def test_nothing_is_pruned_without_rounds():
-    learner = learned(fresh("dsd_snn", dsd_pruning=0), 0, 1)
-    assert all((owner != dsd_snn.PRUNED).all() for owner in learner.owner.buffers())
-
-
 def test_pruning_rounds_are_spread_over_the_task(monkeypatch):
     rounds = []
     monkeypatch.setattr(
@@ -389,3 +363,40 @@ def test_importance_spans_zero_to_one():
     torch.testing.assert_close(found, torch.tensor([1.0, 0.0, 0.5]))
     assert dsd_snn.importance(torch.tensor([2.0, 2.0])).tolist() == [1, 1]
     assert len(dsd_snn.importance(torch.tensor([]))) == 0
+
+
+# Adam with a second moment per neuron
+
+SHAPES = {"conv": (2, 3, 4, 3, 3), "readout": (1, 5, 6)}
+
+
+def gradients(number):
+    made = torch.Generator().manual_seed(number)
+    return {name: torch.randn(shape, generator=made) for name, shape in SHAPES.items()}
+
+
+def test_neurons_with_one_input_step_as_in_torch():
+    mine, its = torch.ones(2, 7, 1), torch.ones(2, 7, 1, requires_grad=True)
+    adam, other = Adam({"a": mine}), torch.optim.Adam([its], lr=0.1)
+    for number in range(1, 8):
+        its.grad = torch.randn(2, 7, 1, generator=torch.Generator().manual_seed(number))
+        mine = mine - 0.1 * adam.step({"a": its.grad}, number)["a"]
+        other.step()
+    torch.testing.assert_close(mine, its.detach(), rtol=1e-5, atol=1e-7)
+
+
+def test_a_step_by_hand():
+    adam = Adam({"a": torch.zeros(1, 1, 2)})
+    first, second = torch.tensor([[[3.0, 1.0]]]), torch.tensor([[[1.0, -3.0]]])
+    move = adam.step({"a": first}, 1)["a"]  # mean square 5
+    torch.testing.assert_close(move, first / 5**0.5)
+    move = adam.step({"a": second}, 2)["a"]
+    torch.testing.assert_close(move, (0.09 * first + 0.1 * second) / 0.19 / 5**0.5)
+
+
+def test_what_may_not_change_stays_exactly():
+    adam = Adam(gradients(0))
+    for number in (1, 2, 3):
+        allowed = gradients(number)
+        allowed["conv"][:, 1] = 0
+        assert (adam.step(allowed, number)["conv"][:, 1] == 0).all()

@@ -77,18 +77,6 @@ def test_rows_find_the_leading_directions_and_stay_orthonormal():
     orthonormal(subspace.rows, atol=0.02)
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-def test_the_scale_of_the_activity_does_not_matter(scale):
-    found = []
-    for factor in (1.0, scale):
-        random = np.random.default_rng(2)
-        subspace = SubspaceNeurons(INPUTS)
-        subspace.extend(2, random)
-        subspace.learn(factor * activity(random, directions(random, 4), 1.0), rate=0.2)
-        found.append(subspace.rows)
-    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
-
-
 def test_new_rows_learn_what_the_old_leave_over():
     random = np.random.default_rng(3)
     along = directions(random, 4)

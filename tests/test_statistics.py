@@ -76,3 +76,11 @@ def test_holm_by_hand():
     assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert statistics.holm([0.9, 0.8]) == pytest.approx([1, 1])
     assert statistics.holm([0.5, float("nan")]) == pytest.approx([1, float("nan")], nan_ok=True)
+
+
+def test_constant_differences():
+    same = statistics.paired_tests(np.array([0.5, 0.6]), np.array([0.5, 0.6]))
+    assert [same[x] for x in ("difference", "p_t", "p_wilcoxon", "effect_size")] == [0, 1, 1, 0]
+    below = statistics.paired_tests(np.array([0.1, 0.2, 0.3]), np.array([0.2, 0.3, 0.4]))
+    assert below["p_t"] == 0 and below["effect_size"] == -np.inf
+    assert below["p_wilcoxon"] == pytest.approx(0.25)

@@ -16,7 +16,7 @@ from ltgate import checkpoint, files, memory, methods, paths, results, train
 from ltgate.data import idx, open_task, sources
 from ltgate.data.tasks import TaskSpec
 from ltgate.errors import NotFinite, UserError
-from ltgate.methods.base import Method, SpikingLearner
+from ltgate.methods.base import SpikingLearner
 from ltgate.params import Params
 from ltgate.train import Trial
 
@@ -107,11 +107,6 @@ def means(monkeypatch):
     monkeypatch.setitem(methods.METHODS, "means", Means)
     Means.log = []
     return PARAMS.with_(methods=["means"], tasks=THREE)
-
-
-def test_means_is_no_more_than_the_interface():
-    members = {name for name in vars(Means) if not name.startswith("_")} - {"log"}
-    assert members == {name for name in vars(Method) if not name.startswith("_")} | {"preset"}
 
 
 # the loop
@@ -208,24 +203,6 @@ def test_r_is_what_the_images_give(means):
             assert found.shape == (3, 3)
             np.testing.assert_allclose(found, expected[scenario])
     assert not np.array_equal(by_hand(means, 0)["class"], by_hand(means, 3)["class"])
-
-
-def test_the_class_scenario_chooses_among_all_classes_of_the_sequence(means, monkeypatch):
-    plain = Means.scores
-
-    def confused(self, images, number=0):
-        scores = plain(self, images, number)
-        scores[:, self.sums.sum(1) == 0] = 1e6  # sure of every class that it has never seen
-        return scores
-
-    monkeypatch.setattr(Means, "scores", confused)
-    trial = Trial(means, "means", 0)
-    train.train(trial)
-    rows = [row for row in train.evaluate(trial) if row["metric"] == "accuracy"]
-    for row in rows:
-        # wrong while classes of the sequence are unseen, but where the task is given
-        lost = row["scenario"] == "class" and row["step"] < 2
-        assert (row["value"] == 0) == lost
 
 
 def test_a_search_holds_its_trial_until_it_is_measured_and_leaves_nothing(means, monkeypatch):
@@ -517,19 +494,6 @@ def test_resume_after_a_stop_anywhere_else(
     assert rows_on_disk(home) == {}
     train.run_trial(Trial(PARAMS, method, 0))
     assert rows_on_disk(home) == expected
-
-
-def test_resume_after_many_stops(unbroken, home, monkeypatch):
-    stops = 0
-    while not rows_on_disk(home):
-        with monkeypatch.context() as patch:
-            stopping(patch, SpikingLearner, "learn", 3)
-            try:
-                train.run_trial(Trial(PARAMS, "joint", 0))
-            except Stop:
-                stops += 1
-    assert stops == 3 * BATCHES // 2 - 1
-    assert rows_on_disk(home) == unbroken("joint")
 
 
 def test_a_run_that_starts_anew_would_be_noticed(unbroken, home, monkeypatch):

@@ -3,13 +3,13 @@ r"""GPU path: convolutions by PyTorch, membranes in the registers of fused Trito
 Time is cut into chunks. For each chunk and layer, with time folded into the batch, channels last:
 
 1. one convolution or matrix product gives the currents of all steps;
-2. :func:`fused.scan`: one program runs a tile of neurons of one image (positions x channels)
-   through the chunk. Membranes, spike counts and crossings stay in registers, and the spikes leave
-   as the next convolution wants them;
-3. when learning, :func:`fused.trace` writes the presynaptic traces, and one weight-gradient call
+2. :func:`scan`: one program runs a tile of neurons of one image (positions x channels) through the
+   chunk. Membranes, spike counts and crossings stay in registers, and the spikes leave as the next
+   convolution wants them;
+3. when learning, :func:`trace` writes the presynaptic traces, and one weight-gradient call
    correlates them with the spikes. The first layer's input is its image times a number per step, so
-   it needs no traces: sum_t g_c[t] post[t] is summed in the scan, with
-   g_c[t] = decay_c g_c[t-1] + drive[t], and correlated with the image once.
+   it needs no traces: sum_t g_c[t] post[t], with g_c[t] = decay_c g_c[t-1] + drive[t], is one
+   matrix product, and is correlated with the image once.
 
 Which kernels a batch needs depends on shapes alone: they are captured as one CUDA graph per shape.
 
@@ -36,9 +36,10 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 import triton
+import triton.language as tl
 from torch import Tensor
 
-from ltgate.backends import Activity, fused, portable, trace_response
+from ltgate.backends import Activity, portable, trace_response
 from ltgate.data.tasks import Schedule
 from ltgate.network import GRID, LARGEST, Layer, Network
 from ltgate.neurons import COMPILED, Dynamics
@@ -63,6 +64,118 @@ def available(device: str) -> bool:
     if device == "cpu":
         return triton.knobs.runtime.interpret
     return device.startswith("cuda") and torch.cuda.is_available()
+
+
+# A chunk of time steps in registers. Loads do not depend on the state, so the compiler issues those
+# of the next STAGES - 1 steps ahead. Launched with ``enable_fp_fusion=False``: multiplications and
+# additions must round separately, in the order of ``neurons.step``. All is channels last.
+
+
+@triton.jit
+def scan(
+    current, drive, coefficients, threshold, gate, membrane, counts, crossings, spikes,
+    steps, size, positions, channels,
+    FIRST: tl.constexpr, COMPARTMENTS: tl.constexpr, BLEND: tl.constexpr, SUBTRACT: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    """Run ROWS positions x COLUMNS channels of one image through ``steps`` steps.
+
+    ``current`` [steps, B, positions, COMPARTMENTS, channels]; of the FIRST layer only one step,
+    which ``drive`` [steps] multiplies. ``spikes`` [steps, B, positions, channels]; ``size`` is the
+    number of values in one of its steps. State is laid out as one step of current or spikes.
+    """
+    tiles = tl.cdiv(positions, ROWS)
+    image = tl.program_id(0) // tiles
+    row = (tl.program_id(0) % tiles) * ROWS + tl.arange(0, ROWS)[:, None]
+    channel = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    inside = (row < positions) & (channel < channels)
+    site = image * positions + row
+    neuron = site * channels + channel
+    fast = site * COMPARTMENTS * channels + channel
+    slow = fast + channels
+
+    decay0, gain0 = tl.load(coefficients), tl.load(coefficients + COMPARTMENTS)
+    theta0 = tl.load(threshold + channel, mask=channel < channels, other=1.0)
+    v0 = tl.load(membrane + fast, mask=inside, other=0.0)
+    count = tl.zeros([ROWS, COLUMNS], tl.int32)
+    count0 = tl.zeros([ROWS, COLUMNS], tl.int32)
+    if COMPARTMENTS == 2:
+        decay1, gain1 = tl.load(coefficients + 1), tl.load(coefficients + 3)
+        v1 = tl.load(membrane + slow, mask=inside, other=0.0)
+        count1 = tl.zeros([ROWS, COLUMNS], tl.int32)
+        if BLEND:
+            theta1 = theta0
+            gamma = tl.load(gate + channel, mask=channel < channels, other=0.0)
+            rest = 1.0 - gamma
+        else:
+            theta1 = tl.load(threshold + channels + channel, mask=channel < channels, other=1.0)
+    if FIRST:
+        fixed0 = tl.load(current + fast, mask=inside, other=0.0)
+        if COMPARTMENTS == 2:
+            fixed1 = tl.load(current + slow, mask=inside, other=0.0)
+
+    for t in tl.range(0, steps, num_stages=STAGES):
+        if FIRST:
+            now = tl.load(drive + t)
+            current0 = now * fixed0
+            if COMPARTMENTS == 2:
+                current1 = now * fixed1
+        else:
+            current0 = tl.load(current + fast, mask=inside, other=0.0).to(tl.float32)
+            if COMPARTMENTS == 2:
+                current1 = tl.load(current + slow, mask=inside, other=0.0).to(tl.float32)
+            current += size * COMPARTMENTS
+        v0 = v0 * decay0
+        v0 = v0 + current0 * gain0
+        crossed0 = (v0 >= theta0) & inside
+        spike = crossed0
+        count0 += crossed0.to(tl.int32)
+        if COMPARTMENTS == 2:
+            v1 = v1 * decay1
+            v1 = v1 + current1 * gain1
+            crossed1 = (v1 >= theta1) & inside
+            count1 += crossed1.to(tl.int32)
+            if BLEND:
+                blended = gamma * v0
+                blended = blended + rest * v1
+                spike = (blended >= theta0) & inside
+                crossed0, crossed1 = spike, spike
+            else:
+                spike = crossed0 | crossed1
+            v1 = tl.where(crossed1, v1 - theta1 if SUBTRACT else 0.0, v1)
+        v0 = tl.where(crossed0, v0 - theta0 if SUBTRACT else 0.0, v0)
+        count += spike.to(tl.int32)
+        tl.store(spikes + neuron, spike.to(spikes.dtype.element_ty), mask=inside)
+        spikes += size
+
+    tl.store(membrane + fast, v0, mask=inside)
+    tl.store(counts + neuron, tl.load(counts + neuron, mask=inside) + count, mask=inside)
+    sums = crossings + image * COMPARTMENTS * channels + channel
+    tl.atomic_add(sums, tl.sum(count0, 0)[None, :], mask=channel < channels)
+    if COMPARTMENTS == 2:
+        tl.store(membrane + slow, v1, mask=inside)
+        tl.atomic_add(sums + channels, tl.sum(count1, 0)[None, :], mask=channel < channels)
+
+
+@triton.jit
+def trace(
+    inputs, decays, state, traces, steps, size, channels,
+    TRACES: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    """x_c[t] = decays_c x_c[t-1] + inputs[t]: ``inputs`` [steps, size / channels, channels] to
+    ``traces`` [steps, size / channels, TRACES, channels], from and to ``state``, one step of it."""
+    n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = n < size
+    at = (n // channels * TRACES + tl.program_id(1)) * channels + n % channels
+    decay = tl.load(decays + tl.program_id(1))
+    x = tl.load(state + at, mask=inside, other=0.0)
+    for _ in tl.range(0, steps, num_stages=STAGES):
+        x = x * decay
+        x = x + tl.load(inputs + n, mask=inside, other=0.0).to(tl.float32)
+        tl.store(traces + at, x, mask=inside)
+        inputs += size
+        traces += size * TRACES
+    tl.store(state + at, x, mask=inside)
 
 
 # currents
@@ -157,24 +270,22 @@ class _Stage:
         self.membrane = zeros(height, width, compartments * channels)
         self.counts = zeros(height, width, channels, dtype=torch.int32)
         self.crossings = zeros(compartments, channels, dtype=torch.int32)
-        self.weighted = zeros(height, width, traces * channels) if first else self.membrane
-        inputs, height, width = layer.in_shape
-        self.trace = zeros(height, width, traces * inputs) if not first else self.membrane
         self.update: Tensor | float = 0.0
         if first:  # once per image, so float64 costs nothing; exact in float32
+            self.weighted = zeros(height, width, channels).repeat(traces, 1, 1, 1, 1)
             exact = layer.forward_weight.double()
             constant = portable.currents(layer, pixels.double(), exact).float()
             self.constant = constant.permute(0, 3, 4, 1, 2).contiguous()
             return
+        inputs, height, width = layer.in_shape
+        self.trace = zeros(height, width, traces * inputs)
         weight = layer.forward_weight.flatten(0, 1).to(options.dtype)
         if layer.is_conv:
             self.weight = weight.contiguous(memory_format=torch.channels_last)
         else:
             self.weight = weight.unflatten(1, layer.in_shape).permute(0, 2, 3, 1).flatten(1)
 
-    def advance(
-        self, inputs: Tensor | None, drive: Tensor, coefficients: Tensor, response: Tensor
-    ) -> Tensor:
+    def advance(self, inputs: Tensor | None, drive: Tensor, coefficients: Tensor) -> Tensor:
         """Spikes [K, B, height, width, channels] of a chunk, from those of the layer below."""
         layer, dynamics, options = self.layer, self.dynamics, self.options
         (channels, height, width), batch = layer.out_shape, len(self.pixels)
@@ -191,40 +302,47 @@ class _Stage:
         )
         columns = min(COLUMNS, triton.next_power_of_2(channels))
         rows = min(TILE // columns, triton.next_power_of_2(positions))
-        fused.scan[(batch * triton.cdiv(positions, rows), triton.cdiv(channels, columns))](
-            current, drive, coefficients, response, self.threshold, self.gate,
-            self.membrane, self.counts, self.crossings, self.weighted, spikes,
-            len(drive), response.stride(0), spikes[0].numel(), positions, channels,
-            FIRST=self.first, TRACES=options.traces if self.first else 0,
-            COMPARTMENTS=dynamics.compartments, BLEND=dynamics.blended,
+        scan[(batch * triton.cdiv(positions, rows), triton.cdiv(channels, columns))](
+            current, drive, coefficients, self.threshold, self.gate, self.membrane, self.counts,
+            self.crossings, spikes, len(drive), spikes[0].numel(), positions, channels,
+            FIRST=self.first, COMPARTMENTS=dynamics.compartments, BLEND=dynamics.blended,
             SUBTRACT=dynamics.subtracts, ROWS=rows, COLUMNS=columns, STAGES=STAGES,
             enable_fp_fusion=False,
         )  # fmt: skip
         return spikes
 
-    def learn(self, inputs: Tensor, spikes: Tensor, decays: Tensor) -> None:
-        """Add a chunk's post x trace; ``inputs`` and ``spikes`` as in :meth:`advance`."""
+    def learn(
+        self, inputs: Tensor | None, spikes: Tensor, decays: Tensor, response: Tensor
+    ) -> None:
+        """Add a chunk's post x trace; ``response`` is g_c[t], the rest as in :meth:`advance`."""
+        if self.first:
+            with self._precision():
+                summed = response @ spikes.flatten(1).float()
+            self.weighted += summed.view(self.weighted.shape)
+            return
         if not self.layer.is_conv:
             inputs = inputs.flatten(2)[:, :, None, None]  # one position
         count, size, channels = self.options.traces, inputs[0].numel(), inputs.shape[-1]
         traces = torch.empty(*inputs.shape[:-1], count * channels, device=inputs.device)
-        fused.trace[(triton.cdiv(size, TILE),)](
+        trace[(triton.cdiv(size, TILE), count)](
             inputs, decays, self.trace, traces, len(inputs), size, channels,
             TRACES=count, BLOCK=TILE, STAGES=STAGES, enable_fp_fusion=False,
         )  # fmt: skip
-        self._correlate(traces.flatten(0, 1), spikes.flatten(0, 1).float())
+        post = spikes.flatten(0, 1).float().permute(0, 3, 1, 2)
+        self._correlate(traces.flatten(0, 1).permute(0, 3, 1, 2), post)
+
+    def _precision(self):
+        return _float32("tf32" if self.options.mixed else "ieee")
 
     def _correlate(self, traces: Tensor, post: Tensor) -> None:
-        with _float32("tf32" if self.options.mixed else "ieee"):
-            self.update += portable.correlate(
-                self.layer, traces.permute(0, 3, 1, 2), post.permute(0, 3, 1, 2)
-            )
+        with self._precision():
+            self.update += portable.correlate(self.layer, traces, post)
 
     def finished(self) -> Tensor:
         """The update, shaped like the weights."""
         weight, count = self.layer.weight, self.options.traces
         if self.first:
-            self._correlate(self.pixels.permute(0, 2, 3, 1), self.weighted)
+            self._correlate(self.pixels, self.weighted.permute(1, 0, 4, 2, 3).flatten(1, 2))
             each = self.update.unflatten(0, (count, -1))
         elif self.layer.is_conv:
             each = self.update.unflatten(1, (count, -1)).transpose(0, 1)
@@ -263,9 +381,10 @@ def _pass(
         spikes = None
         for stage in stages:
             inputs = spikes
-            spikes = stage.advance(inputs, drive[part], coefficients, response[:, part])
-            if options.traces and not stage.first:
-                stage.learn(inputs, spikes, coefficients[-options.traces :])
+            spikes = stage.advance(inputs, drive[part], coefficients)
+            if options.traces:
+                decays = coefficients[-options.traces :]
+                stage.learn(inputs, spikes, decays, response[:, part])
             if stage.layer.name in activity.rasters:
                 activity.rasters[stage.layer.name][part] = spikes.permute(0, 1, 4, 2, 3)
     for stage in stages:

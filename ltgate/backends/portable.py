@@ -39,12 +39,12 @@ def currents(layer: Layer, inputs: Tensor, weight: Tensor | None = None) -> Tens
         summed = functional.conv2d(inputs, stacked, stride=layer.stride, padding=1)
     else:
         summed = inputs.flatten(1) @ stacked.T
-    return summed.reshape(len(inputs), weight.shape[0], *layer.out_shape)
+    return summed.reshape(len(inputs), *weight.shape[:2], *layer.out_shape[1:])
 
 
-def in_time(layer: Layer, inputs: Tensor) -> Tensor:
+def in_time(layer: Layer, inputs: Tensor, weight: Tensor | None = None) -> Tensor:
     """Currents [T, C, B, out, height, width] of inputs [T, B, channels, height, width]."""
-    found = currents(layer, inputs.flatten(0, 1))
+    found = currents(layer, inputs.flatten(0, 1), weight)
     return found.unflatten(0, inputs.shape[:2]).transpose(1, 2)
 
 

@@ -10,6 +10,7 @@ Kernels are cached by the date of their own file: after a change here, touch tho
 
 import operator
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -103,14 +104,14 @@ def load_word(typing, array, index):
     return types.uint64(array, types.intp), generate
 
 
-def _binary(symbol: Callable, of_float: str, of_integer: str) -> None:
+def _binary(symbol: Callable, instruction: Callable, compares: bool = False) -> None:
     @intrinsic
     def apply(typing, left, right):
         def generate(context, builder, signature, arguments):
-            name = of_float if isinstance(left.element, types.Float) else of_integer
-            return getattr(builder, name)(*arguments)
+            return instruction(builder, isinstance(left.element, types.Float))(*arguments)
 
-        return left(left, left), generate
+        result = Lanes(types.boolean, left.count) if compares else left
+        return result(left, left), generate
 
     @overload(symbol)
     def operation(left, right):
@@ -119,26 +120,12 @@ def _binary(symbol: Callable, of_float: str, of_integer: str) -> None:
         return None
 
 
-_binary(operator.add, "fadd", "add")
-_binary(operator.sub, "fsub", "sub")
-_binary(operator.mul, "fmul", "mul")
-_binary(operator.truediv, "fdiv", "")
-_binary(operator.or_, "", "or_")
-
-
-@intrinsic
-def _reached(typing, left, right):
-    def generate(context, builder, signature, arguments):
-        return builder.fcmp_ordered(">=", *arguments)
-
-    return Lanes(types.boolean, left.count)(left, left), generate
-
-
-@overload(operator.ge)
-def _greater_or_equal(left, right):
-    if isinstance(left, Lanes) and left == right:
-        return lambda left, right: _reached(left, right)
-    return None
+_binary(operator.add, lambda build, real: build.fadd if real else build.add)
+_binary(operator.sub, lambda build, real: build.fsub if real else build.sub)
+_binary(operator.mul, lambda build, real: build.fmul if real else build.mul)
+_binary(operator.truediv, lambda build, _: build.fdiv)
+_binary(operator.or_, lambda build, _: build.or_)
+_binary(operator.ge, lambda build, _: partial(build.fcmp_ordered, ">="), compares=True)
 
 
 def _rounding(name: str) -> Callable:
@@ -180,35 +167,33 @@ def select(typing, mask, yes, no):
     return yes(mask, yes, yes), generate
 
 
-def _conversion(instruction: str, value: Lanes, element: types.Type):
-    lanes = Lanes(element, value.count)
+def _converter(instruction: str) -> Callable:
+    @intrinsic
+    def convert(typing, value, example):
+        lanes = Lanes(example, value.count)
 
-    def generate(context, builder, signature, arguments):
-        vector = _vector(context.data_model_manager, lanes)
-        return getattr(builder, instruction)(arguments[0], vector)
+        def generate(context, builder, signature, arguments):
+            vector = _vector(context.data_model_manager, lanes)
+            return getattr(builder, instruction)(arguments[0], vector)
 
-    return lanes, generate
+        return lanes(value, example), generate
+
+    return convert
 
 
-@intrinsic
-def to_float(typing, value, example):
-    """Signed integers as the type of the float scalar ``example``."""
-    lanes, generate = _conversion("sitofp", value, example)
-    return lanes(value, example), generate
+# Lanes as the type of the scalar ``example``: signed integers as floats, others as wider integers.
+to_float, widen = _converter("sitofp"), _converter("zext")
 
 
 @intrinsic
 def to_short(typing, mask):
     """-1 where the mask is set, else 0, as int16."""
-    lanes, generate = _conversion("sext", mask, types.int16)
+    lanes = Lanes(types.int16, mask.count)
+
+    def generate(context, builder, signature, arguments):
+        return builder.sext(arguments[0], _vector(context.data_model_manager, lanes))
+
     return lanes(mask), generate
-
-
-@intrinsic
-def widen(typing, value, example):
-    """Integers that are not negative as the wider type of the scalar ``example``."""
-    lanes, generate = _conversion("zext", value, example)
-    return lanes(value, example), generate
 
 
 @intrinsic

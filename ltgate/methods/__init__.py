@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ltgate.methods import presets as presets  # listed before what the other files bring
-from ltgate.methods.base import METHODS, Method
+from ltgate.methods.base import METHODS, SpikingLearner
 from ltgate.registry import import_files
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def names() -> list[str]:
     return list(METHODS)
 
 
-def create(name: str, params: "Params", generator: np.random.Generator) -> Method:
+def create(name: str, params: "Params", generator: np.random.Generator) -> SpikingLearner:
     """A fresh learner; the method's preset goes over ``params`` first."""
     cls = METHODS[name]
     return cls(cls.configure(params), generator)

@@ -34,8 +34,8 @@ from ltgate.data.tasks import TaskSpec
 from ltgate.declare import Group, Share, Whole
 from ltgate.methods.base import METHODS
 from ltgate.methods.gradient import READOUT, GradientLearner
-from ltgate.network import Layer
-from ltgate.plasticity import competitive, readout
+from ltgate.network import Layer, balance
+from ltgate.plasticity import readout
 from ltgate.state import Tensors
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class DSDSNN(GradientLearner):
         bound = p.weight_scale / math.sqrt(layer.weight[0, 0].numel())
         drawn = self.generator.uniform(-bound, bound, layer.weight.shape).astype(np.float32)
         weight = torch.from_numpy(drawn).to(layer.weight)
-        return p.weight_scale * competitive.balance(weight) if p.balanced else weight
+        return p.weight_scale * balance(weight) if p.balanced else weight
 
     def _share_threshold(self, layer: Layer) -> None:
         """Units that were not calibrated get the median of those that were."""

@@ -1,28 +1,39 @@
-"""What methods trained by surrogate gradients share."""
+r"""What methods trained by surrogate gradients share, and their optimiser.
+
+Adam (Kingma & Ba 2015) divides every entry of a weight tensor by its own size, and so turns a step
+away from the gradient; a projected gradient would leave its subspace. Here all weights of a neuron
+share the second moment (blocks like those of Adam-mini, Zhang et al. 2024): a neuron's step lies
+along the running mean of its gradients. With gradient g of step t, b1 = 0.9, b2 = 0.999 and
+eps = 1e-8::
+
+    m <- b1 m + (1 - b1) g        q <- b2 q + (1 - b2) mean over the neuron's inputs of g^2
+    step = m / (1 - b1^t) / (sqrt(q / (1 - b2^t)) + eps)
+"""
 
 import math
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ltgate import features
 from ltgate.data.store import Batch, TaskImages
 from ltgate.data.tasks import TaskSpec, schedule
 from ltgate.declare import Count, Group, Positive
 from ltgate.errors import NotFinite, UserError
-from ltgate.methods.adam import Adam
 from ltgate.methods.base import SpikingLearner
 from ltgate.neurons import COMPILED
 from ltgate.plasticity import readout
 from ltgate.progress import track
+from ltgate.state import Tensors
 from ltgate.surrogate import LinearHead, loss_and_gradients
 
 if TYPE_CHECKING:
     from ltgate.params import Params
 
 READOUT = "readout"  # the readout's name among those of the layers
+MEAN_DECAY, SQUARE_DECAY, EPSILON = 0.9, 0.999, 1e-8
 
 
 class GradientParameters(Group, late=True):
@@ -38,6 +49,32 @@ class GradientParameters(Group, late=True):
     """Adam rate of the readout's weights"""
     head_classes: Literal["all", "current"] = "all"
     """classes that compete in the loss: all, or the current task's"""
+
+
+class Adam(nn.Module):
+    """Running moments of the gradients of some weights, each [C, out, inputs...].
+
+    Attributes:
+        mean: m by name, shaped like the weights.
+        square: q by name, [C, out].
+    """
+
+    def __init__(self, weights: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.mean = Tensors(**{name: torch.zeros_like(weight) for name, weight in weights.items()})
+        self.square = Tensors(**{n: w.new_zeros(w.shape[:2]) for n, w in weights.items()})
+
+    def step(self, gradients: dict[str, Tensor], number: int) -> dict[str, Tensor]:
+        """Take in gradients of step ``number`` (from 1); what to subtract, times a rate."""
+        moves = {}
+        for name, gradient in gradients.items():
+            power = gradient.flatten(2).square().mean(2)
+            self.mean[name] = self.mean[name].lerp(gradient, 1 - MEAN_DECAY)
+            self.square[name] = self.square[name].lerp(power, 1 - SQUARE_DECAY)
+            size = (self.square[name] / (1 - SQUARE_DECAY**number)).sqrt() + EPSILON
+            size = size.view(*size.shape, *[1] * (gradient.dim() - 2))
+            moves[name] = self.mean[name] / (1 - MEAN_DECAY**number) / size
+        return moves
 
 
 class GradientLearner(SpikingLearner):
@@ -144,5 +181,5 @@ class GradientLearner(SpikingLearner):
 
     def new_readout(self) -> readout.Linear:
         """Weights of zero."""
-        inputs = 1 + sum(features.size(self.network, view) for view in self.views)
-        return readout.Linear(weight=torch.zeros(inputs, self.classes, dtype=torch.float64))
+        shape = 1 + sum(self.sizes.values()), self.classes
+        return readout.Linear(weight=torch.zeros(shape, dtype=torch.float64))

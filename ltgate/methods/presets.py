@@ -1,8 +1,20 @@
 """Methods that are a choice of parameters: name, base class, one line of text, preset."""
 
+from typing import Annotated, Any
+
+from pydantic import Field
+
 from ltgate.data.store import TaskImages
+from ltgate.declare import FilePath, Group
 from ltgate.methods.base import METHODS, SpikingLearner
 from ltgate.methods.gradient import GradientLearner
+
+
+class StudyParameters(Group, compute=True):
+    """Notebook 07."""
+
+    timescales: Annotated[FilePath, Field(min_length=1)] = "timescales_quick"
+    """parameter file of the streams of notebook 07: a name in params, or a path"""
 
 
 class Joint(SpikingLearner):
@@ -16,10 +28,6 @@ class Joint(SpikingLearner):
         """Filters as in LT-Gate (first task); a fresh readout."""
         super().begin_task(position, images)
         self.readout = self.new_readout()
-
-
-class JointGradient(Joint, GradientLearner):
-    """The same for a network whose every weight learns; it goes on from the task before."""
 
 
 class AllButDeepest(SpikingLearner):
@@ -89,10 +97,49 @@ PRESETS = (
      "Every weight trained through time by surrogate gradients, one task after the other, nothing "
      "protected.",
      GradientLearner.preset),
-    ("surrogate_joint", JointGradient,
-     "The upper bound of surrogate gradients: trained on the images of all tasks so far.",
-     GradientLearner.preset),
 )  # fmt: skip
 
-for _name, _base, _text, _preset in PRESETS:
+# What may stand for a neuron's timescale: the rows of docs/timescales.md, one line each. All have
+# the same filters, readout and calibrated rate; they differ in the neuron alone.
+SINGLE = (5, 10, 20, 40, 100)
+BLEND = {"taus_ms": [5.0, 100.0], "output": "blend"}
+
+
+def single(tau_ms: float) -> dict[str, Any]:
+    """One membrane."""
+    return {"taus_ms": [float(tau_ms)], "output": "or"}
+
+
+ROWS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{f"tau_{tau}": (f"One membrane of {tau} ms.", single(tau)) for tau in SINGLE},
+    "tau_halves": ("A random half of the neurons 5 ms, the others 100 ms.",
+                   {**BLEND, "gate": "random"}),
+    "tau_log_uniform": ("Each neuron a time constant of its own, log-uniform from 5 to 100 ms "
+                        "(Perez-Nieves et al. 2021).", {**single(5), "follows": "own"}),
+    "tau_of_rate": ("One membrane whose time constant follows the rate of the layer's input.",
+                    {**single(5), "follows": "rate"}),
+    "either": ("Two compartments, the published output or.",
+               {"taus_ms": [5.0, 100.0], "output": "or"}),
+    "blend_half": ("Two membranes, blended half and half.",
+                   {**BLEND, "gate": "fixed", "gamma": 0.5}),
+    "gate_quieter": ("The published soft gate: the quieter compartment's membrane weighs more.",
+                     {**BLEND, "gate": "blend"}),
+    "gate_teacher": ("Each neuron the compartment whose counts tell the classes better.",
+                     {**BLEND, "gate": "teacher"}),
+    "gate_static": ("Each neuron the compartment closer to the layer's set point, once.",
+                    {**BLEND, "gate": "set_point"}),
+    "gate_neuron": ("Set-point gate within the sample, per neuron.",
+                    {**BLEND, "follows": "neuron"}),
+    "gate_layer": ("Set-point gate within the sample, one for the layer.",
+                   {**BLEND, "follows": "layer"}),
+    "gate_three": ("As gate_layer over three compartments, 5, 22.4 and 100 ms.",
+                   {**BLEND, "taus_ms": [5.0, 22.4, 100.0], "follows": "layer"}),
+    "gate_five": ("As gate_layer over five compartments, 1.25 to 400 ms.",
+                  {**BLEND, "taus_ms": [1.25, 5.0, 22.4, 100.0, 400.0], "follows": "layer"}),
+    "gate_cue": ("An oracle that is told the speed.", {**BLEND, "follows": "cue"}),
+    "gate_oracle": ("An oracle that knows each neuron's timescale.", {**BLEND, "gate": "oracle"}),
+}  # fmt: skip
+
+EVERY = *PRESETS, *((name, SpikingLearner, *row) for name, row in ROWS.items())
+for _name, _base, _text, _preset in EVERY:
     METHODS[_name] = type(_name, (_base,), {"__doc__": _text, "preset": _preset})

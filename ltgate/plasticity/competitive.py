@@ -18,12 +18,13 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from ltgate.backends.portable import correlate
+from ltgate.backends.portable import correlate, currents
 from ltgate.data.store import TaskImages
 from ltgate.declare import Count, Group, Share, Whole
 from ltgate.errors import UserError
 from ltgate.network import KERNEL, LARGEST, Layer
 from ltgate.plasticity.filters import FILTERS, Filters
+from ltgate.plasticity.projector import patches
 
 # Patches with less than this share of the mean variance are blank and teach nothing.
 BLANK = 1e-4
@@ -65,20 +66,8 @@ class CompetitiveFilters(Filters):
         return torch.cat(parts).cpu()
 
 
-def balance(weight: Tensor) -> Tensor:
-    """Filters [C, out, ...] with their mean taken off and brought to length 1."""
-    flat = weight.flatten(2)
-    flat = functional.normalize(flat - flat.mean(2, keepdim=True), dim=2)
-    return flat.reshape(weight.shape)
-
-
 def learn(
-    layer: Layer,
-    counts: Tensor,
-    rate: float,
-    passes: int,
-    generator: np.random.Generator,
-    mask: Tensor | None = None,
+    layer: Layer, counts: Tensor, rate: float, passes: int, generator: np.random.Generator
 ) -> Tensor:
     """Learn a layer's filters from the spike counts of its inputs.
 
@@ -88,7 +77,6 @@ def learn(
         rate: eta, relative to the mean step of a filter's wins; 1 takes the mean of the wins.
         passes: Updates, each over all N images.
         generator: Chooses the patches that are imprinted.
-        mask: Optional factors [C, out] on the rate (gates).
 
     Returns:
         Balanced weights of unit length, shaped like the layer's.
@@ -98,10 +86,10 @@ def learn(
     """
     inputs = counts.float()
     shape = layer.weight.shape
-    filters = shape[0] * shape[1]
-    size = layer.weight[0, 0].numel()
-    rates = torch.full((filters, 1), rate) if mask is None else rate * mask.reshape(-1, 1)
-    energy = _energy(layer, inputs, size)
+    filters, size = shape[0] * shape[1], shape[2:].numel()
+    eta, ones = torch.tensor(rate), torch.ones(1, size)
+    total = _drive(layer, inputs, ones)
+    energy = _drive(layer, inputs * inputs, ones) - total * total / size  # |x'|^2 of every patch
     seen = energy > BLANK * energy.mean()
     if not seen.any():
         raise UserError(
@@ -119,7 +107,7 @@ def learn(
         step = correlate(layer, inputs, post).flatten(1)
         step = functional.normalize(step - step.mean(1, keepdim=True), dim=1)
         wins = torch.bincount(winner[active], minlength=filters)
-        weight = functional.normalize((1 - rates) * weight + rates * step, dim=1)
+        weight = functional.normalize((1 - eta) * weight + eta * step, dim=1)
         idle = (wins == 0).nonzero()[:, 0]
         if len(idle):
             weight[idle] = _imprint(layer, inputs, seen, len(idle), generator)
@@ -128,18 +116,8 @@ def learn(
 
 
 def _drive(layer: Layer, inputs: Tensor, weight: Tensor) -> Tensor:
-    """Summed currents of all filters, [N, C x out, height, width]."""
-    if not layer.is_conv:
-        return (inputs.flatten(1) @ weight.T)[:, :, None, None]
-    kernels = weight.reshape(-1, *layer.weight.shape[2:])
-    return functional.conv2d(inputs, kernels, stride=layer.stride, padding=1)
-
-
-def _energy(layer: Layer, inputs: Tensor, size: int) -> Tensor:
-    """|x'|^2 of every patch, [N, 1, height, width]."""
-    ones = torch.ones(1, size, device=inputs.device)
-    total = _drive(layer, inputs, ones)
-    return _drive(layer, inputs * inputs, ones) - total * total / size
+    """Summed currents of filters [F, size], [N, F, height, width]."""
+    return currents(layer, inputs, weight.view(1, -1, *layer.weight.shape[2:])).squeeze(1)
 
 
 def _imprint(
@@ -147,19 +125,9 @@ def _imprint(
 ) -> Tensor:
     """``number`` random patches that are not blank, balanced, [number, size]."""
     places = seen.nonzero()
-    chosen = places[torch.from_numpy(generator.integers(len(places), size=number))]
-    if layer.is_conv:
-        padded = functional.pad(inputs, (1, 1, 1, 1))
-        patches = [
-            padded[
-                image,
-                :,
-                layer.stride * row : layer.stride * row + KERNEL,
-                layer.stride * column : layer.stride * column + KERNEL,
-            ]
-            for image, _, row, column in chosen.tolist()
-        ]
-    else:
-        patches = [inputs[image] for image, *_ in chosen.tolist()]
-    flat = torch.stack(patches).flatten(1)
+    image, _, row, column = places[torch.from_numpy(generator.integers(len(places), size=number))].T
+    windows = patches(inputs[image], KERNEL, layer.stride).view(
+        number, -1, layer.weight[0, 0].numel()
+    )
+    flat = windows[torch.arange(number), row * layer.out_shape[2] + column]
     return functional.normalize(flat - flat.mean(1, keepdim=True), dim=1)

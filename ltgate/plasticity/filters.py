@@ -5,6 +5,7 @@ A new rule is a subclass of :class:`Filters` and one entry in ``FILTERS``: it re
 :meth:`~Filters.learn`.
 """
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from ltgate.data.tasks import Schedule, TaskSpec, schedule
 from ltgate.declare import Group, OneOf
 from ltgate.network import Layer, Network
 from ltgate.plasticity import homeostasis
-from ltgate.plasticity.gate import GATES, Gate
+from ltgate.plasticity.gate import GATES, First, Gate
 from ltgate.plasticity.projector import PROJECTORS
 from ltgate.progress import track
 from ltgate.registry import Registry
@@ -101,27 +102,21 @@ class Filters(nn.Module):
             return
         steps = schedule(images.task, p.presentation)
         inputs = self._inputs_in_time(index, images, steps)
-        count = layer.out_shape[0]
         if dynamics.follows == "rate":
             q = inputs.sum() / inputs.shape[1] / (len(inputs) * steps.dt_ms)
             layer.gate = torch.full_like(layer.gate, float(q))
         elif dynamics.follows == "own":
             bounds = np.log([p.tau_fast_ms, p.tau_slow_ms])
-            layer.gate = torch.from_numpy(np.exp(self.generator.uniform(*bounds, count))).to(
-                layer.gate
-            )
+            tau = np.exp(self.generator.uniform(*bounds, layer.out_shape[0]))
+            layer.gate = torch.from_numpy(tau).to(layer.gate)
         elif dynamics.follows == "cue":
             ratio = dynamics.tau_ms[-1] / dynamics.tau_ms[0]
             layer.gate = torch.full_like(layer.gate, steps.dt_ms * ratio**0.5)
         else:
             power = self._power(layer, inputs, steps)
             if dynamics.follows == "nothing":
-                layer.gate = gate.start(
-                    layer.gate,
-                    power,
-                    lambda gamma: self._counts_under(layer, images, gamma),
-                    self.generator,
-                )
+                counts = partial(self._counts_under, layer, images)
+                layer.gate = gate.start(layer.gate, First(power, counts, self.generator))
             else:
                 fast = np.abs(np.log(np.array(dynamics.tau_ms) / p.tau_fast_ms)).argmin()
                 layer.gate = power[int(fast)].to(layer.gate)
@@ -138,13 +133,9 @@ class Filters(nn.Module):
     def _power(self, layer: Layer, inputs: Tensor, steps: Schedule) -> Tensor:
         """q_c [C, out]: mean over samples and positions of the traces' mean square."""
         own = portable.options(self.network.dynamics, layer, steps)
-        found = [
-            timescale.power(portable.in_time(layer, some), own["decay"], own["gain"]).mean(
-                (1, 3, 4)
-            )
-            for some in inputs.split(32, 1)
-        ]
-        return torch.stack(found).mean(0)
+        parts = (portable.in_time(layer, some) for some in inputs.split(32, 1))
+        powers = [timescale.power(part, own["decay"], own["gain"]) for part in parts]
+        return torch.stack([power.mean((1, 3, 4)) for power in powers]).mean(0)
 
     def _counts_under(
         self, layer: Layer, images: TaskImages, gamma: float

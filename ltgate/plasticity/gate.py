@@ -20,7 +20,7 @@ A new gate is a subclass of :class:`Gate` (or of :class:`VarianceGate`) and one 
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from ltgate.params import Params
 
 START = 1e-4
-FIRST = Callable[[float], tuple[Tensor, Tensor]]  # see Gate.start
 GATES = Registry()  # name -> subclass of Gate
 
 
@@ -50,6 +49,21 @@ class GateParameters(Group):
     """rate of the gate's running variance per step"""
 
 
+class First(NamedTuple):
+    """What a gate may look at on the first task, before its thresholds are calibrated.
+
+    Attributes:
+        power: q_c, mean square of each compartment's trace without resets, [C, channels].
+        counts: Of a gamma for all neurons: their spikes [N, channels] under thresholds calibrated
+            for it, and labels [N].
+        generator: The source of every draw.
+    """
+
+    power: Tensor
+    counts: Callable[[float], tuple[Tensor, Tensor]]
+    generator: np.random.Generator
+
+
 class Gate(Tensors):
     """The gate of one layer; this one leaves gamma as it is.
 
@@ -61,18 +75,8 @@ class Gate(Tensors):
         super().__init__(variance=torch.full((2, channels), START, dtype=torch.float64))
         self.params = params
 
-    def start(
-        self, now: Tensor, power: Tensor, counts: "FIRST", generator: np.random.Generator
-    ) -> Tensor:
-        """gamma [channels] before the thresholds are calibrated on the first task.
-
-        Args:
-            now: gamma so far.
-            power: q_c, mean square of each compartment's trace without resets, [C, channels].
-            counts: Of a gamma for all neurons: their spikes [N, channels] under thresholds
-                calibrated for it, and labels [N].
-            generator: The source of every draw.
-        """
+    def start(self, now: Tensor, first: First) -> Tensor:
+        """gamma [channels] before the thresholds are calibrated; ``now`` so far."""
         return now
 
     def observe(self, crossings: Tensor, steps: int, positions: int, rate: float) -> None:
@@ -132,11 +136,9 @@ class SetPoint(Gate):
     |log q_slow / q*|.
     """
 
-    def start(
-        self, now: Tensor, power: Tensor, counts: FIRST, generator: np.random.Generator
-    ) -> Tensor:
+    def start(self, now: Tensor, first: First) -> Tensor:
         """1 or 0."""
-        logs = power.double().clamp_min(1e-30).log()
+        logs = first.power.double().clamp_min(1e-30).log()
         fast, slow = (logs - logs.median()).abs()
         return (fast <= slow).to(now)
 
@@ -148,9 +150,7 @@ class Teacher(Gate):
     Fisher ratio: the variance of the classes' mean counts over the variance of the counts.
     """
 
-    def start(
-        self, now: Tensor, power: Tensor, counts: FIRST, generator: np.random.Generator
-    ) -> Tensor:
+    def start(self, now: Tensor, first: First) -> Tensor:
         """1 or 0."""
 
         def fisher(spikes: Tensor, labels: Tensor) -> Tensor:
@@ -162,26 +162,22 @@ class Teacher(Gate):
             )
             return between / (spikes.var(0, unbiased=False) + 1e-9)
 
-        return (fisher(*counts(1.0)) >= fisher(*counts(0.0))).to(now)
+        return (fisher(*first.counts(1.0)) >= fisher(*first.counts(0.0))).to(now)
 
 
 @GATES.add("random")
 class Random(Gate):
     """Hard: a random half of the neurons is fast, the others slow."""
 
-    def start(
-        self, now: Tensor, power: Tensor, counts: FIRST, generator: np.random.Generator
-    ) -> Tensor:
+    def start(self, now: Tensor, first: First) -> Tensor:
         """1 or 0."""
-        return torch.from_numpy(generator.permutation(len(now)) < len(now) // 2).to(now)
+        return torch.from_numpy(first.generator.permutation(len(now)) < len(now) // 2).to(now)
 
 
 @GATES.add("oracle")
 class Oracle(Gate):
     """Hard: the first half of the neurons is fast; the truth where ``fan_in_groups`` is 2."""
 
-    def start(
-        self, now: Tensor, power: Tensor, counts: FIRST, generator: np.random.Generator
-    ) -> Tensor:
+    def start(self, now: Tensor, first: First) -> Tensor:
         """1 or 0."""
         return (torch.arange(len(now)) < len(now) // 2).to(now)

@@ -50,14 +50,10 @@ class Prototypes(Readout):
     prototype: Tensor
     wins: Tensor
 
-    def __init__(self, inputs: int, classes: int, number: int) -> None:
-        wins = torch.zeros(classes, number, dtype=torch.int64)
-        super().__init__(prototype=torch.zeros(classes, number, inputs), wins=wins)
-
-    @classmethod
-    def configured(cls, inputs: int, classes: int, params: "Params") -> "Prototypes":
-        """``prototypes`` neurons a class."""
-        return cls(inputs, classes, params.prototypes)
+    def __init__(self, inputs: int, classes: int, params: "Params") -> None:
+        wins = torch.zeros(classes, params.prototypes, dtype=torch.int64)
+        prototype = torch.zeros(*wins.shape, inputs)
+        super().__init__(prototype=prototype, wins=wins)
 
     @classmethod
     def memory(cls, inputs: int, classes: int, params: "Params") -> int:

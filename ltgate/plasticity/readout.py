@@ -123,6 +123,8 @@ class ReadoutParameters(Group, late=True):
 class Readout(Tensors):
     """What every readout offers.
 
+    A rule is made of the number of inputs (the bias included) and classes, and the parameters.
+
     Attributes:
         without: Projectors that it cannot go with.
         lower: Parameters of its own that lower the memory it needs.
@@ -130,11 +132,6 @@ class Readout(Tensors):
 
     without: ClassVar[tuple[str, ...]] = ()
     lower: ClassVar[tuple[str, ...]] = ()
-
-    @classmethod
-    def configured(cls, inputs: int, classes: int, params: "Params") -> Self:
-        """One that has learned nothing, of so many inputs (the bias included) and classes."""
-        raise NotImplementedError
 
     @classmethod
     def memory(cls, inputs: int, classes: int, params: "Params") -> int:
@@ -241,24 +238,16 @@ class Delta(Linear):
     without: ClassVar[tuple[str, ...]] = ("full",)
     current_only: bool = False
 
-    def __init__(
-        self, inputs: int, classes: int, rate: float, l2: float, projected: bool = False
-    ) -> None:
+    def __init__(self, inputs: int, classes: int, params: "Params") -> None:
         super().__init__(weight=torch.zeros(inputs, classes, dtype=torch.float64))
-        self.rate, self.l2 = rate, l2
-        self.subspace = Subspace(inputs) if projected else None
-
-    @classmethod
-    def configured(cls, inputs: int, classes: int, params: "Params") -> "Delta":
-        """At ``readout_rate`` and ``readout_l2``; projector ``rankk`` acts on it too."""
-        projected = params.projector == "rankk"
-        return cls(inputs, classes, params.readout_rate, params.readout_l2, projected)
+        self.rate, self.l2 = params.readout_rate, params.readout_l2
+        self.subspace = Subspace(inputs) if params.projector == "rankk" else None
 
     @classmethod
     def memory(cls, inputs: int, classes: int, params: "Params") -> int:
         """With moment, residual and their eigenvectors, where the steps are projected."""
-        projected = params.projector == "rankk"
-        return super().memory(inputs, classes, params) + 4 * inputs * inputs * 4 * projected
+        projected = 4 * inputs * inputs * 4 * (params.projector == "rankk")
+        return super().memory(inputs, classes, params) + projected
 
     def learn(self, features: Tensor, labels: Tensor, classes: list[int]) -> None:
         """One minibatch step."""
@@ -304,19 +293,14 @@ class RecursiveLeastSquares(Linear):
     moment: Tensor
     block: int = 1024
 
-    def __init__(self, inputs: int, classes: int, ridge: float) -> None:
+    def __init__(self, inputs: int, classes: int, params: "Params") -> None:
         gram = torch.zeros(inputs, inputs, dtype=torch.float64)
-        gram.diagonal().fill_(ridge)
+        gram.diagonal().fill_(params.ridge)
         super().__init__(gram=gram, moment=torch.zeros(inputs, classes, dtype=torch.float64))
-        self.ridge = ridge
+        self.ridge = params.ridge
         self._few = inputs // 2  # rows kept before any enters A; then 0
         self._waiting: list[tuple[Tensor, Tensor]] = []
         self._weight: Tensor | None = None
-
-    @classmethod
-    def configured(cls, inputs: int, classes: int, params: "Params") -> "RecursiveLeastSquares":
-        """With penalty ``ridge``."""
-        return cls(inputs, classes, params.ridge)
 
     @classmethod
     def memory(cls, inputs: int, classes: int, params: "Params") -> int:

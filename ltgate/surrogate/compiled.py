@@ -27,19 +27,14 @@ from ltgate.neurons import Dynamics
 from ltgate.processes import single_threaded
 from ltgate.surrogate import tiles
 
-NAME = "compiled"
 SLICE_IMAGES = 4  # what one thread adds up before it hands its gradients over
 PRODUCT_ROWS = 1024  # rows of one dense product: its result stays in the cache
 
 
-def available(device: str) -> bool:
-    """CPUs only."""
-    return device == "cpu"
-
-
-def takes(dynamics: Dynamics, streamed: bool) -> bool:
-    """Still images, and the neurons of the compiled backends."""
-    return dynamics.compartments <= 2 and dynamics.follows == "nothing" and not streamed
+def takes(device: str, dynamics: Dynamics, streamed: bool) -> bool:
+    """CPUs, still images, and the neurons of the compiled backends."""
+    known = dynamics.compartments <= 2 and dynamics.follows == "nothing"
+    return device == "cpu" and known and not streamed
 
 
 def _padded(channels: int) -> int:
@@ -178,14 +173,12 @@ class Worker:
 
         ``top`` holds the gradients of the loss with respect to spike counts.
         """
-        deepest = max(index for index, part in enumerate(self.parts) if part.layer.name in top)
-        for part, own in zip(self.parts[: deepest + 1], self.memory[: deepest + 1], strict=True):
-            own.upstream[: len(own.live)] = 0
-            if part.layer.name in top:
-                channels = part.layer.out_shape[0]
-                gradient = top[part.layer.name].reshape(channels, -1).T.numpy()
-                own.upstream[: len(own.live), :, :channels] = gradient[own.live][:, None]
-        for index in range(deepest, -1, -1):
+        for part, own in zip(self.parts, self.memory, strict=True):
+            channels = part.layer.out_shape[0]
+            gradient = top[part.layer.name].reshape(channels, -1).T.numpy()
+            own.upstream[: len(own.live), :, channels:] = 0
+            own.upstream[: len(own.live), :, :channels] = gradient[own.live][:, None]
+        for index in range(len(self.parts) - 1, -1, -1):
             part, own = self.parts[index], self.memory[index]
             tiles.backward(
                 self._source(index, pixels), own.live, part.reach, part.weight.numpy(),
@@ -215,7 +208,7 @@ def backpropagate(
     slope: float,
     dtype: torch.dtype,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """See :func:`ltgate.surrogate.loss_and_gradients`; uses ``torch.get_num_threads()`` threads.
+    """See :func:`ltgate.surrogate.gradients.backpropagate`; on ``torch.get_num_threads()`` threads.
 
     Slices are summed in their order, so the result does not depend on the number of threads.
     """

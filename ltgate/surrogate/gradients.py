@@ -17,25 +17,70 @@ gradient of the currents is dI_c = g_c dv_c.
 * Weights are on their grid in the forward pass; the gradient is taken there and meant for the
   full-precision copy (straight through rounding and clipping).
 
-Two engines: :mod:`~ltgate.surrogate.autograd` differentiates the neuron's own step and defines the
-result; :mod:`~ltgate.surrogate.compiled` does by hand what the equations say, on CPUs.
+Two engines: ``portable`` is PyTorch's autograd through :func:`ltgate.neurons.scan`, on any device,
+and defines the result; :mod:`~ltgate.surrogate.compiled` does by hand what the equations say, on
+CPUs.
 
 Sources: Neftci, Mostafa & Zenke 2019 (surrogate gradients); Zenke & Ganguli 2018 (fast sigmoid).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from ltgate import backends
+from ltgate import backends, neurons
+from ltgate.backends.portable import Following, currents, events, in_time, options
 from ltgate.data.tasks import Schedule
 from ltgate.errors import UserError
 from ltgate.network import Network
-from ltgate.surrogate import autograd, compiled
+from ltgate.surrogate import compiled
 
-ENGINES = (compiled, autograd)
+SLICE_IMAGES = {"cpu": 1, "cuda": 8}
+
+
+class LinearHead(nn.Module):
+    """Cross-entropy of each image, among some classes, of a linear map of its spike counts.
+
+    Attributes:
+        weight: [inputs, classes].
+        inputs: What the map reads, [B, inputs], of the spike counts [B, ...] by layer.
+        among: The classes that compete.
+    """
+
+    def __init__(
+        self, weight: Tensor, inputs: Callable[[dict[str, Tensor]], Tensor], among: list[int]
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+        self.inputs = inputs
+        self.register_buffer("among", torch.tensor(among, device=weight.device))
+
+    @classmethod
+    def drawn(
+        cls, sizes: dict[str, int], classes: int, generator: np.random.Generator
+    ) -> "LinearHead":
+        """Reads the L2-normalised counts of the layers named, of so many neurons each.
+
+        float32 weights, uniform in +-1 / sqrt(inputs).
+        """
+        bound = sum(sizes.values()) ** -0.5
+        weight = generator.uniform(-bound, bound, (sum(sizes.values()), classes))
+
+        def inputs(counts: dict[str, Tensor]) -> Tensor:
+            return torch.cat([functional.normalize(counts[x].flatten(1), dim=1) for x in sizes], 1)
+
+        return cls(torch.from_numpy(weight.astype(np.float32)), inputs, list(range(classes)))
+
+    def forward(self, counts: dict[str, Tensor], labels: Tensor) -> Tensor:
+        """[B], from the spike counts of each layer."""
+        scores = (self.inputs(counts) @ self.weight)[:, self.among]
+        target = labels[:, None] == self.among
+        return -(scores.log_softmax(1) * target).sum(1)
 
 
 @dataclass
@@ -79,22 +124,26 @@ def loss_and_gradients(
             width] of ``dtype``, returns one loss per image, [b], that depends on this image alone.
             It may look at several layers (to penalise rates, say). See :class:`LinearHead`.
         slope: Steepness of the surrogate derivative.
-        engine: ``auto``, or the name of one of ``ENGINES``.
+        engine: ``auto``, ``compiled`` or ``portable``.
         dtype: float32, which gives the spikes of the backends, or float64, to check gradients.
 
     Raises:
         NotFinite: A weight, threshold or gate is NaN or infinite.
-        UserError: The images do not fit the network, the engine is unknown or cannot run there, or
-            the head uses no spike count.
+        UserError: The images do not fit the network, or the engine is unknown or cannot run there.
     """
     backends.check(network)
     device = network.layers[0].weight.device
     images = backends.fitting(network, images, schedule.drive)
-    labels = torch.as_tensor(labels).to(device)
-    losses = _Losses(head, labels, dtype)
-    counts, weights = _choose(engine, device.type, network, images).backpropagate(
-        network, images, schedule, losses.top, slope, dtype
-    )
+    able = {"portable": backpropagate}
+    if compiled.takes(device.type, network.dynamics, images.ndim == 5):
+        able = {"compiled": compiled.backpropagate, **able}
+    if engine not in ("auto", *able):
+        raise UserError(
+            f"engine: {engine!r} cannot run on {device.type!r}; able here: auto, {', '.join(able)}"
+        )
+    run = able.get(engine, next(iter(able.values())))
+    losses = _Losses(head, torch.as_tensor(labels).to(device), dtype)
+    counts, weights = run(network, images, schedule, losses.top, slope, dtype)
     return Gradients(losses.mean(), weights, losses.gradients(), counts)
 
 
@@ -107,22 +156,14 @@ class _Losses:
         self.parts: dict[int, tuple[float, tuple[Tensor, ...]]] = {}
 
     def top(self, counts: dict[str, Tensor], rows: slice) -> dict[str, Tensor]:
-        """Take down the loss of some images; the gradients of the spike counts it depends on."""
+        """Take down the loss of the images ``rows``; its gradients by their spike counts."""
         inputs = {name: count.to(self.dtype).requires_grad_() for name, count in counts.items()}
         with torch.enable_grad():
             loss = self.head(inputs, self.labels[rows]).sum() / len(self.labels)
-            if not loss.requires_grad:
-                raise UserError("head: its loss depends on no spike count and no parameter")
             wanted = [*inputs.values(), *self.parameters.values()]
-            found = torch.autograd.grad(loss, wanted, allow_unused=True)
-        own = zip(self.parameters.values(), found[len(inputs) :], strict=True)
-        zeros = torch.zeros_like
-        self.parts[rows.start] = loss.item(), [zeros(p) if g is None else g for p, g in own]
-        pairs = zip(inputs, found, strict=False)
-        used = {name: gradient for name, gradient in pairs if gradient is not None}
-        if not used:
-            raise UserError(f"head: its loss uses none of the layers {', '.join(inputs)}")
-        return used
+            found = torch.autograd.grad(loss, wanted, materialize_grads=True)  # 0 where not seen
+        self.parts[rows.start] = loss.item(), found[len(inputs) :]
+        return dict(zip(inputs, found, strict=False))
 
     def mean(self) -> float:
         """Mean loss of all images; slices are added in their order."""
@@ -134,10 +175,65 @@ class _Losses:
         return dict(zip(self.parameters, map(sum, zip(*found, strict=True)), strict=True))
 
 
-def _choose(engine: str, device: str, network: Network, images: Tensor):
-    for module in ENGINES:
-        takes = getattr(module, "takes", lambda *_: True)(network.dynamics, images.ndim == 5)
-        if engine in ("auto", module.NAME) and module.available(device) and takes:
-            return module
-    names = ", ".join(module.NAME for module in ENGINES)
-    raise UserError(f"engine: {engine!r} cannot run on {device!r}; known here: auto, {names}")
+# ---- the engine ``portable``: a layer at a time, its currents of all steps at once
+
+
+def backpropagate(
+    network: Network,
+    images: Tensor,
+    schedule: Schedule,
+    top: Callable[[dict[str, Tensor], slice], dict[str, Tensor]],
+    slope: float,
+    dtype: torch.dtype,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Spike counts and weight gradients; what every engine offers.
+
+    ``top(counts, rows)`` gives the gradients of the loss by the spike counts of the images ``rows``
+    in every layer. What autograd needs of every step stays in memory until a slice is done.
+    """
+    weights = {
+        layer.name: layer.forward_weight.detach().to(dtype).requires_grad_()
+        for layer in network.layers
+    }
+    totals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    shown = []
+    size = SLICE_IMAGES[network.layers[0].weight.device.type]
+    for begin in range(0, len(images), size):
+        part = images[begin : begin + size]
+        with torch.enable_grad():
+            counts = _counts(network, weights, part, schedule, slope)
+        shown.append({name: count.detach().to(torch.int32) for name, count in counts.items()})
+        above = top(shown[-1], slice(begin, begin + len(part)))
+        wanted = [above[name] for name in counts]
+        found = torch.autograd.grad(list(counts.values()), list(weights.values()), wanted)
+        for total, gradient in zip(totals.values(), found, strict=True):
+            total += gradient
+    return {name: torch.cat([counts[name] for counts in shown]) for name in weights}, totals
+
+
+def _counts(
+    network: Network, weights: dict[str, Tensor], images: Tensor, schedule: Schedule, slope: float
+) -> dict[str, Tensor]:
+    """Spike counts of each layer [B, channels, height, width], differentiable by ``weights``."""
+    like = weights[network.names[0]]
+    drive = torch.from_numpy(schedule.drive).to(like).view(-1, 1, 1, 1, 1, 1)
+    streamed = images.ndim == 5
+    inputs = (events(images, schedule.drive) if streamed else network.pixels(images)).to(like)
+    counts = {}
+    for layer in network.layers:
+        weight = weights[layer.name]
+        if inputs.ndim == 4:  # pixels
+            current = (drive * currents(layer, inputs, weight)).transpose(1, 2)
+        else:
+            current = in_time(layer, inputs, weight)
+        own = options(network.dynamics, layer, schedule, like.dtype)
+        following = Following(network.dynamics, layer, schedule)
+        inputs = neurons.scan(
+            current,
+            torch.zeros_like(current[0]),
+            following.block(current.detach(), inputs, own),
+            spike=partial(neurons.surrogate, slope=slope),
+            **own,
+        ).spikes
+        counts[layer.name] = inputs.sum(0)
+    return counts
