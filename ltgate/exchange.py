@@ -18,6 +18,7 @@ Source: Pedersen et al. 2024, "Neuromorphic intermediate representation", Nature
 from pathlib import Path
 from typing import Any
 
+import nir
 import numpy as np
 from torch import Tensor
 
@@ -26,7 +27,7 @@ from ltgate.data.tasks import Schedule, schedule
 from ltgate.errors import UserError
 from ltgate.files import atomic
 from ltgate.network import Layer, Network
-from ltgate.neurons import COMPILED, Dynamics
+from ltgate.neurons import COMPILED
 from ltgate.params import Params
 
 COMPARTMENTS = ("first", "second")
@@ -54,30 +55,30 @@ def export(source: str | Path, target: str | Path, task: int = 0) -> Path:
 
 def write(path: str | Path, network: Network, clock: Schedule) -> Path:
     """Write ``network`` under one clock as a NIR file."""
-    import nir
-
     with atomic(path) as temporary:
         nir.write(temporary, to_nir(network, clock))
     return Path(path)
 
 
-def to_nir(network: Network, clock: Schedule) -> Any:
+def to_nir(network: Network, clock: Schedule) -> nir.NIRGraph:
     """``network`` as a NIR graph; the input is pixels / 256 times the clock's drive."""
-    import nir
-
     dynamics = network.dynamics
     if dynamics.output not in COMPILED or (dynamics.blended and not dynamics.subtracts):
         raise UserError(
             f"output = {dynamics.output!r} with reset = {dynamics.reset!r}: has no NIR graph"
         )
-    first = network.layers[0]
-    nodes: dict[str, Any] = {"input": nir.Input({"input": np.array(first.in_shape)})}
+    nodes: dict[str, Any] = {}
     edges: list[tuple[str, str]] = []
-    before = "input"
+
+    def add(name: str, node: Any, *sources: str) -> str:
+        nodes[name] = node
+        edges.extend((source, name) for source in sources)
+        return name
+
+    before = add("input", nir.Input({"input": np.array(network.layers[0].in_shape)}))
     for layer in network.layers:
-        before = _add(nodes, edges, layer, dynamics, clock, before)
-    nodes["output"] = nir.Output({"output": np.array(_shape(network.layers[-1]))})
-    edges.append((before, "output"))
+        before = _add(layer, network, clock, before, add, edges)
+    add("output", nir.Output({"output": np.array(_shape(network.layers[-1]))}), before)
     metadata = {
         "dt_ms": float(clock.dt_ms),
         "tau_ms": np.array(dynamics.tau_ms),
@@ -90,84 +91,48 @@ def to_nir(network: Network, clock: Schedule) -> Any:
 
 
 def _add(
-    nodes: dict[str, Any],
-    edges: list[tuple[str, str]],
-    layer: Layer,
-    dynamics: Dynamics,
-    clock: Schedule,
-    before: str,
+    layer: Layer, network: Network, clock: Schedule, before: str, add: Any, edges: list
 ) -> str:
     """Add one layer after the node ``before``; returns the node of its spikes."""
-    import nir
-
-    name, shape = layer.name, _shape(layer)
+    dynamics, shape = network.dynamics, _shape(layer)
     decay = dynamics.decay(clock.dt_ms).astype(float)
     gain = dynamics.gain(clock.charge_ms).astype(float)
-    theta = _spread(layer, layer.threshold)
-    gate = layer.forward_gate.cpu().numpy()
-
-    def node(role: str, value: Any, *sources: str) -> str:
-        nodes[f"{name}_{role}"] = value
-        edges.extend((source, f"{name}_{role}") for source in sources)
-        return f"{name}_{role}"
-
+    theta = [_spread(layer, row) for row in layer.threshold]
+    gate = _spread(layer, layer.forward_gate)
     if not layer.is_conv and len(layer.in_shape) == 3 and layer.in_shape[1:] != (1, 1):
         flat = nir.Flatten({"input": np.array(layer.in_shape)}, start_dim=0, end_dim=-1)
-        before = node("flatten", flat, before)
-    ends, membranes = [], []
-    for index in range(dynamics.compartments):
-        part = COMPARTMENTS[index]
-        current = node(f"{part}_synapses", _synapses(layer, index), before)
-        full = _leaky(shape, dynamics.tau_ms[index], gain[index] / (1 - decay[index]))
+        before = add(f"{layer.name}_flatten", flat, before)
+    ends, resets = [], []  # what makes spikes; what a spike takes off each membrane
+    for index, part in enumerate(COMPARTMENTS[: dynamics.compartments]):
+        name = f"{layer.name}_{part}"
+        current = add(f"{name}_synapses", _synapses(layer, index), before)
+        leaky = {
+            "tau": np.full(shape, dynamics.tau_ms[index] / 1000),
+            "r": np.full(shape, gain[index] / (1 - decay[index])),
+            "v_leak": np.zeros(shape),
+        }
         if not dynamics.subtracts:
-            spiking = nir.LIF(**full, v_threshold=below(theta[index]), v_reset=np.zeros(shape))
-            ends.append(node(part, spiking, current))
+            spiking = nir.LIF(**leaky, v_threshold=below(theta[index]), v_reset=np.zeros(shape))
+            ends.append(add(name, spiking, current))
             continue
-        membrane = node(part, nir.LI(**full), current)
-        membranes.append(membrane)
+        membrane = add(name, nir.LI(**leaky), current)
         if dynamics.blended:
-            share = gate if index == 0 else 1 - gate
-            ends.append(node(f"{part}_share", nir.Scale(_positions(layer, share)), membrane))
-            continue
-        spikes = node(f"{part}_spikes", nir.Threshold(below(theta[index])), membrane)
-        _reset(node, part, theta[index], decay[index] / gain[index], spikes, membrane, edges)
-        ends.append(spikes)
+            share = nir.Scale(gate if index == 0 else 1 - gate)
+            ends.append(add(f"{name}_share", share, membrane))
+        else:
+            ends.append(add(f"{name}_spikes", nir.Threshold(below(theta[index])), membrane))
+        level = theta[0 if dynamics.blended else index]
+        # A current that arrives with the next step.
+        resets.append((f"{name}_reset", nir.Scale(-level * (decay[index] / gain[index])), membrane))
     level = below(theta[0]) if dynamics.blended else np.full(shape, 0.5)
-    spikes = node("spikes", nir.Threshold(level), *ends)
-    if dynamics.blended:
-        for index, membrane in enumerate(membranes):
-            factor = decay[index] / gain[index]
-            _reset(node, COMPARTMENTS[index], theta[0], factor, spikes, membrane, edges)
+    spikes = add(f"{layer.name}_spikes", nir.Threshold(level), *ends)
+    sources = [spikes] * 2 if dynamics.blended else ends
+    for (name, scale, membrane), source in zip(resets, sources, strict=False):
+        edges.append((add(name, scale, source), membrane))
     return spikes
 
 
-def _leaky(shape: tuple[int, ...], tau_ms: float, resistance: float) -> dict[str, np.ndarray]:
-    """What nodes that integrate take."""
-    return {
-        "tau": np.full(shape, tau_ms / 1000),
-        "r": np.full(shape, resistance),
-        "v_leak": np.zeros(shape),
-    }
-
-
-def _reset(
-    node: Any,
-    part: str,
-    theta: np.ndarray,
-    factor: float,
-    spikes: str,
-    membrane: str,
-    edges: list[tuple[str, str]],
-) -> None:
-    """A spike takes theta off the membrane: as a current that arrives with the next step."""
-    import nir
-
-    edges.append((node(f"{part}_reset", nir.Scale(-theta * factor), spikes), membrane))
-
-
-def _synapses(layer: Layer, index: int) -> Any:
-    import nir
-
+def _synapses(layer: Layer, index: int) -> nir.NIRNode:
     weight = layer.forward_weight[index].cpu().numpy()
     if not layer.is_conv:
         return nir.Linear(weight)
@@ -180,14 +145,11 @@ def below(threshold: np.ndarray) -> np.ndarray:
     return np.nextafter(threshold.astype(np.float32), np.float32(-np.inf))
 
 
-def _spread(layer: Layer, values: Tensor) -> np.ndarray:
-    """Values per channel [K, out] at every neuron."""
-    return np.stack([_positions(layer, row) for row in values.cpu().numpy()])
-
-
-def _positions(layer: Layer, row: np.ndarray) -> np.ndarray:
+def _spread(layer: Layer, row: Tensor) -> np.ndarray:
+    """Values per channel [K] at every neuron."""
     shape = _shape(layer)
-    return np.broadcast_to(row.reshape(-1, *[1] * (len(shape) - 1)), shape).copy()
+    values = row.cpu().numpy().reshape(-1, *[1] * (len(shape) - 1))
+    return np.broadcast_to(values, shape).copy()
 
 
 def _shape(layer: Layer) -> tuple[int, ...]:

@@ -37,14 +37,10 @@ class Part:
     lower: str
 
 
-def image_shape(params: "Params") -> tuple[int, int, int]:
-    """(channels, height, width) of the images."""
-    return sources.of(params).image_shape
-
-
 def shapes(params: "Params") -> dict[str, tuple[int, int, int]]:
     """(channels, height, width) of every layer."""
-    return network.shapes(params.channels, params.strides, params.hidden, image_shape(params))
+    image = sources.of(params).image_shape
+    return network.shapes(params.channels, params.strides, params.hidden, image)
 
 
 def parts(params: "Params", images: Sequence[int], steps: int) -> list[Part]:
@@ -57,7 +53,7 @@ def parts(params: "Params", images: Sequence[int], steps: int) -> list[Part]:
     """
     p, layers = params, shapes(params)
     compartments = 2 if p.compartments == "dual" else 1
-    weights, before = 0, image_shape(params)
+    weights, before = 0, sources.of(params).image_shape
     for name, shape in layers.items():
         inputs = before[0] * KERNEL**2 if name.startswith("conv") else int(np.prod(before))
         weights, before = weights + compartments * shape[0] * inputs, shape
@@ -95,9 +91,7 @@ def per_image(params: "Params") -> int:
 
 def at_once(params: "Params") -> int:
     """Images simulated at once by a frozen network: as told, or as many as fit, up to 256."""
-    return params.chunk_images or int(
-        np.clip(_SHARE * available() // per_image(params), 1, LARGE_BATCH)
-    )
+    return params.chunk_images or _fitting(params, available())
 
 
 def batch_size(params: "Params") -> int:
@@ -109,8 +103,12 @@ def batch_size(params: "Params") -> int:
     most = installed()
     if params.device != "cpu" and torch.cuda.is_available():
         most = min(most, torch.cuda.get_device_properties(0).total_memory)
-    fitting = np.clip(_SHARE * most // per_image(params), 1, LARGE_BATCH)
-    return 1 << (int(fitting).bit_length() - 1)
+    return 1 << (_fitting(params, most).bit_length() - 1)
+
+
+def _fitting(params: "Params", memory: int) -> int:
+    """Images, up to 256, of which a forward pass fits into its share of ``memory`` (bytes)."""
+    return int(np.clip(_SHARE * memory // per_image(params), 1, LARGE_BATCH))
 
 
 def installed() -> int:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import length_hint
+from typing import Any
 
 from tqdm import tqdm
 
@@ -58,7 +59,6 @@ class _Bar:
     label: str
     total: int | None
     done: int = 0
-    drawn: bool = False
     begin: float = field(default_factory=time.monotonic)
 
     def __str__(self) -> str:
@@ -66,20 +66,14 @@ class _Bar:
         return tqdm.format_meter(self.done, self.total, elapsed, prefix=self.label)
 
 
-class _Display:
-    """The bars that are open in a notebook, the outermost first: one output for each cell."""
+@dataclass(eq=False)
+class _Cell:
+    """The bars that are open in a notebook's cell, the outermost first, in one output."""
 
-    def __init__(self) -> None:
-        self.bars: list[_Bar] = []
-        self.cell = None  # whose output the handle is
-        self.handle = None
-        self.shown = 0.0
-
-    def open(self, bar: _Bar) -> None:
-        cell = sys.modules["IPython"].get_ipython().execution_count
-        if cell != self.cell:
-            self.bars, self.cell, self.handle, self.shown = [], cell, None, bar.begin
-        self.bars.append(bar)
+    number: int | None = None
+    bars: list[_Bar] = field(default_factory=list)
+    handle: Any = None
+    shown: float = field(default_factory=time.monotonic)
 
     def draw(self) -> None:
         from IPython.display import display
@@ -90,30 +84,25 @@ class _Display:
         else:
             self.handle.update(text, raw=True)
         self.shown = time.monotonic()
-        for bar in self.bars:
-            bar.drawn = True
-
-    def step(self, bar: _Bar) -> None:
-        bar.done += 1
-        if time.monotonic() - self.shown > INTERVAL_S:
-            self.draw()
-
-    def close(self, bar: _Bar) -> None:
-        if self.bars == [bar] and bar.drawn:
-            self.draw()
-        if bar in self.bars:
-            self.bars.remove(bar)
 
 
-_display = _Display()
+_cell = _Cell()
 
 
 def _notebook_bar[Item](items: Iterable[Item], total: int | None, label: str) -> Iterator[Item]:
-    bar = _Bar(label, length_hint(items) or None if total is None else total)
-    _display.open(bar)
+    global _cell
+    number = sys.modules["IPython"].get_ipython().execution_count
+    if number != _cell.number:
+        _cell = _Cell(number)
+    cell, bar = _cell, _Bar(label, length_hint(items) or None if total is None else total)
+    cell.bars.append(bar)
     try:
         for item in items:
             yield item
-            _display.step(bar)
+            bar.done += 1
+            if time.monotonic() - cell.shown > INTERVAL_S:
+                cell.draw()
     finally:
-        _display.close(bar)
+        if cell.bars == [bar] and cell.shown > bar.begin:  # it was drawn: as it ended
+            cell.draw()
+        cell.bars.remove(bar)

@@ -14,9 +14,7 @@ Every pair of a learner and a test writes its own result rows, so a killed run g
 """
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -130,12 +128,11 @@ def _take(tests: list[Condition]) -> None:
 
 
 def by_seed(params: "Params") -> pd.DataFrame:
-    """Accuracy, share kept and spikes per sample of the tests of every learner that took them all.
-
-    All: those from a quarter to four times its training rate.
-    """
+    """Accuracy, share kept and spikes per sample of every test of every learner."""
     folder, lines, reference = paths.run(params.name), [], float("nan")
-    for condition in _taken(conditions(params), folder):
+    if _missing(params):
+        raise UserError(f"{folder}: no results of configuration {params.hash}; run the tests first")
+    for condition in conditions(params):
         rows = results.load(folder, condition.key)
         accuracy, spikes = (
             results.choose(rows, metric=condition.metric(name))["value"].mean()
@@ -146,8 +143,6 @@ def by_seed(params: "Params") -> pd.DataFrame:
             reference = accuracy
         key = (trial.method, condition.trained_hz, *tested)
         lines.append((*key, trial.seed, accuracy, accuracy / reference, spikes))
-    if not lines:
-        raise UserError(f"{folder}: no results of configuration {params.hash}; run the tests first")
     return pd.DataFrame(lines, columns=[*SETTING, "seed", "accuracy", "kept", "spikes"])
 
 
@@ -163,44 +158,26 @@ def table(params: "Params") -> pd.DataFrame:
 def table_kept(params: "Params") -> pd.DataFrame:
     """``table_kept``: the least share kept between a quarter and four times the training rate.
 
-    The least over rates and presentations, per training rate and, for a method trained at each of
-    them, over all; mean over seeds and 95 % t interval. ``more``: by how much the first method
-    keeps more than this one, paired over seeds, its interval and its p value (t test,
-    Holm-corrected, see :mod:`ltgate.statistics`).
+    The least over rates and presentations, per training rate and over all (``all``); mean over
+    seeds and 95 % t interval. ``more``: by how much the first method keeps more than this one,
+    paired over seeds, its interval and its p value (t test, Holm-corrected, see
+    :mod:`ltgate.statistics`).
     """
     rows = by_seed(params)
-    rows = rows[_near(rows["tested_hz"] / rows["trained_hz"])]
+    rows = rows[(rows["tested_hz"] / rows["trained_hz"]).between(1 / 4, 4)]
+    rows = rows.assign(trained_hz=rows["trained_hz"].map("{:g}".format))
+    rows = pd.concat([rows, rows.assign(trained_hz="all")])
     least = rows.groupby(["trained_hz", "method", "seed"], sort=False)["kept"].min().reset_index()
-    every = least.groupby(["method", "seed"])["kept"].transform("size")
-    overall = least[every == least["trained_hz"].nunique()]
-    overall = overall.groupby(["method", "seed"], sort=False)["kept"].min().reset_index()
-    rate = least["trained_hz"].map("{:g}".format)
-    least = pd.concat([least.assign(trained_hz=rate), overall.assign(trained_hz="all")])
     values = least.rename(columns={"trained_hz": "metric", "kept": "value"})
-    values = values.assign(**dict.fromkeys(("scenario", "sequence", "cue", "train_images"), ""))
+    values = values.assign(**dict.fromkeys(statistics.SETTING[1:], ""))
     wanted = tuple(least["trained_hz"].unique())
     tests = statistics.compare(values, params.methods[0], wanted).set_index(["metric", "against"])
     lines = []
     for (rate, method), seeds in least.groupby(["trained_hz", "method"], sort=False):
-        more = [float("nan")] * 4
-        if (rate, method) in tests.index:
-            test = tests.loc[(rate, method)]
-            more = [test[name] for name in ("difference", "ci_low", "ci_high", "p_corrected")]
-        lines.append((method, rate, *metrics.mean_interval(seeds["kept"]), *more, len(seeds)))
+        more = tests.reindex([(rate, method)])[["difference", "ci_low", "ci_high", "p_corrected"]]
+        kept = metrics.mean_interval(seeds["kept"])
+        lines.append((method, rate, *kept, *more.iloc[0], len(seeds)))
     return pd.DataFrame(lines, columns=COLUMNS_KEPT)
-
-
-def _near(ratio: pd.Series | float) -> pd.Series | bool:
-    """Whether a test's rate is a quarter to four times the training rate."""
-    return (ratio >= 1 / 4) & (ratio <= 4)
-
-
-def _taken(wanted: list[Condition], folder: Path) -> Iterator[Condition]:
-    """The conditions that have rows, of learners that have them for all rates near their own."""
-    for _, group in itertools.groupby(wanted, key=lambda condition: condition.trial.key):
-        tests = [(test, results.exists(folder, test.key)) for test in group]
-        if all(done or not _near(test.tested_hz / test.trained_hz) for test, done in tests):
-            yield from (test for test, done in tests if done)
 
 
 def _learn(trial: Trial) -> None:

@@ -1,14 +1,12 @@
 """A benchmark small enough for tests."""
 
 from ltgate.params import Params
-from ltgate.perf import bench as benching
+from ltgate.perf.bench import Bench, Extent
 
 
-def small_bench(threads: int = 1) -> benching.Bench:
+def small_bench(threads: int = 1) -> Bench:
     """A bench on a small network, one round of everything."""
-    made = benching.Bench(Params(threads=threads))
+    made = Bench(Params(threads=threads))
     made.published = made.published.with_(channels=[4, 8], strides=[2, 2], hidden=[16])
-    made.extent = benching.Extent(
-        1, 2, 10, 3, (1, 2, 4), (2, 4), (1,), (1, 2), (32, 64), settings=False
-    )
+    made.extent = Extent(True, 1, 2, 10, 3, (1,), (1, 2, 4), (2, 4), (1, 2), (32, 64))
     return made

@@ -295,59 +295,6 @@ def test_chunks_fit_the_cache(interpret):
     assert interpret(chunk, 50 << 20, made, 256, 200, 4) == 16  # does not fit anyway
 
 
-# its roofline
-
-
-@pytest.fixture(scope="module")
-def roofline():
-    """Imported late: its package is large, and the interpreter's process needs none of it."""
-    from ltgate.perf import roofline
-
-    return roofline
-
-
-def operations(*arguments, **options) -> int:
-    """Operations of convolutions and products in one call, counted by PyTorch."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    forward({}, *arguments, **options)  # tries its arithmetic once
-    with FlopCounterMode(display=False) as counter:
-        forward({}, *arguments, **options)
-    return counter.get_total_flops()
-
-
-def test_operations_counted_are_those_run(interpret, roofline):
-    random = np.random.default_rng(0)
-    made = network(random, Dynamics(), [3, 4], [2, 2], [5], 6)
-    images = torch.from_numpy(pictures(random, 2, 6))
-    counted = roofline.count_bytes_and_operations(made, 2, 2)
-    expected = interpret(operations, made, images, clock(2), chunk_steps=1)
-    assert sum(kernel.operations for kernel in counted) == expected > 0
-
-
-def test_roofline_of_the_published_network(roofline):
-    made = network(np.random.default_rng(0), Dynamics(), [16, 32, 64], [1, 2, 2], [256], 28)
-    counted = {x.name: x for x in roofline.count_bytes_and_operations(made, 32, 200)}
-    # by hand: conv2 reads 16 x 28 x 28 spikes and writes 2 x 32 x 14 x 14 currents of 4 bytes
-    moved = (12_544 + 12_544) * 4 * 32 * 200 + 4 * 2 * 32 * 16 * 9
-    assert counted["conv2 currents"] == ("conv2 currents", moved, 2 * 12_544 * 16 * 9 * 32 * 200)
-    assert counted["conv2 scan"].bytes == (12_544 + 6_272) * 4 * 32 * 200 + 6_272 * 4 * 32
-    assert counted["conv1 scan"].bytes == 12_544 * 4 * 32 * (200 + 2 + 1)
-    assert counted["conv1 currents"].operations == 2 * 25_088 * 9 * 32  # once, not each step
-    assert sum(x.operations for x in counted.values()) == pytest.approx(66.8e9, rel=0.001)
-    assert sum(x.bytes for x in counted.values()) == pytest.approx(2.11e9, rel=0.02)
-
-
-def test_roofline_is_the_slower_of_bytes_and_operations_kernel_by_kernel(roofline):
-    kernels = [roofline.Kernel("moves", 600, 10), roofline.Kernel("computes", 100, 30)]
-    assert roofline.seconds(kernels, roofline.Ceilings(200.0, 10.0)) == 3.0 + 3.0
-
-
-def test_ceilings_are_measured(roofline):
-    found = roofline.ceilings("cpu", mebibytes=4, side=256, repeats=2)
-    assert 1e8 < found.bytes_per_second < 1e13 and 1e8 < found.operations_per_second < 1e14
-
-
 # on a GPU
 
 

@@ -155,10 +155,7 @@ LIKE = {
 PIP = ".venv/bin/python -m pip install --no-deps --require-hashes -r requirements/peers.txt"
 
 SMALLER_BENCH = [
-    (
-        "2, 2, 64, 20, (4, 8, 16), (50, 100, 200), (1, 2), (1, 2, 3), (32, 64, 96), settings",
-        "1, 1, 8, 2, (1, 2, 4), (2, 4), (1,), (1, 2), (8, 16), settings",
-    ),
+    ("False, 2, 2, 64, 20, (1, 2)", "False, 1, 1, 8, 2, (1,)"),
     (
         "channels=[16, 32, 64], strides=[1, 2, 2], hidden=[256]",
         "channels=[4, 8], strides=[2, 2], hidden=[16]",

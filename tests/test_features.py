@@ -53,23 +53,12 @@ def activity(network, images, presentation="frame"):
 # views
 
 
-def test_views_are_named_by_layer_and_patch():
-    assert features.split("conv3") == ("conv3", 1)
-    assert features.split("conv1/4") == ("conv1", 4)
-    assert features.split("dense2") == ("dense2", 1)
-
-
 def test_sizes(network):
-    sizes = {view: features.size(network, view) for view in [*VIEWS, "conv2/4", "conv1/8"]}
-    assert sizes == {
-        "conv1": 2 * 64,
-        "conv1/2": 2 * 16,
-        "conv1/4": 2 * 4,
-        "conv1/8": 2,
-        "conv2": 3 * 16,
-        "conv2/4": 3,
-        "dense1": 5,
-    }
+    expected = {
+        "conv1": 2 * 64, "conv1/2": 2 * 16, "conv1/4": 2 * 4, "conv1/8": 2, "conv2": 3 * 16,
+        "conv2/4": 3, "dense1": 5,
+    }  # fmt: skip
+    assert {view: features.size(network, view) for view in expected} == expected
 
 
 @pytest.mark.parametrize(("view", "side"), [("conv1/9", 9), ("conv2/8", 8), ("dense1/2", 2)])
@@ -131,17 +120,13 @@ def test_large_counts_do_not_overflow(network):
         assert (found.counts["conv1/8"] == 64 * duration).all()
 
 
-def test_the_first_images_only(network):
-    images = pictures()
-    everything = compute(network, images, ["conv2"])
-    some = compute(network, images, ["conv2"], limit=4)
+def test_the_first_images_and_the_layers_up_to_the_deepest_view_only(network):
+    views, images = ["conv2", "conv1/4"], pictures()
+    everything = compute(network, images, views)
+    some = compute(network, images, views, limit=4)
     assert np.array_equal(some.counts["conv2"], everything.counts["conv2"][:4])
-    assert len(compute(network, images, ["conv2"], limit=99).counts["conv2"]) == 11
-
-
-def test_only_layers_up_to_the_deepest_view_are_run(network):
-    found = compute(network, pictures(), ["conv2", "conv1/4"])
-    assert set(found.spikes) == set(found.rates) == {"conv1", "conv2"}
+    assert len(compute(network, images, views, limit=99).counts["conv2"]) == 11
+    assert set(some.spikes) == set(some.rates) == {"conv1", "conv2"}
 
 
 # cache
@@ -176,13 +161,10 @@ def test_a_second_call_runs_nothing(network, forwards):
     same(compute(network, pictures()), first)
     same(compute(network.clone(), pictures()), first)
     assert len(forwards) == 1
-
-
-def test_what_comes_after_the_deepest_view_does_not_matter(network, forwards):
     compute(network, pictures(), ["conv1"])
-    network.layers[-1].threshold *= 2
+    network.layers[-1].threshold *= 2  # after the deepest view: it does not matter
     compute(network, pictures(), ["conv1"])
-    assert len(forwards) == 1
+    assert len(forwards) == 2
 
 
 def test_anything_else_is_another_file(network, forwards, home):
@@ -199,36 +181,17 @@ def test_anything_else_is_another_file(network, forwards, home):
     compute(network, plain, ["conv1"])
     compute(network, plain, ["conv1/4"])
     compute(network, pictures(fingerprint="other"))
-    compute(network, pictures(task=TASK.model_copy(update={"frame_rate_hz": 500.0})))
-    compute(network, pictures(task=TASK.model_copy(update={"duration_ms": 7.0})))
-    made = list((home / "features").glob("*.safetensors"))
-    assert len(forwards) == len(made) == 10
-
-
-def test_close_frame_rates_are_told_apart(network, forwards):
     for rate in (333.3333333, 333.3334444):  # dt differs, and so may spikes
         compute(network, pictures(task=TASK.model_copy(update={"frame_rate_hz": rate})))
-    assert len(forwards) == 2
-
-
-def test_a_changed_network_gives_its_own_counts(network):
-    before = compute(network, pictures())
-    network.layers[0].threshold *= 4
-    after = compute(network, pictures())
-    shown = activity(network, pictures()).counts["conv1"].flatten(1)
-    assert np.array_equal(after.counts["conv1"], shown)
-    assert not np.array_equal(before.counts["conv1"], shown)
+    compute(network, pictures(task=TASK.model_copy(update={"duration_ms": 7.0})))
+    made = list((home / "features").glob("*.safetensors"))
+    assert len(forwards) == len(made) == 11
 
 
 def test_the_number_simulated_at_once_changes_no_bit(network):
     whole = compute(network, pictures(), keep=False)
     for chunk in (1, 3, 11):
-        found = compute(network, pictures(), keep=False, chunk=chunk)
-        assert found.spikes == whole.spikes
-        for name in whole.rates:
-            assert np.array_equal(found.rates[name], whole.rates[name])
-        for view in VIEWS:
-            assert np.array_equal(found.counts[view], whole.counts[view])
+        same(compute(network, pictures(), keep=False, chunk=chunk), whole)
 
 
 @pytest.mark.parametrize(
@@ -259,9 +222,7 @@ def test_a_damaged_file_is_made_anew(network, home, damage):
     content[len(content) // 2] ^= 1
     bad = {"cut": content[:-1], "flipped": content, "empty": b"", "text": b"no tensors" * 99}
     file.write_bytes(bad[damage])
-    again = compute(network, pictures())
-    for view in VIEWS:
-        assert np.array_equal(again.counts[view], whole.counts[view])
+    same(compute(network, pictures()), whole)
 
 
 def test_a_failure_leaves_no_file(network, home, monkeypatch):

@@ -6,7 +6,7 @@ its spikes, and the guide does not say how many its network had.
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from ltgate.data.tasks import FAST, SLOW, Schedule, schedule
 from ltgate.network import Network, create
 from ltgate.neurons import Dynamics
 from ltgate.params import Params
-from ltgate.perf import fresh, timing
+from ltgate.perf import measure
 from ltgate.plasticity import homeostasis
 
 BATCH = 32
@@ -92,53 +92,44 @@ class Extent(NamedTuple):
     """How much is measured.
 
     Attributes:
+        everything: Whether what takes minutes is measured: sweeps, surrogate gradients, and all
+            backends, peers and settings of peers, not the usual best alone.
         repeats: Rounds of every time.
         batches: Training batches per task; 0 = the whole epoch.
         validation: Validation images; 0 = all.
         load: Batches read in each measurement of loading.
-        images, steps, workers, depth, training: Points of the sweeps.
-        settings: Whether all backends and settings of peers are tried, or the usual best alone.
-        everything: Whether what takes minutes is measured: sweeps, peers, surrogate gradients.
+        workers, images, steps, depth, training: Points of the sweeps.
     """
 
+    everything: bool
     repeats: int
     batches: int
     validation: int
     load: int
-    images: tuple[int, ...]
-    steps: tuple[int, ...]
-    workers: tuple[int, ...]
-    depth: tuple[int, ...]
-    training: tuple[int, ...]
-    settings: bool
-    everything: bool = True
+    workers: Sequence[int]
+    images: Sequence[int] = ()
+    steps: Sequence[int] = ()
+    depth: Sequence[int] = ()
+    training: Sequence[int] = ()
 
 
-_SMOKE = Extent(
-    2, 2, 64, 20, (4, 8, 16), (50, 100, 200), (1, 2), (1, 2, 3), (32, 64, 96), settings=False
-)
 EXTENTS = {
-    "few": _SMOKE._replace(everything=False),
-    "smoke": _SMOKE,
+    "few": Extent(False, 2, 2, 64, 20, (1, 2)),
     "full": Extent(
-        3, 0, 0, 765, (4, 8, 16, 32, 64, 128), (25, 50, 100, 200, 400), (1, 2, 4),
-        (1, 2, 3, 4, 5), (256, 512, 1024, 2048, 4096), True,
+        True, 3, 0, 0, 765, (1, 2, 4), (4, 8, 16, 32, 64, 128), (25, 50, 100, 200, 400),
+        (1, 2, 3, 4, 5), (256, 512, 1024, 2048, 4096),
     ),
 }  # fmt: skip
 
 
-@dataclass(eq=False)  # one bench is one key of what is measured once
 class Bench:
     """Everything that the measuring functions share; made when first asked for.
 
     ``params`` give the image source, device, backend, threads and (``bench``) how much is measured.
     """
 
-    params: Params
-    extent: Extent = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.extent = EXTENTS[self.params.bench]
+    def __init__(self, params: Params) -> None:
+        self.params, self.extent = params, EXTENTS[params.bench]
         processes.start_server("ltgate.perf")
 
     @property
@@ -156,14 +147,14 @@ class Bench:
         """Which memory :meth:`peaks` means."""
         return "RAM of a CPU process (no GPU)" if self.device == "cpu" else "GPU memory"
 
-    def times[Key: Hashable](self, works: dict[Key, fresh.Work]) -> dict[Key, float]:
-        """:func:`ltgate.perf.timing.interleaved` on this device, on all threads."""
-        with timing.threads(self.threads):
-            return timing.interleaved(works, self.extent.repeats, self.device)
+    def times[Key: Hashable](self, works: dict[Key, measure.Work]) -> dict[Key, float]:
+        """:func:`.measure.interleaved` on this device, on all threads."""
+        with measure.threads(self.threads):
+            return measure.interleaved(works, self.extent.repeats, self.device)
 
-    def peaks(self, warm: fresh.Work, works: Sequence[fresh.Work]) -> list[int]:
-        """Peak memory of each of ``works`` above its start (bytes), on this device."""
-        return fresh.peaks(warm, works, self.device, self.threads)
+    def peaks(self, warm: measure.Work, works: Sequence[measure.Work]) -> list[int]:
+        """:func:`.measure.peaks` on this device, on all threads."""
+        return measure.peaks(warm, works, self.device, self.threads)
 
     @cached_property
     def published(self) -> Params:
@@ -173,6 +164,7 @@ class Bench:
             **{name: getattr(p, name) for name in ("source", "data_folder", "device", "backend")},
             channels=[16, 32, 64], strides=[1, 2, 2], hidden=[256], readout_layers=["dense"],
             tasks=list(TASKS.values()), presentation="frame", batch_size=BATCH,
+            keep_features=False,
             # So small that the activity stays at 5 %; the work is the same.
             eta=1e-5,
         )  # fmt: skip
@@ -185,7 +177,7 @@ class Bench:
     def workloads(self) -> dict[str, Workload]:
         """``fast`` and ``slow``, on the device; nothing else runs any more when they are there."""
         made = {task: self.workload(task, self.device) for task in TASKS}
-        fresh.call(int)  # the server has got ready meanwhile
+        measure.fresh(int)  # the server has got ready meanwhile
         return made
 
     def workload(self, task: str, device: str) -> Workload:

@@ -8,6 +8,5 @@ from ltgate.declare import Group
 class BenchParameters(Group, compute=True):
     """Performance."""
 
-    bench: Literal["few", "smoke", "full"] = "few"
-    """performance: what takes seconds; everything, from a few batches and sizes; or everything,
-    from whole epochs and every setting"""
+    bench: Literal["few", "full"] = "few"
+    """performance: what takes seconds; or everything, from whole epochs and every setting"""

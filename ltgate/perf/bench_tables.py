@@ -29,12 +29,17 @@ def published(name: str) -> pd.DataFrame:
 
 
 def write(bench: Bench) -> list[Path]:
-    """Measure everything; all tables and figures into ``figures/<name>``. Returns the tables."""
+    """Measure all; tables and figures into ``figures/<name>``. Returns the tables' paths.
+
+    The sweeps, and their figure, where the bench measures everything.
+    """
     from ltgate import figures  # matplotlib is no part of what a fresh process measures
 
     folder, made = paths.figures(bench.params.name), []
-    for name, measure in track(TABLES.items(), len(TABLES), "benchmark"):
-        figures.save_table(measure(bench), folder, name)
+    names = [*TABLES] if bench.extent.everything else [*TABLES][:-1]
+    for name in track(names, label="benchmark"):
+        figures.save_table(TABLES[name](bench), folder, name)
         made.append(folder / f"{name}.csv")
-    figures.save_figure(figures.scaling(scaling_table(bench)), folder, "scaling")
+    if bench.extent.everything:
+        figures.save_figure(figures.scaling(scaling_table(bench)), folder, "scaling")
     return made

@@ -1,17 +1,19 @@
-"""What this machine has, what the work needs of it, and monitors of the work."""
+"""What this machine has, what a batch of 32 takes of it, and monitors of the work."""
 
 import os
 import shutil
 import sysconfig
 import time
-from pathlib import Path
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache, partial
 
 import torch
 
 from ltgate import paths, provenance
 from ltgate.data.store import open_task
 from ltgate.params import Params
-from ltgate.perf import fresh
+from ltgate.perf import measure, peers
 from ltgate.perf.bench import TASKS, Bench, Workload
 from ltgate.perf.guide import Absent, Facts, need_gpu
 from ltgate.perf.training import train, trained
@@ -24,7 +26,7 @@ def hardware(bench: Bench) -> Facts:
     """
     there = provenance.machine()
     work = (bench.published, bench.workloads["fast"])
-    ram = fresh.call(memory_of_training, *work, threads=bench.threads)
+    ram = measure.fresh(memory_of_training, *work, threads=bench.threads)
     root = paths.root()  # which the first output makes
     folder = next(folder for folder in (root, *root.parents) if folder.exists())
     gpu = there["gpu"] != "none"
@@ -44,25 +46,96 @@ def hardware(bench: Bench) -> Facts:
 def memory_of_training(params: Params, workload: Workload) -> int:
     """Open the data and train one fast batch; the most that this process has held (bytes)."""
     train(params, workload, open_task(params, TASKS["fast"], "train", 0), 1)
-    return fresh.highest()
+    return measure.highest()
 
 
 def _storage_gb() -> float:
-    """Installed packages and data."""
-    folders = {Path(sysconfig.get_paths()[kind]) for kind in ("purelib", "platlib")}
-    return sum(_bytes(folder) for folder in folders | {paths.data()}) / 1e9
-
-
-def _bytes(folder: Path) -> int:
-    """What the folder occupies; files that vanish meanwhile do not count."""
+    """Installed packages and data; files that vanish meanwhile do not count."""
+    folders = {sysconfig.get_paths()[kind] for kind in ("purelib", "platlib")} | {paths.data()}
     total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(parent, name)).st_size
-            except OSError:
-                continue
-    return total
+    for folder in folders:
+        for parent, _, names in os.walk(folder):
+            for name in names:
+                with suppress(OSError):
+                    total += os.lstat(os.path.join(parent, name)).st_size
+    return total / 1e9
+
+
+def batch_times(bench: Bench) -> Facts:
+    """Times (ms) of forward pass and local update of both tasks; spikes with two thresholds."""
+    fast, slow = bench.workloads["fast"], bench.workloads["slow"]
+    quiet = quieter(fast)
+    works = {
+        "forward": fast.forward,
+        "update": fast.update,
+        "quiet": quiet.forward,
+        "slow_forward": slow.forward,
+        "slow_update": slow.update,
+    }
+    ms = {name: value * 1e3 for name, value in bench.times(works).items()}
+    return {
+        **ms,
+        "slow_learning": ms["slow_update"] - ms["slow_forward"],
+        "spikes": fast.spikes(),
+        "fewer": quiet.spikes(),
+        "device": bench.device,
+        "threads": bench.threads,
+    }
+
+
+def quieter(workload: Workload, factor: float = 2.0) -> Workload:
+    """The same with all thresholds raised."""
+    network = workload.network.clone()
+    for layer in network.layers:
+        layer.threshold = layer.threshold * factor
+    return replace(workload, network=network)
+
+
+@cache
+def batch_memory(bench: Bench) -> Facts:
+    """Peak memory above start (bytes) of a fast batch, without and with the local update."""
+    fast = bench.workloads["fast"]
+    forward, update = bench.peaks(fast.cut(1).update, [fast.forward, fast.update])
+    return {"forward": forward, "update": update, "where": bench.where}
+
+
+def gpu_memory(bench: Bench) -> Facts:
+    """Peak GPU memory (bytes): exact and in mixed precision, of a process's first and second pass,
+    without and with the local update."""
+    need_gpu(bench)
+    fast = bench.workloads["fast"]
+    works = [partial(fast.gpu, mixed=kind) for kind in (False, True)]
+    exact, half = bench.peaks(fast.forward, works)
+    first, later = measure.fresh(measure.each, measure.peak_on_gpu, [fast.forward] * 2)
+    return batch_memory(bench) | {"exact": exact, "half": half, "first": first, "later": later}
+
+
+def mixed_precision(bench: Bench) -> Facts:
+    """The GPU backend's parameter ``mixed``; on a CPU, dense convolutions in bfloat16."""
+    fast = bench.workloads["fast"]
+    if bench.device != "cpu":
+        works = {kind: partial(fast.gpu, mixed=kind) for kind in (True, False)}
+        exact, rounded = fast.forward().counts, fast.gpu(mixed=True).counts
+        differ = [float((rounded[name] != exact[name]).float().mean()) for name in exact]
+        told = f"time in mixed precision over exact; counts differ in {max(differ):.2%} of a layer"
+    else:
+        few = fast.cut(images=1)
+        kinds = {True: torch.bfloat16, False: torch.float32}
+        works = {kind: peers.convolutions(few, dtype=dtype) for kind, dtype in kinds.items()}
+        told = (
+            "time of dense convolutions in bfloat16 over float32 (a CPU gains where it has such "
+            "arithmetic); it rounds currents to 8 bits, so spikes would differ: not used on CPUs"
+        )
+    found = bench.times(works)
+    return {"ratio": found[True] / found[False], "told": told}
+
+
+def cuda_graphs(bench: Bench) -> Facts:
+    """The GPU backend's parameter ``cuda_graphs``, on a slow batch."""
+    need_gpu(bench)
+    slow = bench.workloads["slow"]
+    found = bench.times({kind: partial(slow.gpu, cuda_graphs=kind) for kind in (True, False)})
+    return {"ratio": found[True] / found[False]}
 
 
 def monitors(bench: Bench) -> Facts:
@@ -70,19 +143,17 @@ def monitors(bench: Bench) -> Facts:
     activity = bench.workloads["fast"].forward()
     counts = activity.counts
     rates = {name: float(counts[name].float().mean()) / activity.steps for name in counts}
-    stages = trained(bench, "fast").stages.itertuples()
+    stages = trained(bench, "fast").stages.items()
     if bench.device == "cpu":
-        used = fresh.highest()
-        told = (
-            "highest resident memory of this process (no GPU); ltgate.perf.fresh for single works"
-        )
+        used, told = measure.highest(), "highest resident memory of this process (no GPU)"
+        told += "; ltgate.perf.measure for single works"
     else:
         used = torch.cuda.max_memory_allocated()
         told = "torch.cuda.max_memory_allocated of this process"
     return {
         "memory": f"{used / 1e9:.2f} GB",
         "memory_told": told,
-        "stages": ", ".join(f"{row.stage} {row.seconds * 1e3:.1f} ms" for row in stages),
+        "stages": ", ".join(f"{name} {seconds * 1e3:.1f} ms" for name, seconds in stages),
         "spikes": f"{sum(int(count.sum()) for count in counts.values()):,} spikes",
         "rates": ", ".join(f"{name} {rate:.1%}" for name, rate in rates.items()),
     }
@@ -91,10 +162,9 @@ def monitors(bench: Bench) -> Facts:
 def gpu_load(bench: Bench) -> Facts:
     """Share of the time in which the GPU ran a kernel during forward passes, and memory in use."""
     need_gpu(bench)
-    work = bench.workloads["fast"]
     end = time.perf_counter() + 1  # the longest time that NVIDIA's library looks back
     while time.perf_counter() < end:
-        work.forward()
+        bench.workloads["fast"].forward()
     try:
         busy = torch.cuda.utilization()
     except ModuleNotFoundError:

@@ -2,10 +2,10 @@
 
 The strongest exact dense program that we know is PyTorch's float32 convolutions of some frames of
 some images, whose buffers stay in the cache, and a compiled scan of both compartments over them
-(:class:`_ScannedLayer`). The libraries are optional (the extra ``peers``). Each gets two
-populations per layer, both compartments' channels, the same weights, thresholds and images, and
-computes the first layer's constant current once. SpikingJelly gives the same spikes as ours;
-snnTorch's reset acts one step later.
+(:class:`_Scanned`). The libraries are optional (the extra ``peers``). Each gets two populations per
+layer, both compartments' channels, the same weights, thresholds and images, and computes the first
+layer's constant current once. SpikingJelly gives the same spikes as ours; snnTorch's reset acts one
+step later.
 """
 
 import importlib.metadata
@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import pairwise
 
 import numba
 import numpy as np
@@ -26,19 +25,22 @@ from ltgate.perf.bench import RATE, Workload
 
 Counts = dict[str, Tensor]
 
-# Settings tried, the usual best first: images at once, and steps at once (0 = all), where a layer
-# does that many steps before the next layer does.
-DENSE_SCAN = "dense float32 convolutions and a compiled scan"
-SETTINGS = {
-    DENSE_SCAN: [(4, 20), (8, 20), (2, 40), (32, 5)],
+# Settings tried, the usual best first: images and steps at once (0 = all; a layer does that many
+# steps before the next layer does), and the layout. The fastest differs between machines.
+DENSE = "dense float32 convolutions alone"
+SCAN = "dense float32 convolutions and a compiled scan"
+_OTHER = torch.contiguous_format
+SETTINGS: dict[str, list[tuple]] = {
+    DENSE: [(8, 20), (32, 5), (4, 20), (8, 20, _OTHER), (32, 5, _OTHER)],
+    SCAN: [(4, 20), (8, 20), (2, 40), (32, 5)],
     "spikingjelly": [(4, 0), (2, 0), (8, 0), (32, 0)],
     "snntorch": [(32, 1), (32, 0), (8, 0)],
 }
 
 
 def installed(name: str) -> str:
-    """``name version``, or empty when the library is not there."""
-    if name == DENSE_SCAN:
+    """What the table calls ``name``, with its version; empty when the library is not there."""
+    if name in (DENSE, SCAN):
         return name
     try:
         return f"{name} {importlib.metadata.version(name)}"
@@ -46,22 +48,79 @@ def installed(name: str) -> str:
         return ""
 
 
+class _Currents:
+    """Dense currents of one layer, both compartments' channels."""
+
+    def __init__(
+        self,
+        layer: Layer,
+        layout: torch.memory_format = torch.channels_last,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.layer, self.layout = layer, layout
+        self.weight = layer.forward_weight.flatten(0, 1).to(dtype)
+        if layer.is_conv:
+            self.weight = self.weight.to(memory_format=layout)
+
+    def current(self, inputs: Tensor) -> Tensor:
+        """Currents [N, populations x channels, ...] of inputs [N, ...]."""
+        if not self.layer.is_conv:
+            return functional.linear(inputs.flatten(1), self.weight)[:, :, None, None]
+        inputs = inputs.contiguous(memory_format=self.layout)
+        return functional.conv2d(inputs, self.weight, stride=self.layer.stride, padding=1)
+
+
+def convolutions(
+    workload: Workload,
+    images: int = 8,
+    steps: int = 20,
+    layout: torch.memory_format = torch.channels_last,
+    dtype: torch.dtype = torch.float32,
+) -> Callable[[], None]:
+    """All layers' dense currents for a batch, without neurons: no state, no spikes to count.
+
+    Time is folded into the batch; ``images`` and ``steps`` are worked on at once, so that buffers
+    stay in the cache. Inputs are random 0/1 at the network's rate: dense work does not depend on
+    them. The first layer's current is computed once per image.
+    """
+    batch, total = len(workload.images), len(workload.steps)
+    images, steps = min(images, batch), min(steps, total)
+    generator = torch.Generator().manual_seed(0)
+    work = []
+    for index, layer in enumerate(workload.network.layers):
+        number = images * steps if index else batch
+        spikes = torch.rand(number, *layer.in_shape, generator=generator) < RATE
+        inputs = spikes.to(workload.device, dtype)
+        inputs = inputs.to(memory_format=layout) if layer.is_conv else inputs.flatten(1)
+        work.append(partial(_Currents(layer, layout, dtype).current, inputs))
+
+    @torch.no_grad()
+    def run() -> None:
+        work[0]()
+        for _ in range(-(-batch // images) * -(-total // steps)):
+            for current in work[1:]:
+                current()
+
+    return run
+
+
 def forward(name: str, workload: Workload, images: int, steps: int) -> Callable[[], Counts]:
     """A forward pass in library ``name``; it returns the spike counts of every layer.
 
     Args:
-        name: A name in ``SETTINGS``.
+        name: A name in ``SETTINGS``, but ``DENSE``.
         workload: Raw current, ``or``, reset by subtraction, one threshold per layer.
         images, steps: Worked on at once; 0 steps = all.
     """
+    decays = workload.network.dynamics.decay(workload.steps.dt_ms)
+    kinds = {
+        SCAN: _Scanned,
+        "spikingjelly": partial(_Populations, _spikingjelly),
+        "snntorch": partial(_Populations, _SnnTorch),
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # old ways of PyTorch that these libraries use
-        kind = {
-            DENSE_SCAN: _ScannedLayer,
-            "spikingjelly": partial(_PeerLayer, _SpikingJelly),
-            "snntorch": partial(_PeerLayer, _SnnTorch),
-        }[name]
-        layers = [kind(layer, workload) for layer in workload.network.layers]
+        layers = [kinds[name](layer, decays) for layer in workload.network.layers]
     pixels = workload.network.pixels(workload.images)
     total = len(workload.steps)
     chunks = [min(steps or total, total - first) for first in range(0, total, steps or total)]
@@ -83,93 +142,96 @@ def _count(layers: list, pixels: Tensor, chunks: list[int]) -> list[Tensor]:
     for steps in chunks:
         current = constant.expand(steps, *constant.shape)
         for index, layer in enumerate(layers):
-            spikes = layer.spikes(current)
-            counts[index] = counts[index] + layer.counts(spikes)
+            spikes, count = layer.spikes(current)
+            counts[index] = counts[index] + count
             for following in layers[index + 1 : index + 2]:
                 current = following.current(spikes.flatten(0, 1)).unflatten(0, (steps, -1))
     return counts
 
 
-class _Currents:
-    """Dense currents of one layer, both compartments' channels."""
+class _Populations(_Currents):
+    """One layer of a library's populations, one for each compartment."""
 
-    def __init__(self, layer: Layer) -> None:
-        self.layer = layer
-        self.weight = layer.forward_weight.flatten(0, 1)
-        if layer.is_conv:
-            self.weight = self.weight.to(memory_format=torch.channels_last)
-
-    def current(self, inputs: Tensor) -> Tensor:
-        """Currents [N, populations x channels, ...] of inputs [N, ...]."""
-        if not self.layer.is_conv:
-            return functional.linear(inputs.flatten(1), self.weight)[:, :, None, None]
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-        return functional.conv2d(inputs, self.weight, stride=self.layer.stride, padding=1)
-
-
-class _PeerLayer(_Currents):
-    """One layer of two populations."""
-
-    def __init__(self, population: Callable, layer: Layer, workload: Workload) -> None:
+    def __init__(self, kind: Callable, layer: Layer, decays: np.ndarray) -> None:
         super().__init__(layer)
-        decays = workload.network.dynamics.decay(workload.steps.dt_ms)
-        self.populations = [
-            population(float(decay), float(threshold))
-            for decay, threshold in zip(decays, layer.threshold[:, 0], strict=True)
-        ]
+        thresholds = layer.threshold[:, 0].tolist()
+        self.populations = [kind(*both) for both in zip(decays.tolist(), thresholds, strict=True)]
 
     def start(self) -> None:
         """State at rest."""
         for population in self.populations:
-            population.start()
+            population.reset()
 
-    def spikes(self, current: Tensor) -> Tensor:
-        """Spikes [T, N, channels, ...] of currents [T, N, populations x channels, ...]."""
+    def spikes(self, current: Tensor) -> tuple[Tensor, Tensor]:
+        """Spikes [T, N, channels, ...] of currents [T, N, populations x channels, ...], and their
+        sum over time."""
         parts = current.chunk(len(self.populations), 2)
         found = [population(part) for population, part in zip(self.populations, parts, strict=True)]
-        return found[0] if len(found) == 1 else torch.maximum(*found)
-
-    def counts(self, spikes: Tensor) -> Tensor:
-        """Of the steps that gave ``spikes`` [T, N, ...]: [N, ...]."""
-        return spikes.sum(0) if len(spikes) > 1 else spikes[0]
+        spikes = found[0] if len(found) == 1 else torch.maximum(*found)
+        return spikes, spikes.sum(0) if len(spikes) > 1 else spikes[0]
 
 
-class _ScannedLayer(_Currents):
+def _spikingjelly(decay: float, threshold: float) -> torch.nn.Module:
+    """``LIFNode`` in multi-step mode: v <- v (1 - 1/tau) + I, reset by subtraction."""
+    from spikingjelly.activation_based.neuron import LIFNode
+
+    return LIFNode(  # its backend is PyTorch, unless told otherwise
+        tau=1 / (1 - decay), decay_input=False, v_threshold=threshold, v_reset=None, step_mode="m"
+    ).eval()
+
+
+class _SnnTorch:
+    """``Leaky``: v <- decay v + I - threshold (last spike)."""
+
+    def __init__(self, decay: float, threshold: float) -> None:
+        from snntorch import Leaky
+
+        self.node = Leaky(beta=decay, threshold=threshold, reset_mechanism="subtract").eval()
+
+    def reset(self) -> None:
+        self.membrane = self.node.reset_mem()
+
+    def __call__(self, current: Tensor) -> Tensor:
+        spikes = []
+        for step in current.unbind(0):
+            spike, self.membrane = self.node(step, self.membrane)
+            spikes.append(spike)
+        return torch.stack(spikes) if len(spikes) > 1 else spikes[0][None]
+
+
+class _Scanned(_Currents):
     """One layer whose two compartments a compiled loop takes through some steps."""
 
-    def __init__(self, layer: Layer, workload: Workload) -> None:
+    def __init__(self, layer: Layer, decays: np.ndarray) -> None:
         super().__init__(layer)
-        decays = workload.network.dynamics.decay(workload.steps.dt_ms)
-        self.decays = np.array([float(decay) for decay in decays], np.float32)
+        self.decays = decays
         self.limits = layer.threshold[:, 0].numpy()
 
     def start(self) -> None:
         """State at rest."""
         self.membrane: np.ndarray | None = None
 
-    def spikes(self, current: Tensor) -> Tensor:
-        """Spikes [T, N, channels, ...] of currents [T, N, 2 x channels, ...]."""
-        steps, shape = len(current), current.shape[1:]
+    def spikes(self, current: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`_Populations.spikes`."""
+        steps, channels = len(current), current.shape[2] // 2
         if current.stride(0) == 0:  # the same in every step
             current = current[:1]
         last = current.movedim(2, -1).contiguous()
-        values = last.reshape(len(current), -1, 2, shape[1] // 2).numpy()
+        values = last.reshape(len(current), -1, 2, channels).numpy()
         if self.membrane is None:
             self.membrane = np.zeros(values.shape[1:], np.float32)
-        out = np.empty((steps, values.shape[1], values.shape[3]), np.float32)
-        self.total = np.zeros(out.shape[1:], np.float32)
+        out = np.empty((steps, values.shape[1], channels), np.float32)
+        total = np.zeros(out.shape[1:], np.float32)
         rows = np.linspace(0, values.shape[1], torch.get_num_threads() + 1).astype(int)
-        ranges = list(pairwise(rows))
-        with ThreadPoolExecutor(len(ranges)) as pool:
-            each = map if len(ranges) == 1 else pool.map
-            own = (values, self.membrane, self.decays, self.limits, out, self.total)
-            list(each(lambda some: _scan(*own, *some), ranges))
-        self.place = (*last.shape[1:-1], shape[1] // 2)
-        return torch.from_numpy(out).view(steps, *self.place).movedim(-1, 2)
-
-    def counts(self, spikes: Tensor) -> Tensor:
-        """Of the steps that gave ``spikes`` [T, N, ...]: [N, ...]; the scan has counted them."""
-        return torch.from_numpy(self.total).view(self.place).movedim(-1, 1)
+        scan = partial(_scan, values, self.membrane, self.decays, self.limits, out, total)
+        if len(rows) == 2:
+            scan(*rows)
+        else:
+            with ThreadPoolExecutor(len(rows) - 1) as pool:
+                list(pool.map(scan, rows[:-1], rows[1:]))
+        place = (*last.shape[1:-1], channels)
+        spikes = torch.from_numpy(out).view(steps, *place).movedim(-1, 2)
+        return spikes, torch.from_numpy(total).view(place).movedim(-1, 1)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -193,95 +255,3 @@ def _scan(current, membrane, decays, limits, out, total, begin, end):
                 spike = max(first, second)
                 out[t, row, c] = spike
                 total[row, c] += spike
-
-
-class _SpikingJelly:
-    """``LIFNode`` in multi-step mode: v <- v (1 - 1/tau) + I, reset by subtraction."""
-
-    def __init__(self, decay: float, threshold: float) -> None:
-        from spikingjelly.activation_based.neuron import LIFNode
-
-        self.node = LIFNode(  # its backend is PyTorch, unless told otherwise
-            tau=1 / (1 - decay), decay_input=False, v_threshold=threshold, v_reset=None,
-            step_mode="m",
-        ).eval()  # fmt: skip
-        self.start = self.node.reset
-
-    def __call__(self, current: Tensor) -> Tensor:
-        return self.node(current)
-
-
-class _SnnTorch:
-    """``Leaky``: v <- decay v + I - threshold (last spike)."""
-
-    def __init__(self, decay: float, threshold: float) -> None:
-        from snntorch import Leaky
-
-        self.node = Leaky(beta=decay, threshold=threshold, reset_mechanism="subtract").eval()
-
-    def start(self) -> None:
-        self.membrane = self.node.reset_mem()
-
-    def __call__(self, current: Tensor) -> Tensor:
-        spikes = []
-        for step in current.unbind(0):
-            spike, self.membrane = self.node(step, self.membrane)
-            spikes.append(spike)
-        return torch.stack(spikes) if len(spikes) > 1 else spikes[0][None]
-
-
-class Convolutions:
-    """All layers' dense currents for a batch, without neurons: no state, no spikes to count.
-
-    Time is folded into the batch; ``images`` and ``steps`` are worked on at once, so that buffers
-    stay in the cache. Inputs are random 0/1 at the network's rate: dense work does not depend on
-    them. The first layer's current is computed once per image.
-
-    Args:
-        workload: Gives network, number of images, number of steps and device.
-        images, steps: Worked on at once.
-        channels_last: Layout of the convolutions.
-        dtype: Of weights, inputs and currents.
-    """
-
-    def __init__(
-        self,
-        workload: Workload,
-        images: int = 8,
-        steps: int = 20,
-        channels_last: bool = True,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        total = len(workload.steps)
-        images, steps = min(images, len(workload.images)), min(steps, total)
-        self.rounds = -(-len(workload.images) // images) * -(-total // steps)
-        self.layers = workload.network.layers
-        layout = torch.channels_last if channels_last else torch.contiguous_format
-        generator = torch.Generator().manual_seed(0)
-        self.inputs, self.weights = [], []
-        for index, layer in enumerate(self.layers):
-            number = images * steps if index else len(workload.images)
-            spikes = torch.rand(number, *layer.in_shape, generator=generator) < RATE
-            weight = layer.forward_weight.flatten(0, 1).to(dtype)
-            inputs = spikes.to(workload.device, dtype)
-            if layer.is_conv:
-                weight, inputs = weight.to(memory_format=layout), inputs.to(memory_format=layout)
-            else:
-                inputs = inputs.flatten(1)
-            self.weights.append(weight)
-            self.inputs.append(inputs)
-
-    @torch.no_grad()
-    def run(self) -> None:
-        """The dense work of one batch."""
-        self.currents(0)
-        for _ in range(self.rounds):
-            for index in range(1, len(self.layers)):
-                self.currents(index)
-
-    def currents(self, index: int) -> Tensor:
-        """Currents [N, compartments x channels, ...] of one layer."""
-        layer, weight, inputs = self.layers[index], self.weights[index], self.inputs[index]
-        if layer.is_conv:
-            return functional.conv2d(inputs, weight, stride=layer.stride, padding=1)
-        return inputs @ weight.T

@@ -1,6 +1,5 @@
 """Our backends against dense convolutions alone and against other libraries, side by side."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -8,17 +7,14 @@ import pandas as pd
 
 from ltgate import backends
 from ltgate.errors import UserError
-from ltgate.perf import peers, roofline, timing
-from ltgate.perf.bench import BATCH, TASKS, Bench, Extent, Workload, to_device
+from ltgate.perf import measure, peers
+from ltgate.perf.bench import TASKS, Bench, Workload, to_device
 
 COLUMNS = ["work", "device", "threads", "ours_s", "peer", "peer_s", "ratio"]
-DENSE = "dense float32 convolutions alone"
-ROOFLINE = "floor: its bytes and operations at the ceilings measured"
 
-# Images and steps at once, and channels last: the fastest differs between machines.
-_LAYOUTS = [(8, 20, True), (32, 5, True), (4, 20, True), (8, 20, False), (32, 5, False)]
-
-Candidates = dict[tuple[str, str], Callable[[], object]]
+UPDATE = "forward and local update"
+Works = dict[tuple[str, str], measure.Work]
+Row = tuple[str, str, int, float, str, float]  # in the order of COLUMNS
 
 
 def table(bench: Bench) -> pd.DataFrame:
@@ -29,71 +25,62 @@ def table(bench: Bench) -> pd.DataFrame:
     not installed has a row that says so. Other libraries and surrogate gradients take minutes and
     are left out of ``bench = few``.
     """
-    rows: list[dict] = []
+    rows: list[Row] = []
     for device in ("cpu", "cuda") if bench.device != "cpu" else ("cpu",):
         for threads in sorted({1, bench.threads}) if device == "cpu" else [bench.threads]:
-            with timing.threads(threads):
+            with measure.threads(threads):
                 for task in TASKS:
                     rows += _passes(bench, task, device, threads)
-    for task in TASKS if bench.threads > 1 else ():
-        rows += _threads(bench, task)
     for task in TASKS if bench.extent.everything else ():
         rows += _gradients(bench, task)
     frame = pd.DataFrame(rows, columns=COLUMNS[:-1])
     return frame.assign(ratio=frame["ours_s"] / frame["peer_s"])
 
 
-def _passes(bench: Bench, task: str, device: str, threads: int) -> list[dict]:
-    """Our backends against every peer, the fastest of ours against the others and its floor."""
+def _passes(bench: Bench, task: str, device: str, threads: int) -> list[Row]:
+    """Our backends against every peer; the fastest against the others, its update, one thread."""
     workload = to_device(bench.workloads[task], device)
     names = [name for name in backends.BACKENDS if _runs(name, device)]
-    fastest = names[0]
-    names = names if bench.extent.settings else [fastest]
-    ours = {name: replace(workload, backend=name) for name in names}
-    candidates: Candidates = {(name, "forward"): work.forward for name, work in ours.items()}
-    candidates[fastest, "update"] = ours[fastest].update
-    candidates |= _peers(workload, bench.extent)
-    found = timing.interleaved(candidates, bench.extent.repeats, device)
+    fastest, *others = names if bench.extent.everything else names[:1]
+    ours = {name: replace(workload, backend=name) for name in (fastest, *others)}
+    passes = {"forward": ours[fastest].forward, UPDATE: ours[fastest].update}
+    works: Works = {("forward", name): work.forward for name, work in ours.items()}
+    works[UPDATE, fastest] = passes[UPDATE]
+    several = passes if device == "cpu" and threads > 1 else {}
+    works |= {("one thread", kind): partial(_on, 1, work) for kind, work in several.items()}
+    theirs = _peers(bench, workload)
+    found = measure.interleaved(works | theirs, bench.extent.repeats, device)
     best: dict[str, float] = {}
-    for (name, _), value in found.items():
-        best[name] = min(best.get(name, value), value)
+    for peer, setting in theirs:
+        best[peer] = min(best.get(peer, float("inf")), found[peer, setting])
     if bench.extent.everything:
         missing = [name for name in peers.SETTINGS if not peers.installed(name)]
         best |= {f"{name}: not installed": float("nan") for name in missing}
 
-    def row(name: str, peer: str, theirs: float, work: str = "forward") -> dict:
-        return {
-            "work": f"{task} {work} ({name})", "device": device, "threads": threads,
-            "ours_s": found[name, work.split()[-1]], "peer": peer, "peer_s": theirs,
-        }  # fmt: skip
+    def row(kind: str, name: str, peer: str, value: float) -> Row:
+        return f"{task} {kind} ({name})", device, threads, found[kind, name], peer, value
 
-    rows = [
-        row(name, peer, value) for name in names for peer, value in best.items() if peer not in ours
+    return [
+        *(row("forward", name, peer, value) for name in ours for peer, value in best.items()),
+        *(row("forward", fastest, f"ours ({name})", found["forward", name]) for name in others),
+        row(UPDATE, fastest, "its forward alone", found["forward", fastest]),
+        *(row(kind, fastest, "one thread", found["one thread", kind]) for kind in several),
     ]
-    rows += [row(fastest, f"ours ({name})", found[name, "forward"]) for name in names[1:]]
-    if fastest == "gpu":
-        kernels = roofline.count_bytes_and_operations(workload.network, BATCH, len(workload.steps))
-        least = roofline.seconds(kernels, roofline.ceilings(device))
-        rows.append(row(fastest, ROOFLINE, least))
-    alone = found[fastest, "forward"]
-    return [*rows, row(fastest, "its forward alone", alone, "forward and local update")]
 
 
-def _peers(workload: Workload, extent: Extent) -> Candidates:
-    tried = slice(None) if extent.settings else slice(1)
-    candidates: Candidates = {
-        (DENSE, str(layout)): peers.Convolutions(workload, *layout).run
-        for layout in _LAYOUTS[tried]
-    }
+def _peers(bench: Bench, workload: Workload) -> Works:
+    """A work for every peer that is asked for and there, and each of its settings."""
+    extent = bench.extent
+    works: Works = {}
     for name in filter(peers.installed, peers.SETTINGS):
-        if name == peers.DENSE_SCAN and workload.device != "cpu":  # compiled for the CPU
+        if name == peers.SCAN and workload.device != "cpu":  # compiled for the CPU
             continue
-        if name != peers.DENSE_SCAN and not extent.everything:
+        if name not in (peers.DENSE, peers.SCAN) and not extent.everything:
             continue
-        for setting in peers.SETTINGS[name][tried]:
-            run = peers.forward(name, workload, *setting)
-            candidates[peers.installed(name), str(setting)] = run
-    return candidates
+        made = peers.convolutions if name == peers.DENSE else partial(peers.forward, name)
+        for setting in peers.SETTINGS[name][: None if extent.everything else 1]:
+            works[peers.installed(name), str(setting)] = made(workload, *setting)
+    return works
 
 
 def _runs(backend: str, device: str) -> bool:
@@ -106,49 +93,21 @@ def _runs(backend: str, device: str) -> bool:
     return True
 
 
-def _threads(bench: Bench, task: str) -> list[dict]:
-    """All threads against one, for our fastest backend on the CPU."""
-    workload = to_device(bench.workloads[task], "cpu")
-    name = backends.choose(workload.backend, "cpu").NAME
-    works = {
-        f"{task} forward ({name})": workload.forward,
-        f"{task} forward and local update ({name})": workload.update,
-    }
-    candidates = {
-        (work, threads): partial(_on, threads, call)
-        for work, call in works.items()
-        for threads in (1, bench.threads)
-    }
-    found = timing.interleaved(candidates, bench.extent.repeats)
-    return [
-        {
-            "work": work, "device": "cpu", "threads": bench.threads,
-            "ours_s": found[work, bench.threads], "peer": "one thread", "peer_s": found[work, 1],
-        }
-        for work in works
-    ]  # fmt: skip
+def _on(threads: int, work: measure.Work) -> None:
+    with measure.threads(threads):
+        work()
 
 
-def _on(threads: int, call: Callable[[], object]) -> None:
-    with timing.threads(threads):
-        call()
-
-
-def _gradients(bench: Bench, task: str) -> list[dict]:
+def _gradients(bench: Bench, task: str) -> list[Row]:
     """A step of surrogate gradients through time, against the plain loop under autograd."""
     engines = "compiled", "portable"
     workload = to_device(bench.workloads[task], "cpu")
-    if not bench.extent.settings:
-        workload = workload.cut(images=4)
-    with timing.threads(bench.threads):
-        candidates = {name: partial(workload.gradients, name) for name in engines}
-        found = timing.interleaved(candidates, bench.extent.repeats)
+    with measure.threads(bench.threads):
+        works = {name: partial(workload.gradients, name) for name in engines}
+        found = measure.interleaved(works, bench.extent.repeats)
     first, *others = engines
+    work = f"{task} surrogate gradients ({first})"
     return [
-        {
-            "work": f"{task} surrogate gradients ({first})", "device": "cpu",
-            "threads": bench.threads, "ours_s": found[first], "peer": f"ours ({other})",
-            "peer_s": found[other],
-        }
+        (work, "cpu", bench.threads, found[first], f"ours ({other})", found[other])
         for other in others
-    ]  # fmt: skip
+    ]

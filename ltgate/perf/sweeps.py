@@ -14,14 +14,13 @@ import pandas as pd
 from ltgate import paths
 from ltgate.data.store import open_task
 from ltgate.errors import UserError
-from ltgate.growth import with_exponents
-from ltgate.network import Network, create
+from ltgate.network import create
 from ltgate.neurons import Dynamics
 from ltgate.params import Params
-from ltgate.perf import loading, timing
+from ltgate.perf import measure
 from ltgate.perf.bench import BATCH, TASKS, Bench, Workload, calibrated, to_device
 from ltgate.perf.guide import Facts, need_minutes
-from ltgate.perf.training import train
+from ltgate.perf.training import read, train
 
 COLUMNS = ["sweep", "x", "quantity", "value", "unit", "exponent"]
 LEAST_MB = 0.1  # what a process takes varies by as much; smaller values count as this
@@ -44,48 +43,59 @@ def table(bench: Bench) -> pd.DataFrame:
     extent, fast = bench.extent, bench.workloads["fast"]
     drive = np.ones(max(extent.steps), np.float32)
     long = replace(fast.cut(images=8), steps=replace(fast.steps, drive=drive))
-    images = extent.training[0]
-    with timing.threads(bench.threads):
-        rows = [
-            *_passes(bench, "batch size", {n: fast.cut(images=n) for n in extent.images}),
-            *_passes(bench, "time steps", {n: long.cut(steps=n) for n in extent.steps}),
-            *_passes(bench, "convolutions", _deep(bench, images=8)),
-            *_loaders(bench),
-            *_training(bench, "training images", {n: (n, 1) for n in extent.training}),
-            *_training(bench, "epochs", {n: (images, n) for n in EPOCHS}),
-            *_grids(bench),
-        ]
+    passes = {
+        "batch size": {n: fast.cut(images=n).update for n in extent.images},
+        "time steps": {n: long.cut(steps=n).update for n in extent.steps},
+        "convolutions": {n: workload.update for n, workload in deep(bench).items()},
+    }
+    learning, images = partial(learn, bench.published, bench.workloads["slow"]), extent.training[0]
+    training = {
+        "training images": {n: partial(learning, n, 1) for n in extent.training},
+        "epochs": {n: partial(learning, images, n) for n in EPOCHS},
+    }
+    rows: list[Row] = []
+    with measure.threads(bench.threads):
+        for name, works in passes.items():
+            rows += _sweep(bench, name, works, fast.cut(1, 10).update)
+        rows += _loaders(bench)
+        for name, works in training.items():
+            rows += _sweep(bench, name, works, partial(learning, BATCH, 1))
+        rows += _grids(bench)
     return with_exponents(pd.DataFrame(rows, columns=COLUMNS[:-1]))
 
 
-def _sweep(bench: Bench, name: str, works: dict[int, partial], warm: partial) -> list[Row]:
+def exponent(size: pd.Series, cost: pd.Series) -> float:
+    """The k of cost ~ size^k: slope of the least-squares line through (log size, log cost).
+
+    1 is linear, 0 is flat; NaN for less than two sizes.
+    """
+    if len(set(size)) < 2:
+        return float("nan")
+    return float(np.polyfit(np.log(size), np.log(cost), 1)[0])
+
+
+def with_exponents(frame: pd.DataFrame) -> pd.DataFrame:
+    """``frame`` (``sweep``, ``x``, ``quantity``, ``value``) with the ``exponent`` of each curve."""
+    curves = frame.groupby(["sweep", "quantity"])[["x", "value"]]
+    fitted = curves.apply(lambda curve: exponent(curve["x"], curve["value"])).rename("exponent")
+    return frame.join(fitted, on=["sweep", "quantity"])
+
+
+def _sweep(
+    bench: Bench, name: str, works: dict[int, measure.Work], warm: measure.Work
+) -> list[Row]:
     """Time and memory of each work, by its size; ``warm`` is a small one."""
     used = bench.peaks(warm, list(works.values()))
-    return [(name, x, "time", taken, "s") for x, taken in bench.times(works).items()] + [
-        _memory(name, x, peak) for x, peak in zip(works, used, strict=True)
-    ]
+    times = [(name, x, "time", taken, "s") for x, taken in bench.times(works).items()]
+    return times + [_memory(name, x, peak) for x, peak in zip(works, used, strict=True)]
 
 
 def _memory(name: str, x: int, used: int) -> Row:
     return name, x, "memory", max(used / 1e6, LEAST_MB), "MB"
 
 
-def _passes(bench: Bench, name: str, workloads: dict[int, Workload]) -> list[Row]:
-    """Forward pass and local update of each workload."""
-    warm = partial(Workload.update, next(iter(workloads.values())).cut(1, 10))
-    works = {x: partial(Workload.update, workload) for x, workload in workloads.items()}
-    return _sweep(bench, name, works, warm)
-
-
-def _training(bench: Bench, name: str, points: dict[int, tuple[int, int]]) -> list[Row]:
-    """The published method on some slow images, several times over."""
-    work = partial(learn, bench.published, bench.workloads["slow"])
-    works = {x: partial(work, number, passes) for x, (number, passes) in points.items()}
-    return _sweep(bench, name, works, partial(work, BATCH, 1))
-
-
 def learn(params: Params, workload: Workload, number: int, passes: int) -> None:
-    """``passes`` over ``number`` images of the slow task, opened here."""
+    """``passes`` of the published method over ``number`` images of the slow task, opened here."""
     images = open_task(params, TASKS["slow"], "train", 0)
     train(params, workload, images, passes * -(-number // BATCH))
 
@@ -97,31 +107,26 @@ def _loaders(bench: Bench) -> list[Row]:
     rows = []
     for workers in bench.extent.workers:
         start = time.perf_counter()
-        used = loading.read(images, number, workers)
+        used = read(images, number, workers)
         taken = time.perf_counter() - start
         rows += [(name, workers, "time", taken, "s"), _memory(name, workers, used)]
     return rows
 
 
-def _deep(bench: Bench, images: int) -> dict[int, Workload]:
-    """Networks of equal layers (32 channels, 14 x 14) at 5 % activity, by number of layers."""
-    work = _deepest(bench).cut(images)
-    dynamics, layers = work.network.dynamics, work.network.layers
-    return {
-        n: to_device(replace(work, network=Network(dynamics, layers[:n])), bench.device)
-        for n in bench.extent.depth
-    }
-
-
 @cache
-def _deepest(bench: Bench) -> Workload:
+def deep(bench: Bench) -> dict[int, Workload]:
+    """Networks of equal layers (32 channels, 14 x 14) at 5 % activity, by number of layers."""
     most = max(bench.extent.depth)
     work = bench.workloads["fast"]
     network = create(
         Dynamics(), [DEEP] * most, [2] + [1] * (most - 1), [], np.random.default_rng(0),
         work.network.layers[0].in_shape,
     )  # fmt: skip
-    return calibrated(replace(work, network=network, device="cpu"), images=4)
+    made = calibrated(replace(work, network=network, device="cpu"), images=4)
+    return {
+        n: to_device(replace(made, network=network.upto(f"conv{n}")), bench.device)
+        for n in bench.extent.depth
+    }
 
 
 def _grids(bench: Bench) -> list[Row]:
@@ -143,7 +148,7 @@ def _trials(bench: Bench, combinations: int, epochs: int) -> float:
     file = GridFile(axes={"eta": eta}, methods=["lt_gate_published"])
     base = bench.published.with_(
         name="bench-grid", cluster="none", control=False, curve_points=1, threads=bench.threads,
-        epochs=epochs, train_images=GRID_IMAGES, validation_images=GRID_IMAGES, keep_features=False,
+        epochs=epochs, train_images=GRID_IMAGES, validation_images=GRID_IMAGES,
     )  # fmt: skip
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -158,51 +163,39 @@ def _trials(bench: Bench, combinations: int, epochs: int) -> float:
     return found["seconds"].sum()
 
 
-def exponents(bench: Bench) -> Facts:
-    """Exponents of the sweeps; memory (MB) of a loader process."""
+def costs(bench: Bench) -> Facts:
+    """What the curves say.
+
+    Exponents of all, ``<sweep>_<quantity>``; memory (MB) of a loader process; the batch size from
+    which twice as many images gain less than 5 %, with its images per second; of one more layer the
+    slopes over networks of equal layers: memory (MB), the forward pass alone and with update (s).
+    """
     need_minutes(bench)
-    frame = table(bench)
-    k = frame.groupby(["sweep", "quantity"])["exponent"].first()
-    loaders = frame[(frame["sweep"] == "loader processes") & (frame["quantity"] == "memory")]
-    return {
-        "where": bench.where,
-        "batch_memory": float(k["batch size", "memory"]),
-        "batch_time": float(k["batch size", "time"]),
-        "epochs_time": float(k["epochs", "time"]),
-        "images_time": float(k["training images", "time"]),
-        "worker_megabytes": float((loaders["value"] / loaders["x"]).max()),
+    curves = {
+        keys: curve.set_index("x")
+        for keys, curve in table(bench).groupby(["sweep", "quantity"], sort=False)
     }
-
-
-def another_layer(bench: Bench) -> Facts:
-    """Cost of one more convolution: slope over networks of equal layers, batch of 32."""
-    need_minutes(bench)
-    works = _deep(bench, BATCH)
-    forward = bench.times({n: work.forward for n, work in works.items()})
-    update = bench.times({n: work.update for n, work in works.items()})
-    fewest, most = min(works), max(works)
-    ends = [works[n].update for n in (fewest, most)]
-    shallow, deep = bench.peaks(works[fewest].cut(1, 10).update, ends)
+    loaders = curves["loader processes", "memory"]["value"]
+    times = curves["batch size", "time"]["value"]
+    rates = times.index / times
+    best = (~(rates.shift(-1) >= 1.05 * rates)).idxmax()
+    forward = bench.times({n: workload.forward for n, workload in deep(bench).items()})
     return {
-        "channels": DEEP,
+        **{"_".join(keys).replace(" ", "_"): x["exponent"].iloc[0] for keys, x in curves.items()},
+        "worker_megabytes": (loaders / loaders.index).max(),
+        "best_batch": int(best),
+        "best_rate": rates[best],
+        "best_gain": rates[best] / rates.iloc[0],
+        "smallest": int(rates.index[0]),
+        "layer_megabytes": max(_slope(curves["convolutions", "memory"]["value"]), 0.0),
+        "layer_forward": _slope(pd.Series(forward)),
+        "layer_update": _slope(curves["convolutions", "time"]["value"]),
         "where": bench.where,
-        "memory": max((deep - shallow) / (most - fewest), 0.0),
-        "forward": _slope(forward),
-        "update": _slope(update),
-    }
-
-
-def _slope(values: dict[int, float]) -> float:
-    """Least-squares slope of value over number of layers."""
-    return float(np.polyfit(list(values), list(values.values()), 1)[0])
-
-
-def grid(bench: Bench) -> Facts:
-    """Exponents of the published grid's cost, one trial at a time."""
-    need_minutes(bench)
-    k = table(bench).groupby("sweep")["exponent"].first()
-    return {
-        "combinations": float(k["combinations of a grid"]),
-        "epochs": float(k["epochs of a grid"]),
         "images": GRID_IMAGES,
+        "channels": DEEP,
     }
+
+
+def _slope(costs: pd.Series) -> float:
+    """Of the least-squares line of cost over size, its index."""
+    return float(np.polyfit(costs.index, costs, 1)[0])

@@ -1,53 +1,127 @@
-"""Training: epochs with learning, stages of a batch, validation, checkpoints."""
+"""Training: batches read and learned, stages of a batch, validation, checkpoints."""
 
+import multiprocessing
+import os
 import tempfile
 import time
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, partial
 from itertools import islice
+from operator import getitem
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import psutil
 import torch
 
-from ltgate import backends, checkpoint, features, methods, metrics
-from ltgate.data.store import TaskImages
-from ltgate.data.tasks import schedule
+from ltgate import checkpoint, methods, paths
+from ltgate.data.store import Batch, TaskImages, batches, open_task
 from ltgate.methods.base import SpikingLearner
 from ltgate.params import Params
-from ltgate.perf import fresh, loading, timing
-from ltgate.perf.bench import EPOCH_BATCHES, TASKS, VALIDATION_IMAGES, Bench, Workload
+from ltgate.perf import measure
+from ltgate.perf.bench import BATCH, EPOCH_BATCHES, TASKS, VALIDATION_IMAGES, Bench, Workload
 from ltgate.perf.guide import Facts
-from ltgate.plasticity import readout
 from ltgate.stages import seconds_by_stage, stage
 
+# ---- reading
 
-@dataclass
-class Training:
+
+def endless(images: TaskImages, workers: int = 0) -> Iterator[Batch]:
+    """Shuffled full batches of 32, epoch after epoch."""
+    order = np.random.default_rng(0)
+    size = min(BATCH, len(images))
+    while True:
+        for batch in batches(images, size, order, workers):
+            if len(batch) == size:
+                yield batch
+
+
+def read(images: TaskImages, number: int, workers: int = 0) -> int:
+    """Read ``number`` batches and let them go; bytes that the loader processes alone hold."""
+    flow = endless(images, workers)
+    for batch in islice(flow, number):
+        batch.images.sum()  # every byte has arrived
+    loaders = multiprocessing.active_children()
+    return sum(psutil.Process(loader.pid).memory_full_info().uss for loader in loaders)
+
+
+def milliseconds(images: TaskImages, number: int, workers: int = 0, repeats: int = 1) -> float:
+    """Shortest time per batch (ms), the start of the loader processes included."""
+    work = {"read": partial(read, images, number, workers)}
+    return measure.interleaved(work, repeats)["read"] / number * 1e3
+
+
+def first_load(bench: Bench) -> Facts:
+    """First load of both tasks' training images, a batch of 32, and memory."""
+    images = [bench.images(task) for task in TASKS]  # downloads, where they are needed, are over
+
+    def load() -> None:
+        for task in TASKS:
+            bench.images(task)
+
+    files = os.environ.get("LTGATE_DATA") or str(paths.data() / "mnist")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        paths.environment(LTGATE_DATA_CACHE=folder, LTGATE_DATA=files),
+    ):
+        first = measure.seconds(load)
+    number = bench.extent.load
+    works = [partial(open_and_read, bench.published, count) for count in (1, 0)]
+    return {
+        "source": bench.params.source,
+        "first": first,
+        "later": measure.seconds(load),
+        "batches": number,
+        "batch_ms": milliseconds(images[0], number, repeats=bench.extent.repeats),
+        "opened": measure.peaks(works[0], works[1:])[0],
+        "images": sum(map(len, images)),
+    }
+
+
+def open_and_read(params: Params, number: int) -> None:
+    """Open both tasks and read ``number`` batches of each; 0 = all."""
+    for task in TASKS.values():
+        images = open_task(params, task, "train", 0)
+        read(images, number or -(-len(images) // BATCH))
+
+
+def lazy_and_eager(bench: Bench) -> Facts:
+    """Memory (MB) after opening the training images, lazily and all at once."""
+    images = bench.images("fast")
+    numbers = (1, BATCH, len(images))
+    warm, *works = [partial(getitem, images.images, slice(number)) for number in numbers]
+    lazy, eager = measure.peaks(warm, works)
+    return {"images": len(images), "lazy": lazy / 1e6, "eager": eager / 1e6}
+
+
+def loader_processes(bench: Bench) -> Facts:
+    """Loader processes: cores - 2 against none."""
+    advised = max((os.cpu_count() or 1) - 2, 0)
+    images, number = bench.images("fast"), bench.extent.load
+    times = {n: milliseconds(images, number, n) for n in sorted({0, 1, advised})}
+    tried = ", ".join(f"{n}: {value:.2f} ms" for n, value in times.items())
+    return {"best": min(times, key=times.get), "advised": advised, "tried": tried}
+
+
+# ---- learning
+
+
+class Training(NamedTuple):
     """Some batches of training, timed.
 
     Attributes:
         batches: How many.
-        seconds: Wall time of all.
-        early: Seconds of a batch over the first tenth of them (at least one).
-        stages: One row a stage: ``stage``, ``seconds`` per batch, ``share`` of all the time. What
-            no stage covers is the row ``rest``.
+        batch: Seconds of one.
+        early: Seconds of one over the first tenth of them (at least one).
+        stages: Seconds of each stage of a batch; what no stage covers is ``rest``.
     """
 
     batches: int
-    seconds: float
+    batch: float
     early: float
-    stages: pd.DataFrame
-
-    @property
-    def batch(self) -> float:
-        """Seconds per batch."""
-        return self.seconds / self.batches
-
-    def stage(self, name: str, column: str) -> float:
-        """A number of one stage."""
-        return float(self.stages.set_index("stage").loc[name, column])
+    stages: dict[str, float]
 
 
 def learner(params: Params, workload: Workload) -> SpikingLearner:
@@ -60,7 +134,7 @@ def learner(params: Params, workload: Workload) -> SpikingLearner:
 def train(params: Params, workload: Workload, images: TaskImages, number: int) -> Training:
     """Load and learn ``number`` batches of ``images`` (again and again, if they are fewer)."""
     pupil = learner(params, workload)
-    flow = islice(loading.endless(images), number)
+    flow = endless(images)
     ends = []
     with seconds_by_stage(workload.device) as sums:
         start = time.perf_counter()
@@ -69,18 +143,17 @@ def train(params: Params, workload: Workload, images: TaskImages, number: int) -
                 batch = next(flow)
             pupil.learn(images, batch)
             ends.append(time.perf_counter() - start)
-    rows = [*sums.items(), ("rest", ends[-1] - sum(sums.values()))]
-    frame = pd.DataFrame(rows, columns=["stage", "seconds"])
-    frame = frame.assign(share=frame["seconds"] / ends[-1], seconds=frame["seconds"] / number)
     first = max(1, number // 10)
-    return Training(number, ends[-1], ends[first - 1] / first, frame)
+    sums["rest"] = ends[-1] - sum(sums.values())
+    stages = {name: seconds / number for name, seconds in sums.items()}
+    return Training(number, ends[-1] / number, ends[first - 1] / first, stages)
 
 
 @cache
 def trained(bench: Bench, task: str) -> Training:
     """Training on a task: a few batches, or in ``full`` an epoch; measured once a bench."""
     number = bench.extent.batches or EPOCH_BATCHES[task]
-    with timing.threads(bench.threads):
+    with measure.threads(bench.threads):
         workload, images = bench.workloads[task], bench.images(task)
         train(bench.published, workload, images, 1)  # what only a first batch does
         return train(bench.published, workload, images, number)
@@ -88,8 +161,12 @@ def trained(bench: Bench, task: str) -> Training:
 
 def stage_table(bench: Bench) -> pd.DataFrame:
     """Stages of a training batch: ``task``, ``stage``, ``seconds`` per batch, ``share``."""
-    frames = [trained(bench, task).stages.assign(task=task) for task in TASKS]
-    return pd.concat(frames, ignore_index=True)[["task", "stage", "seconds", "share"]]
+    rows = [
+        (task, name, seconds, seconds / trained(bench, task).batch)
+        for task in TASKS
+        for name, seconds in trained(bench, task).stages.items()
+    ]
+    return pd.DataFrame(rows, columns=["task", "stage", "seconds", "share"])
 
 
 def epochs(bench: Bench) -> Facts:
@@ -97,55 +174,39 @@ def epochs(bench: Bench) -> Facts:
     facts: Facts = {}
     for task, number in EPOCH_BATCHES.items():
         found = trained(bench, task)
-        full = found.batches == number
         facts |= {
             f"{task}_minutes": found.batch * number / 60,
             f"{task}_batches": number,
             f"{task}_trained": found.batches,
             f"{task}_ms": found.batch * 1e3,
-            f"{task}_how": _how(full, f"{found.batches} batches"),
+            f"{task}_how": _how(found.batches, number, "batches"),
         }
     fast = trained(bench, "fast")
     return {
         **facts,
-        "weights_ms": fast.stage("weight update", "seconds") * 1e3,
-        "loading": fast.stage("loading", "share"),
+        "weights_ms": fast.stages["weight update"] * 1e3,
+        "loading": fast.stages["loading"] / fast.batch,
         "first": max(1, fast.batches // 10),
         "early": fast.early / fast.batch,
     }
 
 
-def _how(full: bool, measured: str) -> str:
-    return "measured in full" if full else f"extrapolated from {measured}"
+def _how(measured: int, number: int, what: str) -> str:
+    return "measured in full" if measured == number else f"extrapolated from {measured} {what}"
 
 
 def validation(bench: Bench) -> Facts:
-    """Seconds of the accuracy on the fast task's validation images."""
+    """Seconds of the readout's scores on the fast task's validation images."""
     images = bench.images("fast", "validation")
-    number = bench.extent.validation or VALIDATION_IMAGES
+    number = min(bench.extent.validation or VALIDATION_IMAGES, len(images))
     pupil = learner(bench.published, bench.workloads["fast"])
-    with timing.threads(bench.threads):
-        taken = timing.seconds(lambda: validate(pupil, images, number), bench.device)
+    with measure.threads(bench.threads):
+        taken = measure.seconds(lambda: pupil.scores(images, number), bench.device)
     return {
         "seconds": taken / number * VALIDATION_IMAGES,
         "images": VALIDATION_IMAGES,
-        "how": _how(number == VALIDATION_IMAGES, f"{number} images"),
+        "how": _how(number, VALIDATION_IMAGES, "images"),
     }
-
-
-def validate(pupil: SpikingLearner, images: TaskImages, number: int) -> float:
-    """Accuracy on ``number`` images (repeated when there are fewer), without any cache."""
-    layer = pupil.network.names[-1]
-    rows = np.arange(number) % len(images)
-    scores = []
-    for part in np.array_split(rows, -(-number // features.LARGE_BATCH)):
-        activity = backends.forward(
-            pupil.network, images.images[part], schedule(images.task, "frame"),
-            backend=pupil.params.backend, device=pupil.device,
-        )  # fmt: skip
-        inputs = readout.features([activity.counts[layer].cpu()])
-        scores.append(inputs @ pupil.readout.weight)
-    return metrics.accuracy(torch.cat(scores).numpy(), images.labels[rows])
 
 
 def checkpoints(bench: Bench) -> Facts:
@@ -154,8 +215,7 @@ def checkpoints(bench: Bench) -> Facts:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = folder / "state.safetensors"
-        save = {"save": lambda: checkpoint.save(path, *state)}
-        taken = bench.times(save)["save"]
+        taken = bench.times({"save": lambda: checkpoint.save(path, *state)})["save"]
         for number in range(10):
             checkpoint.save(folder / f"last-{number}.safetensors", {"a": torch.zeros(1)}, {})
             checkpoint.keep(folder, "last-*.safetensors", bench.params.keep_checkpoints)
@@ -167,13 +227,13 @@ def cpu_limits(bench: Bench) -> Facts:
     """Seconds per batch: training, reading it without and with many loader processes; and of a
     process's first and second pass."""
     images, many = bench.images("fast"), max(bench.extent.workers)
-    alone, crowd = (
-        loading.milliseconds(images, bench.extent.load, workers, 1) / 1e3 for workers in (0, many)
-    )
     small = bench.workloads["slow"].cut(images=1)
-    first, later = fresh.twice(timing.seconds, small.update)
-    batch = trained(bench, "fast").batch
+    first, later = measure.fresh(measure.each, measure.seconds, [small.update] * 2)
     return {
-        "alone": alone, "crowd": crowd, "many": many, "batch": batch, "first": first,
+        "alone": milliseconds(images, bench.extent.load) / 1e3,
+        "crowd": milliseconds(images, bench.extent.load, many) / 1e3,
+        "many": many,
+        "batch": trained(bench, "fast").batch,
+        "first": first,
         "later": later,
-    }  # fmt: skip
+    }

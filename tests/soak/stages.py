@@ -1,6 +1,6 @@
 """Work that is killed at any moment: each stage goes on from what it finds under ``home``.
 
-Run in processes forked from a server that has loaded everything (:mod:`ltgate.perf.fresh`), so
+Run in processes forked from a server that has loaded everything (:mod:`ltgate.perf.measure`), so
 that a kill costs milliseconds. A stage says how to check a file under a final name.
 """
 
