@@ -118,7 +118,6 @@ def _missing(params: "Params") -> list[Condition]:
 
 def _take(tests: list[Condition]) -> None:
     """All tests of one learner."""
-    _learn(tests[0].trial)
     for condition in tests:
         tested = {"tested_hz": condition.tested_hz, "presentation": condition.presentation}
         record = condition.trial.origin(**tested)
@@ -180,23 +179,12 @@ def table_kept(params: "Params") -> pd.DataFrame:
     return pd.DataFrame(lines, columns=COLUMNS_KEPT)
 
 
-def _learn(trial: Trial) -> None:
-    """Train, unless the snapshot after the last task is there."""
-    if not (trial.folder / _last(trial)).exists():
-        train.train(trial)
-        checkpoint.keep(trial.folder, "last-*.safetensors", 0)
-
-
-def _last(trial: Trial) -> str:
-    return f"task{len(trial.tasks) - 1}.safetensors"
-
-
 def _rows(condition: Condition) -> list[dict]:
     """Accuracy and spikes on the test images of every task."""
     trial = condition.trial
     p = at_rate(trial.params, condition.tested_hz).with_(presentation=condition.presentation)
     learner = create(trial.method, p, np.random.default_rng())  # all it draws is replaced
-    learner.load_snapshot(*checkpoint.load(trial.folder / _last(trial)))
+    learner.load_snapshot(*checkpoint.load(trial.folder / train.trained(trial)))
     classes = [label for task in p.tasks for label in task.classes]
     rows = []
     for task in p.tasks:

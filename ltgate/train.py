@@ -265,6 +265,15 @@ def train(trial: Trial, positions: int | None = None) -> list[dict]:
         return _rows(trial, positions) if trial.finished else _train(trial, positions)
 
 
+def trained(trial: Trial) -> str:
+    """The name of the snapshot after the last task; trains if it is not there."""
+    last = f"task{len(trial.tasks) - 1}.safetensors"
+    if not (trial.folder / last).exists():
+        train(trial)
+        checkpoint.keep(trial.folder, "last-*.safetensors", 0)
+    return last
+
+
 @single_threaded()
 def _train(trial: Trial, positions: int | None) -> list[dict]:
     """:func:`train` of a trial that is held and has no result."""

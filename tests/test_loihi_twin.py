@@ -30,7 +30,8 @@ def assert_same(net: QuantNetwork, images, drive) -> tuple[int, bool]:
         np.testing.assert_array_equal(run.counts[name].numpy(), raster.sum(0, dtype=int))
         np.testing.assert_array_equal(run.crossings[name].numpy(), expected.crossings[name])
         np.testing.assert_array_equal(run.peaks[name], expected.peaks[name])
-    return sum(int(r.sum()) for r in expected.rasters.values()), bool(run.saturated(net))
+    saturated = max(peak.max() for peak in run.peaks.values()) > net.limit
+    return sum(int(r.sum()) for r in expected.rasters.values()), saturated
 
 
 def test_equal_to_plain_numpy_over_random_configurations() -> None:
@@ -77,9 +78,6 @@ def test_mistakes_are_named() -> None:
     net, images, drive = case(0)
     with pytest.raises(UserError, match=r"drive = [0-9.]+: the chip takes integers"):
         twin.forward(net, images, drive + 0.5)
-    net.layers[0].mantissa[0, 0] = 2**17
-    with pytest.raises(UserError, match="conv1: threshold mantissa = 131072: the chip holds"):
-        net.check()
 
 
 def test_synaptic_operations_are_those_of_the_wires() -> None:

@@ -2,5 +2,5 @@
 
 ``quantise`` makes the integers, ``twin`` runs them exactly on any machine, ``lava_backend`` runs
 them in Lava where it is installed, ``mapping`` puts them on cores, ``estimate`` says what energy
-and time that may take. Only ``lava_backend`` and ``hardware`` know Lava.
+and time that may take. Only ``lava_backend`` and ``lava_check`` know Lava.
 """

@@ -8,7 +8,6 @@ import contextlib
 import functools
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,8 +57,7 @@ def sizes(params: Params) -> Sizes:
     return QUICK if deploy.trial(params).train_images <= 5000 else FULL
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(NamedTuple):
     """Everything measured on one deployment: the test sets on the twin, cores, estimates."""
 
     deployed: Deployment
@@ -77,24 +75,10 @@ def measure(deployed: Deployment) -> Measured:
 
 def place(deployed: Deployment, spread: int = 0) -> Mapping:
     """The network and its readout on cores; ``spread`` 0: as the parameter ``chip_spread`` says."""
-    views = deployed.readout.views
-    sizes = {part.view: len(part.weight) for part in views}
-    read = mapping.readout_shapes(sizes, views[0].weight.shape[1])
+    sizes = {view.name: len(view.weight) for view in deployed.readout.views}
+    read = mapping.readout_shapes(sizes, deployed.learner.classes)
     layers = mapping.shapes(deployed.net, deployed.net.weight_bits)
     return mapping.place(layers + read, spread or deployed.trial.params.chip_spread)
-
-
-def place_published(deployed: Deployment) -> Mapping | None:
-    """All layers, with the dense ones that no readout here sees, and a readout on the last one.
-
-    None where they do not fit.
-    """
-    learner = deployed.learner
-    last = learner.network.layers[-1]
-    read = mapping.readout_shapes({last.name: last.neurons}, learner.classes)
-    with contextlib.suppress(mapping.DoesNotFit):
-        return mapping.place(mapping.shapes(learner.network, deployed.net.weight_bits) + read)
-    return None
 
 
 def cores(placed: Mapping) -> pd.DataFrame:
@@ -122,10 +106,9 @@ def energy(measured: Measured) -> pd.DataFrame:
 def ranges(measured: Measured) -> pd.DataFrame:
     """For :func:`ltgate.figures.loihi_ranges`."""
     rows = [
-        (quantity, e.task, found.low, found.high)
+        (quantity, e.task, *getattr(e, quantity.split()[0]))
         for quantity in ("dynamic energy", "total energy", "latency")
         for e in measured.estimates
-        for found in [getattr(e, quantity.split()[0])]
     ]
     return pd.DataFrame(rows, columns=["quantity", "task", "low", "high"])
 
@@ -150,23 +133,28 @@ def lava_rows(
     """Build, run and memory of Lava, and its agreement with the twin (``lava_check.compare``)."""
     if not lava_backend.available():
         return []
-    found = lava_check.timing(deployed, samples)
-    layers = lava_check.build_per_layer(deployed, repeats)
-    number = len(next(iter(found.counts.values())))
-    built, seconds, few = found.build_seconds, found.run_seconds / number, min(samples, 10)
+    timed = functools.partial(lava_check.run, deployed, 0, raster=deployed.net.names[-1:])
+    found = timed(samples, batch=10)
+    number, few = next(iter(found.counts.values())).shape[0], min(samples, 10)
+    built, seconds = found.build_seconds, found.run_seconds / number
     values = {
         "lava_build_seconds": built,
         "lava_peak_bytes": found.peak_bytes,
         "lava_seconds_per_sample": seconds,
         "lava_seconds_per_100": 100 * seconds,
     }
-    speedups = {"lava_batch_speedup": lava_check.batch_speedups(deployed, repeats, few)}
+    alone_over_together = [
+        np.divide(*(timed(few, batch=batch).run_seconds for batch in (1, few)))
+        for _ in range(repeats)
+    ]
+    layers = lava_check.build_per_layer(deployed, repeats)
     building = {
         "setup_seconds": deploy.deploy(deployed.trial).seconds + built,
         "lava_build_seconds_per_layer": layers,
         "lava_build_share_per_layer": [more / built for more in layers],
     }
-    rows = _rows(values, samples=number) + _rows(speedups, samples=few) + _rows(building)
+    rows = _rows(values, samples=number)
+    rows += _rows({"lava_batch_speedup": alone_over_together}, samples=few) + _rows(building)
     if compared is not None:
         for task, part in compared.groupby("task", sort=False):
             told = {"samples": part["samples"].max(), "spikes": part["spikes"].sum()}
@@ -229,35 +217,35 @@ def _accuracy_rows(deployed: Deployment, accuracies: pd.DataFrame) -> list[dict]
 
 
 def _core_rows(measured: Measured) -> list[dict]:
-    placed, published = measured.placed, place_published(measured.deployed)
-    values = {
-        **_shares(placed, ""),
-        "memory_per_core_bytes": 1e3 * placed.table()["memory_kb"].max(),
-        **_shares(place(measured.deployed, spread=2), "_spread"),
-        **(_shares(published, "_with_dense") if published else {}),
-        "weight_bits": measured.deployed.net.weight_bits,
-    }
-    return _rows(values)
-
-
-def _shares(placed: Mapping, how: str) -> dict[str, tuple]:
-    return {
-        f"cores{how}": (placed.cores, placed.bare, placed.cores),
-        f"core_share{how}": (placed.share, placed.bare / mapping.CORES, placed.share),
-    }
+    deployed, learner = measured.deployed, measured.deployed.learner
+    ways = {"": measured.placed, "_spread": place(deployed, spread=2)}
+    last = learner.network.layers[-1]  # with the dense layers, which no readout here sees
+    read = mapping.readout_shapes({last.name: last.neurons}, learner.classes)
+    with contextlib.suppress(mapping.DoesNotFit):
+        every = mapping.shapes(learner.network, deployed.net.weight_bits)
+        ways["_with_dense"] = mapping.place(every + read)
+    values: dict[str, tuple | float] = {}
+    for how, placed in ways.items():
+        values[f"cores{how}"] = placed.cores, placed.bare, placed.cores
+        shares = (number / mapping.CORES for number in values[f"cores{how}"])
+        values[f"core_share{how}"] = tuple(shares)
+        if not how:
+            values["memory_per_core_bytes"] = 1e3 * placed.table()["memory_kb"].max()
+    return _rows({**values, "weight_bits": deployed.net.weight_bits})
 
 
 def _activity_rows(done: Activity, found: Estimate) -> list[dict]:
-    parts = {"dynamic_energy": found.dynamic, "total_energy": found.total, "latency": found.latency}
-    energies = found.layers[["traffic_energy", "energy"]].sum()
     values = {
         "spikes_{task}": sum(done.spikes.values()) / done.samples,
         "synops_{task}": sum(done.synops.values()) / done.samples,
         "input_messages_{task}": done.messages / done.samples,
-        **{f"{name}_{{task}}": (x.middle, x.low, x.high) for name, x in parts.items()},
-        "traffic_share_{task}": energies["traffic_energy"] / energies["energy"],
-        "real_time_{task}": done.steps * 1e-3,
     }
+    parts = {"dynamic_energy": found.dynamic, "total_energy": found.total, "latency": found.latency}
+    for name, (low, high) in parts.items():
+        values[f"{name}_{{task}}"] = (low * high) ** 0.5, low, high
+    energies = found.layers[["traffic_energy", "energy"]].sum()
+    values["traffic_share_{task}"] = energies["traffic_energy"] / energies["energy"]
+    values["real_time_{task}"] = done.steps * 1e-3
     return _rows(values, task=done.task, samples=done.samples)
 
 

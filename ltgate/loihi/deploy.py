@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ltgate import checkpoint, metrics, train
+from ltgate import metrics, train
 from ltgate.data.tasks import schedule
 from ltgate.errors import UserError
 from ltgate.features import LARGE_BATCH, size
-from ltgate.loihi import quant_readout, quantise, twin
+from ltgate.loihi import quantise, twin
 from ltgate.loihi.quantise import Samples
 from ltgate.loihi.quantnet import QuantNetwork
 from ltgate.methods.base import SpikingLearner
@@ -23,23 +23,13 @@ from ltgate.params import Params
 from ltgate.progress import track
 from ltgate.train import Trial
 
-METHOD = "lt_gate"
 CALIBRATION_IMAGES = 8  # of each task
 
 
-def trial(params: Params, aware: bool = True, method: str = METHOD) -> Trial:
+def trial(params: Params, aware: bool = True) -> Trial:
     """The trial whose network is deployed; ``aware``: trained with the chip's numbers."""
     changed = params.with_(presentation="pulse", chip_aware=aware)
-    return Trial(changed, method, params.seeds[0])
-
-
-def trained(of: Trial) -> SpikingLearner:
-    """The learner after the last task; trains it first if there is no snapshot."""
-    last = f"task{len(of.tasks) - 1}.safetensors"
-    if not (of.folder / last).exists():
-        train.train(of)
-        checkpoint.keep(of.folder, "last-*.safetensors", 0)
-    return of.restore(last)
+    return Trial(changed, "lt_gate", params.seeds[0])
 
 
 @dataclass(frozen=True)
@@ -58,7 +48,7 @@ class Deployment:
     trial: Trial
     learner: SpikingLearner
     net: QuantNetwork
-    readout: quant_readout.QuantReadout
+    readout: quantise.Readout
     samples: list[Samples]
     seconds: float
 
@@ -86,7 +76,7 @@ def deploy(of: Trial) -> Deployment:
             raise UserError(
                 f"{name} = {given}: the chip's readout sums plain counts; set it to {needed}"
             )
-    learner = trained(of)
+    learner = of.restore(train.trained(of))
     samples = [
         Samples(of.open(i, "train").images[:CALIBRATION_IMAGES], schedule(task, p.presentation))
         for i, task in enumerate(of.tasks)
@@ -94,7 +84,7 @@ def deploy(of: Trial) -> Deployment:
     start = time.perf_counter()
     net = quantise.quantise(learner.used, samples, p.chip_bits)
     sizes = {view: size(learner.network, view) for view in learner.views}
-    weights = quant_readout.quantise(learner.readout.weight, sizes, p.normalise_counts)
+    weights = quantise.readout(learner.readout.weight, sizes, p.normalise_counts)
     return Deployment(of, learner, net, weights, samples, time.perf_counter() - start)
 
 
@@ -150,24 +140,6 @@ def evaluate(deployed: Deployment, position: int, split: str = "test", limit: in
     return made
 
 
-def recoded(deployed: Deployment, position: int, done: Activity, coding: str) -> Activity:
-    """The same activity with the input sent in another way: only the first layer's counts change.
-
-    Events of streams are sent in one way alone.
-
-    ``done``: of :func:`evaluate` for the task at ``position``.
-    """
-    if deployed.samples[0].images.ndim == 5:
-        return done
-    codings, first = (deployed.coding, coding), deployed.net.names[0]
-    before, after = (messages_per_pixel(deployed.drive(position), c) for c in codings)
-    return replace(
-        done,
-        messages=done.messages // before * after,
-        synops={**done.synops, first: done.synops[first] // before * after},
-    )
-
-
 def messages_per_pixel(drive: np.ndarray, coding: str) -> int:
     """Graded messages that a lit pixel sends in one sample.
 
@@ -179,24 +151,24 @@ def messages_per_pixel(drive: np.ndarray, coding: str) -> int:
     return int((np.diff(drive, prepend=0) != 0).sum())
 
 
-def compare(
-    params: Params, done: list[Activity] | None = None, method: str = METHOD
-) -> pd.DataFrame:
+def compare(aware: Deployment, done: list[Activity]) -> pd.DataFrame:
     """Test accuracy of float and integer networks, trained with and without the chip's numbers.
 
-    ``done``: what :func:`evaluate` gave for the chip-aware one on the test split, if it is there.
-    Columns: ``trained`` (full precision, chip-aware), ``runs_as`` (float, integers), ``task``,
-    ``accuracy`` (class-incremental), ``images``, how many. All under ``pulse``.
+    ``aware``: the one trained with them; ``done``: what :func:`evaluate` gave for it on the test
+    split. Columns: ``trained`` (full precision, chip-aware), ``runs_as`` (float, integers),
+    ``task``, ``accuracy`` (class-incremental), ``images``, how many. All under ``pulse``.
     """
-    rows = []
-    for aware in (False, True):
-        deployed = deploy(trial(params, aware, method))
-        trained_as = "chip-aware" if aware else "full precision"
-        for position, task in enumerate(deployed.trial.tasks):
-            images = deployed.trial.open(position, "test")
+    of, rows = aware.trial, []
+    plain = deploy(replace(of, params=of.params.with_(chip_aware=False)))
+    rounded = [evaluate(plain, position) for position in range(len(of.tasks))]
+    for trained, deployed, activities in (
+        ("full precision", plain, rounded), ("chip-aware", aware, done)
+    ):  # fmt: skip
+        for position, task in enumerate(of.tasks):
+            images = of.open(position, "test")
             scores = deployed.learner.scores(images).numpy()
-            ours = done[position] if aware and done else evaluate(deployed, position)
-            floats = metrics.accuracy(scores, images.labels, deployed.trial.classes)
-            for runs_as, accuracy in (("float", floats), ("integers", ours.accuracy)):
-                rows.append((trained_as, runs_as, task.name, accuracy, len(images)))
+            floats = metrics.accuracy(scores, images.labels, of.classes)
+            integers = activities[position].accuracy
+            for runs_as, accuracy in (("float", floats), ("integers", integers)):
+                rows.append((trained, runs_as, task.name, accuracy, len(images)))
     return pd.DataFrame(rows, columns=["trained", "runs_as", "task", "accuracy", "images"])

@@ -15,8 +15,8 @@ synaptic operations per step at Loihi-1 times over Intel's speed-ups, at least t
 ``high`` is PilotNet's measured step. In real time a step takes 1 ms, as the frames come.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -28,21 +28,14 @@ _STATES = 2  # of a neuron of PilotNet: current and voltage; ours has one a comp
 _REACHED = 2  # cores that one position of a convolution's input reaches: columns lie side by side
 
 
-@dataclass(frozen=True)
-class Range:
+class Range(NamedTuple):
     """Low and high end, in SI units."""
 
     low: float
     high: float
 
-    @property
-    def middle(self) -> float:
-        """Geometric middle: the ends differ by factors."""
-        return (self.low * self.high) ** 0.5
 
-
-@dataclass(frozen=True)
-class Estimate:
+class Estimate(NamedTuple):
     """One sample of a task.
 
     Attributes:
@@ -74,14 +67,13 @@ def estimate(net: QuantNetwork, done: Activity, mapping: Mapping) -> Estimate:
     """Energy and latency of one of the task's samples."""
     k = values()
     cores = {part.layer: part.cores for part in mapping.placed}
-    rows = []
-    arriving = done.messages / done.samples
+    hop = k["tile_energy"] + k["hops"] * k["hop_energy"]
+    rows, arriving = [], done.messages / done.samples
     for layer in net.layers:
         updates = layer.neurons * net.compartments * done.steps
         synops = done.synops[layer.name] / done.samples
         spikes = done.spikes[layer.name] / done.samples
         reached = min(cores[layer.name], _REACHED if layer.is_conv else cores[layer.name])
-        hop = k["tile_energy"] + k["hops"] * k["hop_energy"]
         parts = {
             "synops_energy": synops * k["synop_energy"],
             "updates_energy": updates * k["update_active_energy"],
@@ -98,18 +90,15 @@ def estimate(net: QuantNetwork, done: Activity, mapping: Mapping) -> Estimate:
         )  # fmt: skip
         arriving = spikes
     table = pd.DataFrame(rows)
-    updates = float(table["updates"].sum())
-    active = float(table["energy"].sum())
+    updates, active = float(table["updates"].sum()), float(table["energy"].sum())
     inactive = active - updates * (k["update_active_energy"] - k["update_inactive_energy"])
     per_neuron_step = k["pilotnet_dynamic_energy"] / k["pilotnet_neurons"] / k["pilotnet_steps"]
-    ends = sorted([inactive, active, updates / _STATES * per_neuron_step])
-    dynamic = Range(ends[0], ends[-1])
+    low, _, high = sorted([inactive, active, updates / _STATES * per_neuron_step])
     fastest = max(table["step_seconds"].max() + k["barrier_time"], k["shortest_step"])
-    steps = sorted([fastest, k["pilotnet_step_time"]])
-    latency = Range(*(done.steps * step for step in steps))
+    latency = Range(*(done.steps * step for step in sorted([fastest, k["pilotnet_step_time"]])))
     static = k["pilotnet_static_power"]
-    total = Range(dynamic.low + static * latency.low, dynamic.high + static * latency.high)
-    return Estimate(done.task, dynamic, total, latency, table)
+    total = Range(low + static * latency.low, high + static * latency.high)
+    return Estimate(done.task, Range(low, high), total, latency, table)
 
 
 def check_on_pilotnet() -> pd.DataFrame:

@@ -16,6 +16,7 @@ They gave 9 of PilotNet's 10 rows and 71 of its 74 cores, 4 of 5 for a held-out 
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -35,8 +36,7 @@ class DoesNotFit(UserError):
     """The network needs more than the chip has."""
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(NamedTuple):
     """What the rules need to know of a layer.
 
     Attributes:
@@ -63,16 +63,9 @@ class Shape:
         return self.width * self.height * self.channels
 
 
-@dataclass(frozen=True)
-class Placed:
-    """A layer on its cores.
-
-    Attributes:
-        layer: Its name.
-        cores: How many.
-        neurons, words: Of its fullest core: neurons, and 32-bit words of synapses.
-        total: Neurons of the layer.
-    """
+class Placed(NamedTuple):
+    """A layer of ``total`` neurons on its cores; ``neurons`` and 32-bit ``words`` of synapses are
+    those of its fullest core."""
 
     layer: str
     cores: int
@@ -83,7 +76,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Mapping:
-    """All layers on the chip; ``cores`` and ``share`` include the margin."""
+    """All layers on the chip."""
 
     placed: list[Placed]
 
@@ -97,11 +90,6 @@ class Mapping:
         """With the margin."""
         return math.ceil(self.bare * MARGIN)
 
-    @property
-    def share(self) -> float:
-        """Share of the chip's cores, with the margin."""
-        return self.cores / CORES
-
     def table(self) -> pd.DataFrame:
         """A row per layer.
 
@@ -110,17 +98,13 @@ class Mapping:
         """
         rows = [
             {
-                "layer": part.layer,
-                "cores": part.cores,
-                "neurons": part.total,
-                "neurons_per_core": part.neurons,
-                "neurons_used": part.neurons / NEURONS,
-                "synapse_words": part.words,
-                "synapses_used": part.words / WORDS,
+                "layer": part.layer, "cores": part.cores, "neurons": part.total,
+                "neurons_per_core": part.neurons, "neurons_used": part.neurons / NEURONS,
+                "synapse_words": part.words, "synapses_used": part.words / WORDS,
                 "memory_kb": (part.words + STATE_WORDS * part.neurons) * WORD_BITS / 8 / 1e3,
             }
             for part in self.placed
-        ]
+        ]  # fmt: skip
         return pd.DataFrame(rows)
 
 
@@ -138,7 +122,7 @@ def shapes(network: Network | QuantNetwork, bits: int) -> list[Shape]:
 
 
 def readout_shapes(sizes: dict[str, int], classes: int) -> list[Shape]:
-    """The readout of :mod:`.quant_readout`: counter neurons of each view, and its weights."""
+    """The readout of :mod:`.quantise`: counter neurons of each view, and its weights."""
     found = []
     for view, size in sizes.items():
         found.append(Shape(f"count {view}", size, 1, 1, 1, bits=0))
@@ -169,50 +153,36 @@ def place(layers: list[Shape], spread: int = 1) -> Mapping:
 
 def place_layer(layer: Shape, spread: int = 1) -> Placed:
     """One layer on as many cores as it needs, also if the chip has fewer."""
-    if layer.kernel or not layer.bits:
-        return _columns(layer, spread)
     bits = layer.bits * layer.compartments
-
-    def words(outputs: int) -> int:
-        return (math.ceil(bits * outputs / WORD_BITS) + 1) * layer.inputs
-
+    if layer.kernel or not layer.bits:  # a convolution, or neurons without weights: whole columns
+        column = layer.height * layer.channels
+        if column > NEURONS:
+            raise DoesNotFit(
+                f"{layer.name}: one column of {layer.height} x {layer.channels} neurons is "
+                f"{column}; a core takes {NEURONS}: fewer channels or a larger stride would help"
+            )
+        words = math.ceil(layer.channels * layer.inputs * layer.kernel**2 * bits / WORD_BITS)
+        if words > WORDS:
+            raise DoesNotFit(
+                f"{layer.name}: its weights take {words} words of 32 bits; a core takes {WORDS}: "
+                "fewer channels or weight bits would help"
+            )
+        columns = 2 ** int(math.log2(NEURONS // column))
+        columns = max(1, min(columns, layer.width) // spread)
+        cores = math.ceil(layer.width / columns)
+        return Placed(layer.name, cores, columns * column, words, layer.neurons)
     most = max(WORDS // layer.inputs - 1, 0) * WORD_BITS // bits
+    outputs = min(max(most, 1), layer.neurons, NEURONS)
+    words = (math.ceil(bits * outputs / WORD_BITS) + 1) * layer.inputs
     if most < 1:
         raise DoesNotFit(
-            f"{layer.name}: one neuron's {layer.inputs} inputs take {words(1)} words of 32 bits; a "
+            f"{layer.name}: one neuron's {layer.inputs} inputs take {words} words of 32 bits; a "
             f"core takes {WORDS}: fewer inputs (a larger stride before it) would help"
         )
-    outputs = min(most, layer.neurons, NEURONS)
-    cores = math.ceil(layer.neurons / outputs)
-    return Placed(layer.name, cores, outputs, words(outputs), layer.neurons)
-
-
-def _columns(layer: Shape, spread: int) -> Placed:
-    """A convolution, or neurons without weights, in whole columns."""
-    column = layer.height * layer.channels
-    if column > NEURONS:
-        raise DoesNotFit(
-            f"{layer.name}: one column of {layer.height} x {layer.channels} neurons is "
-            f"{column}; a core takes {NEURONS}: fewer channels or a larger stride would help"
-        )
-    bits = layer.channels * layer.inputs * layer.kernel**2 * layer.compartments * layer.bits
-    words = math.ceil(bits / WORD_BITS)
-    if words > WORDS:
-        raise DoesNotFit(
-            f"{layer.name}: its weights take {words} words of 32 bits; a core takes {WORDS}: "
-            "fewer channels or weight bits would help"
-        )
-    columns = 2 ** int(math.log2(NEURONS // column))
-    columns = max(1, min(columns, layer.width) // spread)
-    cores = math.ceil(layer.width / columns)
-    return Placed(layer.name, cores, columns * column, words, layer.neurons)
+    return Placed(layer.name, math.ceil(layer.neurons / outputs), outputs, words, layer.neurons)
 
 
 def pilotnet() -> list[tuple[Shape, int]]:
     """What lava-dl's compiler printed for PilotNet: layers and their cores, the input's too."""
-    rows = pd.read_csv(Path(__file__).with_name("pilotnet.csv")).itertuples(index=False)
-    return [
-        (Shape(row.layer, row.width, row.height, row.channels, row.inputs, row.kernel,
-               bits=row.bits), row.cores)
-        for row in rows
-    ]  # fmt: skip
+    rows = pd.read_csv(Path(__file__).with_name("pilotnet.csv"))
+    return [(Shape(*sizes), cores) for *sizes, cores in rows.itertuples(index=False, name=None)]

@@ -4,17 +4,29 @@ Weights take ``bits`` bits and one exponent per layer. Each compartment's membra
 unit 2^-u at which the largest |v| on the calibration samples keeps ``HEADROOM`` bits below
 saturation: a wide run of the integer network shows it. Thresholds are rounded to that unit and
 split into a mantissa of 17 bits and a shift.
+
+The trained readout scores class k by ``sum_v w_vk . c_v / |c_v| + b_k`` over views v with spike
+counts c_v. Deployed::
+
+    A_vk = sum_j q_vkj c_vj          integers: 8-bit weights, one exponent per view
+    n_v  = sum_j c_vj^2
+    score_k = sum_v 2^-e_v A_vk / sqrt(n_v) + b_k
+
+Counter neurons keep c_v (one synapse per spike) and send it once, at the end of a sample, as graded
+spikes to the weights; the 11 numbers per view that remain go to an embedded CPU, which divides by
+the norms and takes the largest score. The norms differ between views and samples, so they cannot be
+left out; nothing but the division happens off the neuron cores.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 
-from ltgate import backends, fixed_point
+from ltgate import backends, features, fixed_point
 from ltgate.data.tasks import Schedule
 from ltgate.errors import UserError
 from ltgate.loihi import twin
@@ -27,6 +39,8 @@ _PIXEL_BITS = 8  # a pixel is byte / 256; an event is 1
 _WIDE_UNIT = 20  # of the calibration run: fine, and every product stays below 2^53
 _WIDE_LIMIT = 2**40
 LARGEST_UNIT = 24
+REPORTED_IMAGES = 4  # of each task
+READOUT_BITS = 8
 
 
 @dataclass(frozen=True)
@@ -49,11 +63,9 @@ def quantise(network: Network, samples: Sequence[Samples], bits: int = 8) -> Qua
     would change with the frame rate), a neuron of your own, or another presentation than ``pulse``.
     """
     _deployable(network, samples)
-    compartments = network.dynamics.compartments
     input_bits = _PIXEL_BITS * (samples[0].images.ndim < 5)
-    wide = _network(
-        network, bits, [[_WIDE_UNIT] * compartments for _ in network.layers], input_bits
-    )
+    units = [[_WIDE_UNIT] * network.dynamics.compartments] * len(network.layers)
+    wide = _network(network, bits, units, input_bits)
     wide.limit = _WIDE_LIMIT
     runs = [twin.forward(wide, s.images, s.steps.drive) for s in samples]
     units = []
@@ -63,24 +75,25 @@ def quantise(network: Network, samples: Sequence[Samples], bits: int = 8) -> Qua
         room = fixed_point.MEMBRANE_LIMIT / 2**HEADROOM / peak
         unit = np.minimum(_WIDE_UNIT + np.floor(np.log2(room)).astype(int), LARGEST_UNIT)
         units.append(np.full_like(unit, unit.min()) if wide.blended else unit)
-    return _network(network, bits, units, input_bits).check()
+    return _network(network, bits, units, input_bits)
 
 
 def _deployable(network: Network, samples: Sequence[Samples]) -> None:
-    if network.dynamics.current != "raw":
+    dynamics = network.dynamics
+    if dynamics.current != "raw":
         raise UserError(
-            f"current={network.dynamics.current!r}: on the chip its gain would change with the "
-            "frame rate; train with current='raw'"
+            f"current={dynamics.current!r}: on the chip its gain would change with the frame rate; "
+            "train with current='raw'"
         )
-    if network.dynamics.output not in COMPILED:
+    if dynamics.output not in COMPILED:
         raise UserError(
-            f"output={network.dynamics.output!r}: the integer neurons (ltgate/loihi/twin, "
+            f"output={dynamics.output!r}: the integer neurons (ltgate/loihi/twin, "
             "ltgate/loihi/lava_backend) know or | blend"
         )
-    if network.dynamics.follows != "nothing" or network.dynamics.compartments > 2:
+    if dynamics.follows != "nothing" or dynamics.compartments > 2:
         raise UserError(
-            f"follows={network.dynamics.follows!r} with {network.dynamics.compartments} "
-            "compartments: the integer neurons know gates that stay, and one or two compartments"
+            f"follows={dynamics.follows!r} with {dynamics.compartments} compartments: the integer "
+            "neurons know gates that stay, and one or two compartments"
         )
     for steps in (s.steps for s in samples):
         if steps.name != "pulse":
@@ -94,9 +107,10 @@ def _network(
 ) -> QuantNetwork:
     """In integers, with 2^unit membranes to a float unit; ``units`` per layer and compartment."""
     dynamics = network.dynamics
-    layers = []
-    for number, (layer, unit) in enumerate(zip(network.layers, units, strict=True)):
-        layers.append(_layer(layer, bits, np.array(unit), input_bits * (number == 0)))
+    layers = [
+        _layer(layer, bits, np.array(unit), input_bits * (number == 0))
+        for number, (layer, unit) in enumerate(zip(network.layers, units, strict=True))
+    ]
     decay = np.array([fixed_point.decay(tau) for tau in dynamics.tau_ms])
     return QuantNetwork(layers, decay, dynamics.output, dynamics.reset, bits)
 
@@ -128,10 +142,10 @@ def report(network: Network, net: QuantNetwork, samples: Sequence[Samples]) -> p
 
     Columns: ``layer``; ``compartment``; ``weight_exponent`` k; ``weight_error``, root mean square
     over that of the weights; ``tau_ms`` and ``tau_chip_ms``; ``threshold_lsb``, the smallest;
-    ``headroom_bits`` on the samples; ``saturated``, whether any membrane was clipped there;
-    ``agreement``, spikes that both networks have over spikes that either has (same step, same
-    neuron); ``count_agreement``, the same of spike counts over a sample, which is what the readout
-    sees.
+    ``headroom_bits`` on the first ``REPORTED_IMAGES`` of each task; ``saturated``, whether any
+    membrane was clipped there; ``agreement``, spikes that both networks have over spikes that
+    either has (same step, same neuron); ``count_agreement``, the same of spike counts over a
+    sample, which is what the readout sees.
 
     Spikes differ although weights and decays do not: a slow membrane climbs to a hundred times its
     threshold (a reset takes one threshold a step off), so 24 bits leave it a unit of about 1/20,000
@@ -141,8 +155,14 @@ def report(network: Network, net: QuantNetwork, samples: Sequence[Samples]) -> p
     """
     names = tuple(net.names)
     part = network.upto(names[-1])
-    runs = [(twin.forward(net, x.images, x.steps.drive, names),
-             backends.forward(part, x.images, x.steps, raster=names)) for x in samples]  # fmt: skip
+    runs = [
+        (
+            twin.forward(net, images, s.steps.drive, names),
+            backends.forward(part, images, s.steps, raster=names),
+        )
+        for s in samples
+        for images in [s.images[:REPORTED_IMAGES]]
+    ]
     labels = ("fast", "slow") if net.compartments == 2 else ("single",)
     rows = []
     for layer, float_layer in zip(net.layers, part.layers, strict=True):
@@ -156,19 +176,15 @@ def report(network: Network, net: QuantNetwork, samples: Sequence[Samples]) -> p
             peak = max(1, *(ours.peaks[name][c] for ours, _ in runs))
             rows.append(
                 {
-                    "layer": name,
-                    "compartment": label,
-                    "weight_exponent": k,
+                    "layer": name, "compartment": label, "weight_exponent": k,
                     "weight_error": float(error.norm() / weight[c].norm().clamp_min(1e-30)),
-                    "tau_ms": tau,
-                    "tau_chip_ms": fixed_point.effective_tau(tau),
+                    "tau_ms": tau, "tau_chip_ms": fixed_point.effective_tau(tau),
                     "threshold_lsb": int(layer.threshold[min(c, len(layer.threshold) - 1)].min()),
                     "headroom_bits": math.log2(net.limit / peak),
                     "saturated": bool(peak > net.limit),
-                    "agreement": _overlap(rasters),
-                    "count_agreement": _overlap(counts),
+                    "agreement": _overlap(rasters), "count_agreement": _overlap(counts),
                 }
-            )
+            )  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -178,6 +194,54 @@ def _overlap(pairs: list[list[torch.Tensor]]) -> float:
     return least / max(most, 1)
 
 
-def few(samples: Sequence[Samples], number: int) -> list[Samples]:
-    """The first ``number`` images of each task."""
-    return [replace(s, images=s.images[:number]) for s in samples]
+@dataclass(frozen=True)
+class View:
+    """One view's part of the readout in integers.
+
+    Attributes:
+        name: ``conv3``, ``conv1/4``, ...
+        weight: int8 [values, classes].
+        exponent: e_v.
+    """
+
+    name: str
+    weight: np.ndarray
+    exponent: int
+
+
+@dataclass(frozen=True)
+class Readout:
+    """All views, the bias (float64 [classes], of the embedded CPU) and whether norms divide."""
+
+    views: list[View]
+    bias: np.ndarray
+    normalise: bool
+
+    def scores(self, counts: dict[str, torch.Tensor]) -> np.ndarray:
+        """Float64 [B, classes] from the layers' spike counts [B, channels, height, width]."""
+        total = self.bias
+        for view in self.views:
+            layer = counts[features.split(view.name)[0]]
+            shown = features.view_counts(layer.double(), view.name)
+            found = shown @ torch.from_numpy(view.weight).double()  # exact: far below 2^53
+            found = found * 2.0**-view.exponent
+            if self.normalise:
+                found = found / shown.square().sum(1, keepdim=True).sqrt().clamp_min(1e-12)
+            total = total + found.numpy()
+        return total
+
+
+def readout(weight: torch.Tensor, sizes: dict[str, int], normalise: bool) -> Readout:
+    """The readout's weights, float64 [values of all views + 1, classes], in integers.
+
+    ``sizes``: number of values of each view, in order.
+    """
+    parts, start = [], 0
+    for view, size in sizes.items():
+        own = weight[start : start + size]
+        largest = max(float(own.abs().max()), 1e-30)
+        exponent = int(np.floor(np.log2((2 ** (READOUT_BITS - 1) - 1) / largest)))
+        integers = torch.round(own * 2.0**exponent).to(torch.int8).numpy()
+        parts.append(View(view, integers, exponent))
+        start += size
+    return Readout(parts, weight[start].double().numpy(), normalise)

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ltgate.errors import UserError
-from ltgate.fixed_point import DECAY_ONE, MEMBRANE_LIMIT
-from ltgate.network import GATE_STEPS, KERNEL
+from ltgate.fixed_point import MEMBRANE_LIMIT
+from ltgate.network import KERNEL
 from ltgate.neurons import Options
 
 MANTISSA_BITS = 17  # of a threshold, as lava.proc.lif has it
@@ -117,28 +116,3 @@ class QuantNetwork(Options):
     def names(self) -> list[str]:
         """Names of the layers in order."""
         return [layer.name for layer in self.layers]
-
-    def check(self) -> "QuantNetwork":
-        """Raise `UserError` for the first value that the chip cannot hold; return self."""
-        largest = 2 ** (self.weight_bits - 1) - 1
-        _require((self.decay >= 1) & (self.decay < DECAY_ONE), "decay", self.decay, "1 to 4095")
-        for layer in self.layers:
-            name = f"{layer.name}: "
-            _require(abs(layer.weight.astype(int)) <= largest, name + "weight", layer.weight,
-                     f"-{largest} to {largest}")  # fmt: skip
-            _require((layer.mantissa > 0) & (layer.mantissa < 2**MANTISSA_BITS),
-                     name + "threshold mantissa", layer.mantissa, "1 to 2^17 - 1")  # fmt: skip
-            _require(layer.threshold <= MEMBRANE_LIMIT, name + "threshold", layer.threshold,
-                     "at most 2^23 - 1")  # fmt: skip
-            _require((layer.gate >= 0) & (layer.gate <= GATE_STEPS), name + "gate", layer.gate,
-                     f"0 to {GATE_STEPS}")  # fmt: skip
-            if self.blended:
-                _require(layer.exponent == layer.exponent[0], name + "exponents of a blended "
-                         "neuron", layer.exponent, "equal values")  # fmt: skip
-        return self
-
-
-def _require(allowed: np.ndarray, name: str, values: np.ndarray, words: str) -> None:
-    if not np.all(allowed):
-        wrong = np.asarray(values)[~np.asarray(allowed)].ravel()[0]
-        raise UserError(f"{name} = {wrong}: the chip holds {words}")

@@ -4,6 +4,7 @@ Every point is trained under the chip's numbers and judged on validation images 
 that is chosen becomes parameters: ``target_rate``, ``chip_bits``, ``chip_input``, ``chip_spread``.
 """
 
+import contextlib
 import itertools
 
 import pandas as pd
@@ -53,27 +54,24 @@ def search(
 
 def _judge(params: Params) -> list[dict[str, object]]:
     """Train and deploy; a row for every coding and spread of what fits on the chip."""
-    deployed = deploy.deploy(deploy.trial(params))
-    ran = [deploy.evaluate(deployed, i, "validation") for i in range(len(params.tasks))]
     rows = []
     for coding in INPUTS:
-        done = [deploy.recoded(deployed, i, a, coding) for i, a in enumerate(ran)]
+        deployed = deploy.deploy(deploy.trial(params.with_(chip_input=coding)))
+        done = [deploy.evaluate(deployed, i, "validation") for i in range(len(params.tasks))]
         for spread in SPREADS:
-            try:
+            with contextlib.suppress(mapping.DoesNotFit):
                 placed = chip_table.place(deployed, spread)
-            except mapping.DoesNotFit:
-                continue
-            found = [estimate(deployed.net, d, placed) for d in done]
-            rows.append(
-                {
-                    "target_rate": params.target_rate, "chip_bits": params.chip_bits,
-                    "chip_input": coding, "chip_spread": spread,
-                    "accuracy": sum(d.accuracy for d in done) / len(done),
-                    "joules": sum(float(e.layers["energy"].sum()) for e in found) / len(done),
-                    "seconds": sum(e.latency.low for e in found) / len(done),
-                    "cores": placed.cores,
-                }
-            )  # fmt: skip
+                found = [estimate(deployed.net, d, placed) for d in done]
+                rows.append(
+                    {
+                        "target_rate": params.target_rate, "chip_bits": params.chip_bits,
+                        "chip_input": coding, "chip_spread": spread,
+                        "accuracy": sum(d.accuracy for d in done) / len(done),
+                        "joules": sum(float(e.layers["energy"].sum()) for e in found) / len(done),
+                        "seconds": sum(e.latency.low for e in found) / len(done),
+                        "cores": placed.cores,
+                    }
+                )  # fmt: skip
     return rows
 
 

@@ -26,10 +26,6 @@ class Run(backends.Activity):
 
     peaks: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def saturated(self, net: QuantNetwork) -> list[str]:
-        """Layers in which a membrane was clipped."""
-        return [name for name, peak in self.peaks.items() if peak.max() > net.limit]
-
 
 def forward(
     net: QuantNetwork,

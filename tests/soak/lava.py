@@ -56,28 +56,38 @@ def begun() -> Iterator[subprocess.Popen]:
             process.kill()
 
 
-def children(process: subprocess.Popen) -> list[psutil.Process]:
-    """Processes of Lava."""
-    return psutil.Process(process.pid).children(recursive=True)
+def built(process: subprocess.Popen) -> float:
+    """Wait until the network is there, `PATIENCE` s at most; the seconds it took."""
+    start = time.monotonic()
+    while len(_children(process)) < ACTORS and time.monotonic() - start < PATIENCE:
+        time.sleep(0.05)
+    return time.monotonic() - start
 
 
-def stop(number: signal.Signals, after: float) -> int:
-    """Send a signal ``after`` so many seconds; how many processes of Lava there were."""
+def stop(number: signal.Signals, after: float | None = None) -> int:
+    """Send a signal ``after`` so many seconds, or when the network is built.
+
+    Returns how many processes of Lava there were; all of them and their memory must go.
+    """
     shared = _shared()
     with begun() as process:
-        time.sleep(after)
-        actors = children(process)
+        built(process) if after is None else time.sleep(after)
+        actors = _children(process)
         process.send_signal(number)
         try:
             process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            raise Failed(f"{number.name} after {after:.1f} s: it goes on") from None
+            raise Failed(f"{number.name} after {after} s: it goes on") from None
     _, alive = psutil.wait_procs(actors, timeout=PATIENCE)
     if alive:
-        raise Failed(f"{number.name} after {after:.1f} s: {len(alive)} processes are left")
+        raise Failed(f"{number.name} after {after} s: {len(alive)} processes are left")
     if left := _shared() - shared:
-        raise Failed(f"{number.name} after {after:.1f} s: {sorted(left)[0]} is left in {SHARED}")
+        raise Failed(f"{number.name} after {after} s: {sorted(left)[0]} is left in {SHARED}")
     return len(actors)
+
+
+def _children(process: subprocess.Popen) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
 
 
 def _shared() -> set[str]:
@@ -88,10 +98,7 @@ def run(scale: float = 1.0, seed: int = 0, only: str = "") -> None:
     """Every signal, many times, from before the first process to well after the last."""
     moments = random.Random(seed)
     with begun() as process:
-        start = time.monotonic()
-        while len(children(process)) < ACTORS:
-            time.sleep(0.05)
-        building = time.monotonic() - start
+        building = built(process)
     for what, number in SIGNALS.items():
         if only not in what:
             continue

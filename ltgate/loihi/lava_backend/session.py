@@ -8,8 +8,8 @@ program starts its own.
 """
 
 import contextlib
+import ctypes
 import os
-import queue
 import signal
 import sys
 import threading
@@ -25,7 +25,7 @@ from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_equal
 from lava.magma.runtime.runtime import Runtime
 
-from ltgate.loihi.lava_backend.shim import start_method
+from ltgate.loihi.lava_backend import start_method
 
 GRACE_S = 5.0
 _POLL_S = 0.002
@@ -43,23 +43,19 @@ class Session:
         process: Any process of the network.
         seconds: Deadline for everything in the block.
         tag: ``fixed_pt`` or ``floating_pt``.
-        config: A run configuration in place of the simulator's.
     """
 
-    def __init__(
-        self, process: AbstractProcess, seconds: float, tag: str = "fixed_pt", config: Any = None
-    ) -> None:
+    def __init__(self, process: AbstractProcess, seconds: float, tag: str = "fixed_pt") -> None:
         self.end = time.monotonic() + seconds
         self.seconds = seconds
-        self.process = process
-        self.config = config or Loihi2SimCfg(select_tag=tag)
+        self.process, self.tag = process, tag
         self.runtime: Runtime | None = None
 
     def __enter__(self) -> "Session":
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about files that the compiler cannot execute
-                executable = self.process.compile(self.config)
+                executable = self.process.compile(Loihi2SimCfg(select_tag=self.tag))
             self._start(executable)
         except BaseException:
             self.close()
@@ -70,9 +66,10 @@ class Session:
         self.close()
 
     def _start(self, executable: Any) -> None:
+        """What ``Runtime.initialize`` does, polling."""
         runtime = self.runtime = Runtime(executable, ActorType.MultiProcessing)
         executable.assign_runtime_to_all_processes(runtime)
-        with _interrupts_wait(), _children_die_with_parent(), start_method("fork"):
+        with _forking():
             runtime._build_watchdog_manager()
             runtime._build_message_infrastructure()
             runtime._build_channels()
@@ -81,17 +78,12 @@ class Session:
             runtime._build_runtime_services()
         runtime._start_ports()
         for answers in runtime.exception_q:
-            error = self._answer(answers)
-            if error is not None:
+            while answers.empty():
+                self._check()
+                time.sleep(_POLL_S)
+            if error := answers.get():
                 raise LavaFailed(f"{type(error).__name__}: {error}\n{error.trace}") from error
         runtime._is_initialized = runtime._is_started = True
-
-    def _answer(self, answers: Any) -> Any:
-        while True:
-            try:
-                return answers.get(timeout=0.05)
-            except queue.Empty:
-                self._check()
 
     def run(self, steps: int) -> None:
         """Run ``steps`` steps; `LavaFailed` if a model raises, a process dies or time is up."""
@@ -100,30 +92,26 @@ class Session:
         waiting = list(runtime.service_to_runtime)
         while waiting:
             for port in [port for port in waiting if port.probe()]:
-                if not enum_equal(port.recv(), MGMT_RESPONSE.DONE):
-                    self._check(failed=True)
-                waiting.remove(port)
+                if enum_equal(port.recv(), MGMT_RESPONSE.DONE):
+                    waiting.remove(port)
+                else:  # a model failed: its exception comes by another way
+                    self.end = min(self.end, time.monotonic() + GRACE_S)
             self._check()
             time.sleep(_POLL_S)
         runtime._is_running = False
 
-    def _check(self, failed: bool = False) -> None:
-        actors = self.runtime._messaging_infrastructure.actors
-        until = time.monotonic() + (GRACE_S if failed else 0)
-        while True:
-            for actor in actors:
-                if actor.exception:
-                    error, trace = actor.exception
-                    raise LavaFailed(f"{type(error).__name__}: {error}\n{trace}")
-            if not failed or time.monotonic() > until:
-                break
-            time.sleep(_POLL_S)
-        if failed:
-            raise LavaFailed("a model failed and left no message")
+    def _check(self) -> None:
+        actors, now = self.runtime._messaging_infrastructure.actors, time.monotonic()
         dead = [actor for actor in actors if not actor.is_alive()]
-        if dead:
+        for actor in actors:
+            if actor.exception:
+                error, trace = actor.exception
+                raise LavaFailed(f"{type(error).__name__}: {error}\n{trace}")
+        if dead:  # by an exception that is still to come, or killed
+            self.end = min(self.end, now + GRACE_S)
+        if now > self.end and dead:
             raise LavaFailed(f"a process of Lava died (exit code {dead[0].exitcode})")
-        if time.monotonic() > self.end:
+        if now > self.end:
             raise LavaFailed(f"Lava did not end within {self.seconds:g} s")
 
     def close(self) -> None:
@@ -154,48 +142,40 @@ class Session:
             runtime._watchdog_manager.stop()
 
 
+_forks = False
+
+
 @contextlib.contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Hold an interrupt back until the block ends: Python loses those that come while it forks."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # no interrupt comes here
-        return
+def _forking() -> Iterator[None]:
+    """Processes forked in the block end with this one, and leave interrupts to it.
+
+    An interrupt waits until the block ends: Python loses those that come while it forks.
+    """
+    global _forks
     came = []
-    before = signal.signal(signal.SIGINT, lambda *told: came.append(told))
+    here = threading.current_thread() is threading.main_thread()  # else no interrupt comes
+    before = signal.signal(signal.SIGINT, lambda *told: came.append(told)) if here else None
+    _forks = True
     try:
-        yield
+        with start_method("fork"):
+            yield
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+        _forks = False
+        if here:
+            signal.signal(signal.SIGINT, before or signal.SIG_DFL)
     if came:
         signal.raise_signal(signal.SIGINT)
 
 
-_linked = False
-_inside = False
-
-
-@contextlib.contextmanager
-def _children_die_with_parent() -> Iterator[None]:
-    """Processes forked in the block end with this one, and leave interrupts to it."""
-    global _linked, _inside
-    if not _linked and hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_in_child)
-        _linked = True
-    _inside = True
-    try:
-        yield
-    finally:
-        _inside = False
-
-
 def _in_child() -> None:
-    global _inside
-    if not _inside:
+    global _forks
+    if not _forks:
         return
-    _inside = False  # its own children are its own affair
+    _forks = False  # its own children are its own affair
     with contextlib.suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
-        import ctypes
-
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGTERM)
+
+
+os.register_at_fork(after_in_child=_in_child)

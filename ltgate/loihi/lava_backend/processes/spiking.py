@@ -1,93 +1,83 @@
-"""The network in Lava: a source of images, synapses, neurons, a sink that counts; and the learner.
+"""The network in Lava: a source of images, synapses, neurons that record. Integers throughout.
 
-Integers throughout (``fixed_pt``), but for the neuron that learns (``floating_pt``).
+In NumPy, as the equations are written: nothing here is shared with the twin.
 """
 
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel
-from lava.magma.core.model.py.neuron import LearningNeuronModelFloat
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
-from lava.magma.core.process.neuron import LearningNeuronProcess
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy import sparse
 
 from ltgate.fixed_point import DECAY_ONE
-from ltgate.loihi.lava_backend import arithmetic
-from ltgate.loihi.rule import third_factor
+from ltgate.network import GATE_STEPS
 
-FIXED = ("fixed_pt", "bit_accurate_loihi")
 _KINDS = (PyInPort.VEC_DENSE, PyOutPort.VEC_DENSE, np.ndarray)
 IN, OUT, STATE = (LavaPyType(kind, np.int32, precision=24) for kind in _KINDS)
-FLOAT_IN, FLOAT_OUT, FLOAT_STATE = (LavaPyType(kind, float) for kind in _KINDS)
 
 
-def model(process, *tags):
-    """Decorator of a class that models ``process`` on CPUs."""
+def model(process):
+    """Decorator of a class that models ``process`` on CPUs, in integers."""
 
     def mark(cls):
-        return implements(proc=process, protocol=LoihiProtocol)(requires(CPU)(tag(*tags)(cls)))
+        tagged = requires(CPU)(tag("fixed_pt", "bit_accurate_loihi")(cls))
+        return implements(proc=process, protocol=LoihiProtocol)(tagged)
 
     return mark
 
 
 class FrameSource(AbstractProcess):
-    """Sends drive[t] x image, or its change since the step before.
+    """Sends drive[t] x frame, or its change since the step before.
 
     Args:
-        images: [samples, ...], integers such as [samples, batch, height, width, channels]; streams
-            have their frames after the samples.
+        images: Integers [samples, frames, ...], such as [..., batch, height, width, channels].
+        frames: Which frame each step shows, [T].
         drive: Integers [T].
         differences: Send changes only; the first layer's neurons hold the current.
-        frames: Of streams, which frame step t shows, [T]; -1: none.
 
-    Port: ``s_out``, of one sample's or frame's shape. After the last sample it sends zeros.
+    Port: ``s_out``, of one frame's shape. After the last sample it sends zeros.
     """
 
-    def __init__(self, *, images, drive, differences=False, frames=None) -> None:
-        super().__init__(images=images, drive=drive, differences=differences, frames=frames)
-        self.s_out = OutPort(shape=images.shape[1 if frames is None else 2 :])
+    def __init__(self, *, images, frames, drive, differences=False) -> None:
+        super().__init__(images=images, frames=frames, drive=drive, differences=differences)
+        self.s_out = OutPort(shape=images.shape[2:])
 
 
-@model(FrameSource, *FIXED)
+@model(FrameSource)
 class PyFrameSource(PyLoihiProcessModel):
     """Integers."""
 
     s_out: PyOutPort = OUT
-
-    def __init__(self, proc_params) -> None:
-        super().__init__(proc_params)
-        images, streamed = proc_params["images"], proc_params["frames"] is not None
-        self.nothing = np.zeros(images.shape[1 + streamed :], np.int32)
-        self.before = self.nothing
+    before = 0
 
     def run_spk(self) -> None:
         """One step."""
-        p = self.proc_params
-        sample, t = divmod(self.time_step - 1, len(p["drive"]))
-        now = self.nothing
-        if sample < len(p["images"]) and p["drive"][t]:
-            shown = p["images"][sample]
-            shown = shown if p["frames"] is None else shown[p["frames"][t]]
-            now = shown.astype(np.int32) * np.int32(p["drive"][t])
-        self.s_out.send(now - self.before if p["differences"] and t else now)
+        images, drive = self.proc_params["images"], self.proc_params["drive"]
+        sample, t = divmod(self.time_step - 1, len(drive))
+        now = np.zeros(images.shape[2:], np.int32)
+        if sample < len(images):
+            now += images[sample, self.proc_params["frames"][t]] * np.int32(drive[t])
+        self.s_out.send(now - self.before if self.proc_params["differences"] and t else now)
         self.before = now
 
 
 class EventConv(AbstractProcess):
-    """Synapses of one layer, all compartments, event-driven: work in proportion to what arrives.
+    """Synapses of one layer, all compartments: work in proportion to what arrives.
 
     Spikes or signed graded messages go in.
 
     Args:
-        weight: Integers [kernel height, kernel width, in, K x out].
+        weight: Integers [K, out, in, kernel height, kernel width].
         stride, padding: Of the convolution; a dense layer's kernel covers its input.
         in_shape: (batch, height, width, in).
-        out_shape: (batch, height, width, K x out).
+        out_shape: (batch, height, width, K, out).
 
     Ports: ``s_in``, ``a_out``. What arrives in a step is sent in the next one.
     """
@@ -97,7 +87,7 @@ class EventConv(AbstractProcess):
         self.s_in, self.a_out = InPort(shape=in_shape), OutPort(shape=out_shape)
 
 
-@model(EventConv, *FIXED)
+@model(EventConv)
 class PyEventConv(PyLoihiProcessModel):
     """Integers."""
 
@@ -106,14 +96,19 @@ class PyEventConv(PyLoihiProcessModel):
 
     def __init__(self, proc_params) -> None:
         super().__init__(proc_params)
-        self.weight = np.ascontiguousarray(proc_params["weight"], np.int32)
+        weight = proc_params["weight"]
+        self.kernel, lanes = weight.shape[3:], weight.shape[0] * weight.shape[1]
+        self.weight = np.ascontiguousarray(weight.reshape(lanes, -1).T, np.int32)
         self.total = np.zeros(proc_params["out_shape"], np.int32)
 
     def run_spk(self) -> None:
         """One step."""
-        p = self.proc_params
         self.a_out.send(self.total)
-        arithmetic.scatter(self.s_in.recv(), self.weight, p["stride"], p["padding"], self.total)
+        pad, stride = self.proc_params["padding"], self.proc_params["stride"]
+        arrived = np.pad(self.s_in.recv(), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+        seen = sliding_window_view(arrived, self.kernel, (1, 2))[:, ::stride, ::stride]
+        events = sparse.csr_array(seen.reshape(-1, len(self.weight)))
+        self.total = (events @ self.weight).reshape(self.total.shape)
 
 
 class LTGate(AbstractProcess):
@@ -130,20 +125,22 @@ class LTGate(AbstractProcess):
         held: Whether input is a change of a current that stays until the reset.
         interval: Steps of a sample; before each, state is cleared.
         offset: Lava's steps before the first sample's first input arrives.
+        path: An existing ``.npy`` file [steps, *shape]: every step's spikes are written there
+            (reading a variable takes about 25 us an item). '': none.
 
-    Ports: ``a_in`` (..., K x out), fast compartment first; ``s_out`` (..., out), 0 or 1.
+    Ports: ``a_in`` (..., K, out), fast compartment first; ``s_out`` (..., out), 0 or 1.
     """
 
     def __init__(self, *, shape, decay, **options) -> None:
         super().__init__(shape=shape, decay=decay, **options)
-        state = (*shape[:-1], len(decay) * shape[-1])
+        state = (*shape[:-1], len(decay), shape[-1])
         self.a_in, self.s_out = InPort(shape=state), OutPort(shape=shape)
         self.v, self.current = Var(shape=state, init=0), Var(shape=state, init=0)
 
 
-@model(LTGate, *FIXED)
+@model(LTGate)
 class PyLTGate(PyLoihiProcessModel):
-    """24-bit membranes, 12-bit decays: the twin's arithmetic."""
+    """24-bit membranes, 12-bit decays."""
 
     a_in: PyInPort = IN
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int8, precision=1)
@@ -152,123 +149,33 @@ class PyLTGate(PyLoihiProcessModel):
 
     def __init__(self, proc_params) -> None:
         super().__init__(proc_params)
-        names = ("exponent", "threshold", "gate")
-        keep = DECAY_ONE - np.asarray(proc_params["decay"], np.int64)
-        self.values = keep, *(np.ascontiguousarray(proc_params[name], np.int64) for name in names)
-        self.spikes = np.zeros(proc_params["shape"], np.int8)
+        path = proc_params["path"]
+        self.file = np.load(path, mmap_mode="r+") if path else ()
+        self.keep = DECAY_ONE - np.asarray(proc_params["decay"], np.int64)[:, None]
+        exponent = np.asarray(proc_params["exponent"], np.int64)[:, None]
+        self.up, self.down = np.maximum(exponent, 0), np.maximum(-exponent, 0)
+        self.gate, self.theta = proc_params["gate"], proc_params["threshold"]
 
     def run_spk(self) -> None:
         """One step; state is cleared where a sample begins."""
-        p, lanes, channels = self.proc_params, self.v.shape[-1], len(self.values[-1])
-        since = self.time_step - 1 - p["offset"]
+        p, since = self.proc_params, self.time_step - 1 - self.proc_params["offset"]
         charge = self.a_in.recv()
-        if since >= 0 and since % p["interval"] == 0:
+        if since % p["interval"] == 0:
             self.v[:] = self.current[:] = 0
         if p["held"]:
             self.current += charge
             charge = self.current
-        arithmetic.advance(
-            self.v.reshape(-1, lanes), charge.reshape(-1, lanes), *self.values, p["blend"],
-            p["subtract"], p["limit"], self.spikes.reshape(-1, channels),
-        )  # fmt: skip
-        self.s_out.send(self.spikes)
-
-
-class CountSink(AbstractProcess):
-    """Adds up what arrives over ``interval`` steps, into a file.
-
-    Args:
-        path: An existing ``.npy`` file ``[samples, *shape]``, written in place (reading a variable
-            takes about 25 us an item).
-        shape: Of what arrives.
-        interval: Steps of a sample; 1 writes every step's spikes.
-        offset: Lava's steps before the first sample's first spikes can arrive.
-
-    Port: ``s_in``.
-    """
-
-    def __init__(self, *, path, shape, interval, offset) -> None:
-        super().__init__(path=path, shape=shape, interval=interval, offset=offset)
-        self.s_in = InPort(shape=shape)
-
-
-@model(CountSink, *FIXED)
-class PyCountSink(PyLoihiProcessModel):
-    """Integers."""
-
-    s_in: PyInPort = IN
-
-    def __init__(self, proc_params) -> None:
-        super().__init__(proc_params)
-        self.file = np.load(proc_params["path"], mmap_mode="r+")
-        self.count = np.zeros(proc_params["shape"], np.int32)
-
-    def run_spk(self) -> None:
-        """One step."""
-        arrived, steps = self.s_in.recv(), self.proc_params["interval"]
-        sample, t = divmod(self.time_step - 1 - self.proc_params["offset"], steps)
-        if 0 <= sample < len(self.file):
-            self.count = arrived.astype(np.int32) + (self.count if t else 0)
-            if t == steps - 1:
-                self.file[sample] = self.count
-
-
-class LearningLTGate(LearningNeuronProcess, AbstractProcess):
-    """Class neurons that learn; see :mod:`ltgate.loihi.rule` for the equation.
-
-    Args:
-        shape: (classes,).
-        learning_rule: Of its synapses.
-        keep, gate: exp(-1/tau) and gamma of each compartment, (2,).
-        eta: Factor on the third factor.
-        interval: Steps of a sample; before each, state is cleared.
-
-    Ports: ``a_fast``, ``a_slow``, ``a_number`` (how many spikes came); ``a_third_factor_in``, the
-    target rate or -1 for no lesson; ``s_out``.
-    """
-
-    def __init__(self, *, shape, learning_rule, **options) -> None:
-        super().__init__(shape=shape, learning_rule=learning_rule, **options)
-        self.a_fast, self.a_slow = InPort(shape=shape), InPort(shape=shape)
-        self.a_number, self.s_out = InPort(shape=(1,)), OutPort(shape=shape)
-        self.v, self.r = Var(shape=(2, *shape), init=0), Var(shape=(2, 1), init=0)
-        self.count = Var(shape=shape, init=0)
-
-
-@model(LearningLTGate, "floating_pt")
-class PyLearningLTGate(LearningNeuronModelFloat):
-    """Floating point: a neuron that sends a third factor to its learning synapses."""
-
-    a_fast: PyInPort = FLOAT_IN
-    a_slow: PyInPort = FLOAT_IN
-    a_number: PyInPort = FLOAT_IN
-    s_out: PyOutPort = FLOAT_OUT
-    v: np.ndarray = FLOAT_STATE
-    r: np.ndarray = FLOAT_STATE
-    count: np.ndarray = FLOAT_STATE
-
-    def run_spk(self) -> None:
-        """One step."""
-        p = self.proc_params
-        charge = np.stack([self.a_fast.recv(), self.a_slow.recv()])
-        number, target = self.a_number.recv(), self.a_third_factor_in.recv()
-        keep = np.asarray(p["keep"])[:, None]
-        since = (self.time_step - 1) % p["interval"]
-        if since == 0:  # what arrives now is of the sample before
-            self.v[:], self.r[:], self.count[:] = 0, 0, 0
+        v = self.v.astype(np.int64)
+        v = np.sign(v) * (np.abs(v) * self.keep >> 12)
+        v += charge.astype(np.int64) << self.up >> self.down  # floor(a 2^e)
+        v = v.clip(-p["limit"], p["limit"])
+        if p["blend"]:
+            blend = self.gate * v[..., 0, :] + (GATE_STEPS - self.gate) * v[..., 1, :]
+            crossed = (blend >= GATE_STEPS * self.theta[0])[..., None, :]
         else:
-            self.v, self.r = self.v * keep + charge, self.r * keep + number
-        bar = (1 - keep) * self.r
-        crossed = (self.v >= bar) & (bar > 0)
-        self.v = self.v - crossed * bar
-        spikes = crossed.any(0)
-        self.count = self.count + spikes
-        third = np.zeros_like(self.v)
-        if since == p["interval"] - 1:
-            rates = self.count / p["interval"]
-            third = p["eta"] * third_factor(target, rates, self.r[:, 0], np.asarray(p["gate"]))
-        self.s_out_bap.send(spikes)
-        self.s_out_y1.send(third[0])
-        self.s_out_y2.send(third[1])
-        self.s_out_y3.send(np.zeros_like(target))
-        self.s_out.send(spikes.astype(float))
+            crossed = v >= self.theta
+        spikes = crossed.any(-2)
+        self.v[:] = v - crossed * self.theta if p["subtract"] else v * ~crossed
+        if 0 <= since < len(self.file):
+            self.file[since] = spikes
+        self.s_out.send(spikes.astype(np.int8))
