@@ -225,24 +225,17 @@ def create(
         gate: Initial gamma of every neuron.
         weight_scale: Factor on the usual bound 1 / sqrt(fan-in).
     """
-    compartments = dynamics.compartments
-
-    def draw(*shape: int) -> Tensor:
-        bound = weight_scale / np.sqrt(np.prod(shape[2:]))
-        weight = generator.uniform(-bound, bound, shape).astype(np.float32)
-        return torch.from_numpy(weight).clamp(-LARGEST, LARGEST)
-
-    def layer(name: str, stride: int, in_shape, out_shape, weight: Tensor) -> Layer:
-        out = out_shape[0]
-        thetas = torch.full((dynamics.thresholds, out), threshold)
-        return Layer(name, stride, in_shape, out_shape, weight, thetas, torch.full((out,), gate))
-
     layers, before = [], image_shape
     after = shapes(channels, strides, hidden, image_shape)
     for (name, shape), stride in zip(after.items(), [*strides, *[0] * len(hidden)], strict=True):
         fan_in = (before[0], KERNEL, KERNEL) if stride else (int(np.prod(before)),)
-        weight = draw(compartments, shape[0], *fan_in)
-        layers.append(layer(name, stride, before, shape, weight))
+        bound = weight_scale / np.sqrt(np.prod(fan_in))
+        drawn = generator.uniform(-bound, bound, (dynamics.compartments, shape[0], *fan_in))
+        weight = torch.from_numpy(drawn.astype(np.float32)).clamp(-LARGEST, LARGEST)
+        theta = torch.full((dynamics.thresholds, shape[0]), threshold)
+        layers.append(
+            Layer(name, stride, before, shape, weight, theta, torch.full(shape[:1], gate))
+        )
         before = shape
     return Network(dynamics, layers)
 
@@ -300,10 +293,7 @@ def wire(layer: Layer, fan_in: int, groups: int, generator: np.random.Generator)
 
 
 def shapes(
-    channels: list[int],
-    strides: list[int],
-    hidden: list[int],
-    image_shape: tuple[int, int, int],
+    channels: list[int], strides: list[int], hidden: list[int], image_shape: tuple[int, int, int]
 ) -> dict[str, tuple[int, int, int]]:
     """(channels, height, width) of every layer's neurons: conv1, ..., dense1, ..."""
     found, size = {}, image_shape[1:]

@@ -280,9 +280,14 @@ def _train(trial: Trial, positions: int | None) -> list[dict]:
     p = trial.params
     memory.check(*_extent(trial))  # said before the work begins
     learner = trial.learner()
+
+    def resume(tensors: dict[str, Tensor], plain: dict[str, Any]) -> tuple[list[dict], dict]:
+        learner.load(tensors, plain)
+        return plain["rows"], plain["at"]
+
     rows, at = [], {"position": 0, "done": 0, "before": 0}  # batches of this task, and before it
     if last := sorted(trial.folder.glob("last-*.safetensors")):
-        rows, at = checkpoint.restore(last[-1], partial(_resume, learner))
+        rows, at = checkpoint.restore(last[-1], resume)
 
     for position in range(at["position"], positions or len(trial.tasks)):
         sources = [trial.open(index, "train") for index in learner.curriculum(position)]
@@ -467,14 +472,6 @@ def _extent(trial: Trial) -> tuple["Params", list[int], int]:
     images = [len(trial.open(i, split)) for i in counted for split in ("train", "validation")]
     steps = max(len(schedule(task, trial.params.presentation)) for task in trial.tasks)
     return methods.METHODS[trial.method].configure(trial.params), images, steps
-
-
-def _resume(
-    learner: SpikingLearner, tensors: dict[str, Tensor], plain: dict[str, Any]
-) -> tuple[list[dict], dict[str, int]]:
-    """Bring the learner to a checkpoint's state; the rows so far, and the place in the sequence."""
-    learner.load(tensors, plain)
-    return plain["rows"], plain["at"]
 
 
 def _save(trial: Trial, state: tuple[dict, dict], rows: list[dict], at: dict[str, int]) -> None:

@@ -122,16 +122,6 @@ def test_a_network_that_does_not_fit_itself():
         backends.forward(Network(made.dynamics, made.layers[::2]), IMAGES, CLOCK)
 
 
-@pytest.mark.parametrize("drive", [CLOCK.drive.astype(int), CLOCK.drive.astype(float) / 3])
-def test_a_drive_of_another_type_is_the_same_drive(drive):
-    clock = replace(CLOCK, drive=drive)
-    ours, theirs = (
-        backends.forward(network(), IMAGES, clock, backend=name) for name in ("event", "portable")
-    )
-    for name, counts in ours.counts.items():
-        assert counts.sum() > 0 and torch.equal(counts, theirs.counts[name])
-
-
 @pytest.mark.parametrize("shape", [(1, 28, 28), (1, 34, 34), (3, 32, 32), (2, 20, 13)], ids=str)
 def test_images_of_any_shape_run_alike_everywhere(shape):
     made, images = network(shape), pictures(3, *shape)

@@ -110,18 +110,6 @@ def test_the_same_frames_at_the_same_ratio_to_a_time_constant_give_the_same_spik
     assert torch.equal(one.counts["dense1"], other.counts["dense1"]) and one.counts["dense1"].any()
 
 
-def test_silence_keeps_its_time():
-    """Under pulse a frame lasts its interval: a membrane decays over the silent steps."""
-    made = create(Dynamics((100.0,)), [], [], [1], np.random.default_rng(0), (1, 1, 1))
-    made.layers[0].weight[:] = 0.5
-    made.layers[0].threshold[:] = 0.75
-    twice = torch.ones(1, 2, 1, 1, 1, dtype=torch.uint8)
-    for rate, spikes in ((1000.0, 1), (20.0, 1), (10.0, 0)):  # 0.5 exp(-interval / 100) + 0.5
-        for presentation in ("frame", "pulse"):
-            found = backends.forward(made, twice, clock(2, rate, presentation)).counts["dense1"]
-            assert int(found) == spikes, (rate, presentation)
-
-
 @pytest.mark.parametrize(
     ("shape", "value", "drive", "told"),
     [

@@ -228,18 +228,6 @@ def test_what_hlop_protects_are_the_directions_that_the_task_used():
         assert lost < 0.4 * chance, layer.name
 
 
-def test_subspaces_of_hlop_grow_with_the_tasks_and_freeze():
-    learner = fresh("hlop", hlop_first=0.2, hlop_next=0.1)
-    size = learner.neurons["dense1"].rows.shape[1]
-    for position, share in enumerate((0.2, 0.3, 0.4)):
-        old = {n: s.rows[: s.frozen].clone() for n, s in learner.neurons.items()}
-        learned(learner, position)
-        assert len(learner.neurons["dense1"].rows) == pytest.approx(share * size, abs=1)
-        for name, subspace in learner.neurons.items():
-            assert subspace.frozen == len(subspace.rows)
-            assert torch.equal(subspace.rows[: len(old[name])], old[name])
-
-
 def test_rates_are_means_over_the_steps():
     learner, images = fresh("hlop"), opened(0)
     made, pixels, steps = learner.network, images.images[:2], schedule(images.task, "pulse")
@@ -275,30 +263,6 @@ def test_old_answers_of_dsd_snn_are_the_same_to_the_last_bit():
         assert not torch.equal(again, scores)  # the new classes' are not
 
 
-def test_the_new_units_of_dsd_snn_are_active_and_hear_the_old_ones():
-    learner = learned(fresh("dsd_snn", dsd_pruning=0), 0, 1)
-    seen = counts(learner, 1)
-    for layer in learner.network.layers:
-        new = (learner.owner[layer.name] == 1).nonzero()[:, 0]
-        assert len(new)
-        fired = seen[layer.name].view(len(seen[layer.name]), len(learner.owner[layer.name]), -1)
-        assert fired[:, new].any()
-        if layer.name != "conv1":
-            mask = learner.connected(layer)
-            below = learner.owner["conv1" if layer.name == "conv2" else "conv2"]
-            below = below.repeat_interleave(mask.shape[1] // len(below))
-            for unit in new:
-                linked = (
-                    layer.weight[0, unit].flatten(1).any(1)
-                    if layer.is_conv
-                    else (layer.weight[0, unit] != 0)
-                )
-                assert linked[below == 0].any() and linked[below == 1].any()
-                assert not linked[below < 0].any()
-            for unit in (learner.owner[layer.name] == 0).nonzero()[:, 0]:
-                assert not layer.weight[:, unit][:, below == 1].any()
-
-
 def test_growth_of_dsd_snn_takes_only_units_that_were_never_used():
     learner = fresh("dsd_snn", dsd_start=0.3, dsd_growth=0.25)
     ever = {
@@ -314,14 +278,6 @@ def test_growth_of_dsd_snn_takes_only_units_that_were_never_used():
             ever[name] |= new
         shown(learner, position)
         learner.end_task(position)
-
-
-def test_dsd_snn_grows_as_far_as_there_are_units():
-    learner = fresh("dsd_snn", dsd_start=0.5, dsd_growth=0.4)
-    for position, left in enumerate((10, 2, 0)):
-        learned(learner, position)
-        assert (learner.owner["dense1"] == dsd_snn.UNUSED).sum() == left
-    assert learner.scores(opened(2)).isfinite().all()
 
 
 def test_units_that_dsd_snn_pruned_or_never_used_are_silent():

@@ -42,13 +42,6 @@ def test_single_reset_by_subtraction():
     assert crossed == [[0], [1], [0], [1]]
 
 
-def test_single_reset_to_zero():
-    # v: .75 | 1.125, spike, 0 | .75 | 1.125, spike, 0
-    membranes, _, spikes = trace([[0.75]] * 4, [0.5], [1.0], reset="zero")
-    assert membranes == [[0.75], [0.0], [0.75], [0.0]]
-    assert spikes == [0, 1, 0, 1]
-
-
 @pytest.mark.parametrize("reset", ["subtract", "zero"])
 def test_exactly_at_the_threshold_is_a_spike(reset):
     # v: .5 | .25 + .75 = 1 = theta, spike, 0 | .25
@@ -57,22 +50,6 @@ def test_exactly_at_the_threshold_is_a_spike(reset):
     assert spikes == [0, 1, 0]
     below = float(np.nextafter(np.float32(1), np.float32(0)))
     assert trace([[below]], [0.5], [1.0], reset=reset)[2] == [0]
-
-
-def test_subtraction_keeps_the_rest_and_fires_again_without_input():
-    # decay 3/4. v: 2.5, spike, 1.5 | 1.125, spike, .125 | .09375
-    assert trace([[2.5], [0.0], [0.0]], [0.75], [1.0]) == (
-        [[1.5], [0.125], [0.09375]],
-        [[1], [1], [0]],
-        [1, 1, 0],
-    )
-    assert trace([[2.5], [0.0], [0.0]], [0.75], [1.0], reset="zero")[2] == [1, 0, 0]
-
-
-def test_gain_scales_the_current_only():
-    # v: .5 x 2 = 1 | .5 + 1 = 1.5 | .75 + 1 = 1.75 = theta, spike, 0; from a start at 1: 1.5, 1.75
-    assert trace([[2.0]] * 3, [0.5], [1.75], gain=[0.5])[0] == [[1.0], [1.5], [0.0]]
-    assert trace([[2.0]] * 2, [0.5], [1.75], gain=[0.5], start=[1.0])[0] == [[1.5], [0.0]]
 
 
 # two compartments, either one spikes
@@ -103,23 +80,6 @@ def test_dual_blend_one_spike_resets_both():
     assert membranes == [[0.5, 0.25], [0.25, -0.0625], [0.625, 0.203125], [0.3125, -0.09765625]]
     assert spikes == [0, 1, 0, 1]
     assert crossed == [[1, 0], [1, 0], [1, 0], [1, 0]]  # each compartment against theta = 1/2
-
-
-def test_blend_fires_without_input_when_inhibition_decays_first():
-    # -4, 4, b 0 | -1, 2, b .5 = theta: spike. In one step of 2 ms: -.25, 1, b .375, no spike. So
-    # pulses equal frames only while no compartment is above theta, fired or not.
-    blended = {"gate": torch.tensor(0.5), "output": "blend"}
-    assert trace([[-4.0, 4.0], [0.0, 0.0]], [0.25, 0.5], [0.5], **blended)[2] == [0, 1]
-    assert trace([[-4.0, 4.0], [0.0, 0.0]], [0.0625, 0.25], [0.5], **blended)[2] == [0, 0]
-
-
-def test_dual_blend_reset_to_zero():
-    # .5, .25 | .75, .4375: spike, 0, 0 | .5, .25 | .75, .4375: spike
-    membranes, _, spikes = trace(
-        [[0.5, 0.25]] * 4, [0.5, 0.75], [0.5], gate=torch.tensor(0.5), output="blend", reset="zero"
-    )
-    assert membranes == [[0.5, 0.25], [0.0, 0.0], [0.5, 0.25], [0.0, 0.0]]
-    assert spikes == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -177,19 +137,6 @@ def test_normalised_current_charges_alike_at_every_frame_rate(tau):
         membranes = trace([[0.7]] * steps, dynamics.decay(dt), [9.0], gain=dynamics.gain(dt))[0]
         reached.append(membranes[-1][0])
     assert reached == pytest.approx([0.7 * (1 - np.exp(-200 / tau))] * 2, rel=1e-5)
-
-
-def test_one_threshold_per_compartment_or_one_for_the_blend():
-    counts = [
-        (x.compartments, x.thresholds)
-        for x in (
-            Dynamics(),
-            Dynamics(output="blend"),
-            Dynamics((5.0,)),
-            Dynamics((5.0,), output="blend"),
-        )
-    ]
-    assert counts == [(2, 2), (2, 1), (1, 1), (1, 1)]
 
 
 # scan and shapes
@@ -267,17 +214,6 @@ def test_training_with_the_surrogate_leaves_spikes_as_they_are(case):
     assert torch.equal(trained.membrane, plain.membrane)
     trained.spikes.sum().backward()
     assert needing.grad.isfinite().all()
-
-
-def test_gradient_through_time_by_hand():
-    # v1 = .5 x .4 + .6 = .8 (no reset before): ds1/dI1 = g(-.2), ds1/dI0 = .5 g(-.2), g = 1/3^2
-    currents = torch.tensor([[0.4], [0.6]], requires_grad=True)
-    one = torch.ones(1)
-    record = scan(
-        currents, torch.zeros(1), decay=0.5 * one, gain=one, threshold=one, spike=surrogate
-    )
-    record.spikes[1].backward()
-    assert currents.grad.flatten().tolist() == pytest.approx([0.5 / 9, 1 / 9], rel=1e-5)
 
 
 def test_no_gradient_flows_through_the_reset():

@@ -100,13 +100,6 @@ def test_responses_inside_the_subspace_do_not_change(seed, rank, size, more):
     assert (other @ space.project(update).mT).abs().max() > 1e-3  # elsewhere it may
 
 
-def test_an_empty_subspace_changes_nothing():
-    space, update = Subspace(4), torch.randn(2, 3, 4)
-    assert torch.equal(space.project(update), update)
-    space.extend(3)
-    assert space.basis.shape == (0, 4)
-
-
 def test_keeps_the_directions_of_largest_second_moment():
     # axis 2 carries 100, axis 0 carries 25, axis 1 carries 1
     space = Subspace(4)

@@ -184,28 +184,6 @@ def test_spikes_are_those_of_the_backends(engine, output):
 # slices, threads, memory
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_batch_is_the_mean_of_its_images(engine):
-    random = np.random.default_rng(8)
-    made = network(random, Dynamics())
-    head, schedule = linear(made, random, torch.float64), clock(np.ones(15))
-    images, labels = pictures(random, 7), torch.arange(7) % 3
-
-    def run(rows):
-        return surrogate.loss_and_gradients(
-            made, images[rows], labels[rows], schedule, head, engine=engine, dtype=torch.float64
-        )
-
-    whole, single = run(slice(7)), [run(slice(i, i + 1)) for i in range(7)]
-    assert whole.loss == pytest.approx(np.mean([one.loss for one in single]), rel=1e-13)
-    for name in made.names:
-        assert torch.equal(whole.counts[name], torch.cat([one.counts[name] for one in single]))
-        mean = torch.stack([one.weights[name] for one in single]).mean(0)
-        torch.testing.assert_close(whole.weights[name], mean, rtol=1e-9, atol=1e-14)
-    mean = torch.stack([one.head["weight"] for one in single]).mean(0)
-    torch.testing.assert_close(whole.head["weight"], mean, rtol=1e-9, atol=1e-14)
-
-
 def test_threads_change_nothing_and_memory_does_not_grow_with_the_batch(threads, monkeypatch):
     random = np.random.default_rng(9)
     made = network(random, Dynamics())

@@ -302,20 +302,6 @@ def test_trials_are_all_methods_seeds_and_controls():
     assert [trial.cue for trial in train.trials(PARAMS.with_(tasks=TASKS[:1]))] == [True]
 
 
-def test_the_control_shows_all_tasks_at_one_rate():
-    trial = Trial(PARAMS.with_(tasks=THREE), "lt_gate", 0, cue=False)
-    assert {(task.frame_rate_hz, task.duration_ms) for task in trial.tasks} == {(1000.0, 10.0)}
-    for task, plain in zip(trial.tasks, THREE, strict=True):
-        assert (task.name, task.classes) == (plain.name, plain.classes)
-    assert trial.tasks[0] == THREE[0]
-    assert Trial(PARAMS, "lt_gate", 0).tasks == TASKS
-    for position in range(3):
-        opened = trial.open(position, "train")
-        assert opened.task == trial.tasks[position]
-        plain = Trial(trial.params, "joint", 0).open(position, "train")
-        assert opened.fingerprint == plain.fingerprint
-
-
 def test_the_control_learns_at_one_rate(monkeypatch):
     seen = []
     plain = SpikingLearner.learn
@@ -347,14 +333,6 @@ def test_a_second_run_does_nothing(means, home, monkeypatch):
     train.run(means)  # what is missing is made again, to the byte
     assert rows_on_disk(home) == before
     assert len([entry for entry in Means.log if entry[0] == "begin"]) == 3
-
-
-def test_new_methods_and_seeds_are_added_to_what_is_there(means, home):
-    train.run(means.with_(control=False))
-    before = rows_on_disk(home)
-    train.run(means.with_(control=False, seeds=[0, 1]))
-    after = rows_on_disk(home)
-    assert len(after) == 2 and before.items() <= after.items()
 
 
 # checkpoints on the way

@@ -70,7 +70,6 @@ class DSDSNN(GradientLearner):
         "dsd_growth": 0.6,
         "dsd_pruning": 8,
     }
-    remembered: ClassVar = (*GradientLearner.remembered, "learned", "classes_now")
     answering: ClassVar = (*GradientLearner.answering, "owner")
 
     def __init__(self, params: "Params", generator: np.random.Generator) -> None:
@@ -78,8 +77,6 @@ class DSDSNN(GradientLearner):
         sizes = {layer.name: layer.out_shape[:1] for layer in self.used.layers}
         self.owner = Tensors(**{name: torch.full(size, UNUSED) for name, size in sizes.items()})
         self.score = Tensors(**{name: torch.full(size, FULL_SCORE) for name, size in sizes.items()})
-        self.learned: list[int] = []  # columns of earlier tasks
-        self.classes_now: list[int] = []
 
     def begin_task(self, position: int, images: TaskImages) -> None:
         """Units for the task."""
@@ -90,15 +87,14 @@ class DSDSNN(GradientLearner):
         if position == 0:
             for layer in self.used.layers:
                 self._share_threshold(layer)
-        self.learned += self.classes_now
-        self.classes_now = self.columns(images.task.classes).tolist()
 
     # ---- masks
 
     def _allowed(self, name: str, gradient: Tensor) -> Tensor:
         if name == READOUT:
+            earlier = self.params.tasks[: self.position]
             allowed = gradient.clone()
-            allowed[:, self.learned] = 0
+            allowed[:, self.columns([x for task in earlier for x in task.classes])] = 0
             return allowed
         layer = self.network.layers[self.network.names.index(name)]
         mask = self.connected(layer) & (self.owner[name] == self.position)[:, None]
@@ -107,10 +103,8 @@ class DSDSNN(GradientLearner):
     def connected(self, layer: Layer) -> Tensor:
         """Which units [out] may take input from which channels or neurons [in] below."""
         index = self.network.names.index(layer.name)
-        if index == 0:
-            below = torch.zeros(layer.in_shape[0], dtype=torch.int64)
-        else:
-            below = self.owner[self.network.names[index - 1]]
+        first = torch.zeros(layer.in_shape[0], dtype=torch.int64)
+        below = self.owner[self.network.names[index - 1]] if index else first
         if not layer.is_conv:
             below = below.repeat_interleave(layer.in_shape[1] * layer.in_shape[2])
         owner = self.owner[layer.name][:, None]

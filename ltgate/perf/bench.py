@@ -196,12 +196,16 @@ class Bench:
 def calibrated(workload: Workload, images: int = 8) -> Workload:
     """Set the thresholds, one a layer, to 5 % on the first images; returns the workload."""
     few = workload.cut(images)
+    wanted = homeostasis.HomeostasisParameters(
+        target_rate=RATE, threshold_scope="layer", threshold_lowest=2.0**-8,
+        calibration_iterations=12, calibration_tolerance=0.03,
+    )  # fmt: skip
 
     def show(network: Network) -> Activity:
         return replace(few, network=network).forward()
 
     for layer in workload.network.layers:
-        homeostasis.calibrate(workload.network, layer, show, RATE, tolerance=0.03, iterations=12)
+        homeostasis.calibrate(workload.network, layer, show, wanted)
     return workload
 
 

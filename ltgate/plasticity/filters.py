@@ -152,18 +152,9 @@ class Filters(nn.Module):
 
     def calibrate(self, layer: Layer, images: TaskImages) -> Activity:
         """Thresholds of one layer to the target rate on the first task's first images."""
-        p = self.params
         shown = self._calibration(images)
-        return homeostasis.calibrate(
-            self.network,
-            layer,
-            lambda network: self.forward(network, images.task, shown),
-            target=p.target_rate,
-            scope=p.threshold_scope,
-            iterations=p.calibration_iterations,
-            tolerance=p.calibration_tolerance,
-            bounds=(p.threshold_lowest, p.threshold_highest),
-        )
+        show = partial(self.forward, task=images.task, pixels=shown)
+        return homeostasis.calibrate(self.network, layer, show, self.params)
 
     def observe(self, layer: Layer, activity: Activity, rate: float) -> None:
         """Take a batch's activity into the running variances; set the layer's gates."""

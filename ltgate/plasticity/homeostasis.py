@@ -16,8 +16,6 @@ from ltgate.backends import Activity
 from ltgate.declare import Count, Group, Positive, Whole
 from ltgate.network import Layer, Network
 
-LOWEST, HIGHEST = 2.0**-8, 2.0**8
-
 
 class HomeostasisParameters(Group):
     """Thresholds."""
@@ -68,11 +66,7 @@ def calibrate(
     network: Network,
     layer: Layer,
     show: Callable[[Network], Activity],
-    target: float,
-    scope: str = "layer",
-    iterations: int = 10,
-    tolerance: float = 0.1,
-    bounds: tuple[float, float] = (LOWEST, HIGHEST),
+    params: HomeostasisParameters,
 ) -> Activity:
     """Set the thresholds of one layer in place; those of the layers before it must be set.
 
@@ -80,26 +74,22 @@ def calibrate(
         network: The layer's network.
         layer: Its thresholds are replaced.
         show: Runs a network on the calibration images.
-        target: Wanted spikes per neuron and step.
-        scope: What shares a threshold: ``layer``, ``compartment`` or ``channel``.
-        iterations: Most bisections; 0 leaves the thresholds.
-        tolerance: Accepted relative distance from the target.
-        bounds: Smallest and largest threshold.
+        params: Target, bounds, most bisections (0 leaves the thresholds), tolerance.
 
     Returns:
         The activity on the calibration images under the new thresholds.
     """
-    part = network.upto(layer.name)
-    if iterations == 0:
+    part, target = network.upto(layer.name), params.target_rate
+    if params.calibration_iterations == 0:
         return show(part)
-    low = torch.full_like(layer.threshold, bounds[0]).log()
-    high = torch.full_like(layer.threshold, bounds[1]).log()
-    for _ in range(iterations):
+    low = torch.full_like(layer.threshold, params.threshold_lowest).log()
+    high = torch.full_like(layer.threshold, params.threshold_highest).log()
+    for _ in range(params.calibration_iterations):
         layer.threshold = ((low + high) / 2).exp()
         activity = show(part)
-        rate = rates(activity, layer, scope).to(layer.threshold.device)
+        rate = rates(activity, layer, params.threshold_scope).to(layer.threshold.device)
         rate = rate.expand_as(layer.threshold)
-        if ((rate - target).abs() <= tolerance * target).all():
+        if ((rate - target).abs() <= params.calibration_tolerance * target).all():
             break
         middle = layer.threshold.log()
         low = torch.where(rate > target, middle, low)
