@@ -89,8 +89,14 @@ class Shd(Recording):
 
     def read(self, pool: str) -> tuple[Streams, np.ndarray]:
         labels: list[int] = []
-        found = spool(self._samples(pool, labels), self.stream_shape)
-        return found, np.array(labels, np.uint8)
+
+        def places() -> Iterator[np.ndarray]:
+            for path in self.files(pool):
+                for label, sample in streams.apart(path, self._samples):
+                    labels.append(label)
+                    yield sample
+
+        return spool(places(), self.stream_shape), np.array(labels, np.uint8)
 
     def files(self, pool: str) -> list[Path]:
         first = SHD_PARTS[pool][0]
@@ -103,26 +109,23 @@ class Shd(Recording):
         paths = [self.folder / f"{kinds[0]}_{part}.h5" for part in SHD_PARTS[pool]]
         return [path for path in paths if path.is_file() or "valid" not in path.stem]
 
-    def _samples(self, pool: str, labels: list[int]) -> Iterator[np.ndarray]:
-        """Each sample's places; its label is added to ``labels``."""
-        for path in self.files(pool):
-            with streams.opened(path) as file:
-                names = ("spikes/times", "spikes/units", "labels")
-                times, units, own = (streams.stored(file, name) for name in names)
-                own = own[...]
-                streams.check_labels(path, own)
-                if not len(times) == len(units) == len(own):
-                    raise UserError(
-                        f"{path}: spikes/times of {len(times)} samples, spikes/units of "
-                        f"{len(units)}, labels of {len(own)}; needed are as many of each"
-                    )
-                labels += own.tolist()
-                for row in range(len(own)):
-                    seconds = np.asarray(times[row])
-                    milliseconds = seconds.astype(np.result_type(seconds, np.float32)) * 1000
-                    with telling(f"{path}, sample {row}"):
-                        places = self.places(milliseconds, units[row])
-                    yield places
+    def _samples(self, path: Path) -> Iterator[tuple[int, np.ndarray]]:
+        """Each sample's label and places."""
+        with streams.opened(path) as file:
+            names = ("spikes/times", "spikes/units", "labels")
+            times, units, labels = (streams.stored(file, name) for name in names)
+            streams.check_labels(path, labels := labels[...])
+            if not len(times) == len(units) == len(labels):
+                raise UserError(
+                    f"{path}: spikes/times of {len(times)} samples, spikes/units of "
+                    f"{len(units)}, labels of {len(labels)}; needed are as many of each"
+                )
+            for row, label in enumerate(labels.tolist()):
+                seconds = np.asarray(times[row])
+                milliseconds = seconds.astype(np.result_type(seconds, np.float32)) * 1000
+                with telling(f"{path}, sample {row}"):
+                    places = self.places(milliseconds, units[row])
+                yield label, places
 
 
 SIDE = 34

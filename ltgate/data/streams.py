@@ -13,8 +13,13 @@ shape      attribute: frames, channels, height, width
 =========  ==================================================================================
 """
 
+import os
+import pickle
+import signal
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
@@ -33,6 +38,7 @@ if TYPE_CHECKING:
     import h5py
 
 LONGEST = 2**32  # places in a sample
+PATIENCE = 600  # seconds for reading one sample, or a whole file of events
 BOUNDARY = 1e-9  # an event this close to the next frame, in frames, is in it (rounding)
 
 
@@ -139,6 +145,41 @@ def save(path: str | Path, streams: Streams, labels: np.ndarray) -> Path:
     return path
 
 
+def apart[Item](path: Path, function: Callable[[Path], Iterator[Item]]) -> Iterator[Item]:
+    """What ``function(path)`` yields, in a process of its own: HDF5 may crash or hang on a file.
+
+    `UserError` where it does; the function is one that pickle can send.
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", f"from {__name__} import _serve; _serve()"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, env=environment, **pipes) as child:
+        try:
+            child.stdin.write(pickle.dumps((function, path)))
+            child.stdin.close()
+            while (item := pickle.load(child.stdout)) is not None:
+                if isinstance(item, UserError):
+                    raise item
+                yield item
+        except (EOFError, OSError, pickle.UnpicklingError):
+            raise UserError(f"{path}: is no sound HDF5 file: reading it crashes or hangs") from None
+        finally:
+            child.kill()
+
+
+def _serve() -> None:
+    """Write what a function yields to standard output, then None; an item has its time."""
+    function, path = pickle.load(sys.stdin.buffer)
+    try:
+        signal.alarm(PATIENCE)
+        for item in function(path):
+            pickle.dump(item, sys.stdout.buffer)
+            signal.alarm(PATIENCE)
+        pickle.dump(None, sys.stdout.buffer)
+    except UserError as error:
+        pickle.dump(error, sys.stdout.buffer)
+
+
 @contextmanager
 def opened(path: Path) -> Iterator["h5py.File"]:
     """An HDF5 file to read, and one clear line for all that reading it meets."""
@@ -201,7 +242,25 @@ def check_labels(path: Path, labels: np.ndarray) -> None:
         raise UserError(f"{path}: labels must be whole numbers from 0 to 255, [N]")
 
 
-def _shape(file: "h5py.File") -> tuple[int, ...]:
+@files.once_a_version
+def _shape(path: Path) -> tuple[int, ...]:
+    return next(apart(path, _shapes))
+
+
+def _shapes(path: Path) -> Iterator[tuple[int, ...]]:
+    with opened(path) as file:
+        yield _shape_in(file)
+
+
+def _events(path: Path) -> Iterator[tuple[Streams, np.ndarray]]:
+    with opened(path) as file:
+        events, starts, labels = (stored(file, x)[...] for x in ("events", "starts", "labels"))
+        streams = Streams(events, starts, _shape_in(file))
+    check(path, streams, labels)
+    yield streams, labels.astype(np.uint8)
+
+
+def _shape_in(file: "h5py.File") -> tuple[int, ...]:
     one = file.attrs.get_id("shape").shape == (4,)
     shape = tuple(map(int, file.attrs["shape"])) if one else ()
     if not shape or min(shape) < 1 or prod(shape) >= LONGEST:
@@ -219,16 +278,10 @@ class EventFolder(Folder):
     @property
     def stream_shape(self) -> tuple[int, int, int, int]:
         """(frames, channels, height, width)."""
-        with opened(self.files("train")[0]) as file:
-            return _shape(file)
+        return _shape(*self.files("train"))
 
     def read(self, pool: str) -> tuple[Streams, np.ndarray]:
-        (path,) = self.files(pool)
-        with opened(path) as file:
-            events, starts, labels = (stored(file, x)[...] for x in ("events", "starts", "labels"))
-            streams = Streams(events, starts, _shape(file))
-        check(path, streams, labels)
-        return streams, labels.astype(np.uint8)
+        return next(apart(*self.files(pool), _events))
 
     def files(self, pool: str) -> list[Path]:
         return [find(self.folder / f"{pool}.h5")]
