@@ -75,6 +75,8 @@ def restore[Result](
     tensors, plain = load(path)
     try:
         return take(tensors, plain)
+    except UserError as error:
+        raise UserError(f"checkpoint {path}: {error}") from None
     except (
         KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError
     ) as error:  # fmt: skip

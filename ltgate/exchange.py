@@ -38,19 +38,22 @@ def export(source: str | Path, target: str | Path, task: int = 0) -> Path:
 
     ``task`` is the position of the task whose clock the graph gets.
     """
-    from ltgate import methods  # here, because methods are far above
+    from ltgate import memory, methods  # here, because methods are far above
 
-    tensors, plain = checkpoint.load(source)
-    about = plain.get("about")
-    if about is None:
-        raise UserError(f"{source}: is no snapshot that tells its parameters; train it anew")
-    params = Params(**about["parameters"])
+    def take(tensors: dict[str, Tensor], plain: dict[str, Any]) -> tuple[Params, Network]:
+        about = plain.get("about")
+        if about is None:
+            raise UserError("is no snapshot that tells its parameters; train it anew")
+        params = Params(**about["parameters"])
+        memory.check(methods.METHODS[about["method"]].configure(params), [0], 1)
+        learner = methods.create(about["method"], params, np.random.default_rng(0))
+        learner.load_snapshot(tensors, plain)
+        return params, learner.network
+
+    params, network = checkpoint.restore(source, take)
     if not 0 <= task < len(params.tasks):
         raise UserError(f"task = {task}: must be 0 to {len(params.tasks) - 1}")
-    learner = methods.create(about["method"], params, np.random.default_rng(0))
-    learner.load_snapshot(tensors, plain)
-    clock = schedule(params.tasks[task], params.presentation)
-    return write(target, learner.network, clock)
+    return write(target, network, schedule(params.tasks[task], params.presentation))
 
 
 def write(path: str | Path, network: Network, clock: Schedule) -> Path:

@@ -4,6 +4,7 @@ Counted are the parts that grow with parameters: weights, the readout's state, s
 images, and what one forward pass holds. Each names the parameters that lower it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ def parts(params: "Params", images: Sequence[int], steps: int) -> list[Part]:
     compartments = 2 if p.compartments == "dual" else 1
     weights, before = 0, sources.of(params).image_shape
     for name, shape in layers.items():
-        inputs = before[0] * KERNEL**2 if name.startswith("conv") else int(np.prod(before))
+        inputs = before[0] * KERNEL**2 if name.startswith("conv") else math.prod(before)
         weights, before = weights + compartments * shape[0] * inputs, shape
     values = bytes_ = 0
     for view in p.readout_layers:

@@ -165,3 +165,24 @@ def test_a_snapshot_of_before_loads_but_has_no_graph(snapshot, tmp_path):
     assert torch.equal(learner.scores(images), snapshot.restore("task1.safetensors").scores(images))
     with pytest.raises(UserError, match="tells its parameters"):
         exchange.export(tmp_path / "old.safetensors", tmp_path / "net.nir")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"about": 3},
+        {"about": {"parameters": {"etta": 1}}},
+        {"about": {"parameters": {"hidden": [10**12]}, "method": "single_tau"}},
+        {"about": {"parameters": {"channels": [10**15] * 3}, "method": "single_tau"}},
+        {"about": {"parameters": {"warp_channels": 10**14, "source": "warp"}, "method": "hlop"}},
+        {"about": {"parameters": {}, "method": "no_such"}},
+        {"about": {"parameters": {}, "method": "single_tau"}},  # of another network
+    ],
+)
+def test_a_stranger_s_snapshot_is_refused_in_one_line(snapshot, tmp_path, changes):
+    path = tmp_path / "a.safetensors"
+    tensors, plain = checkpoint.load(snapshot.folder / "task1.safetensors")
+    checkpoint.save(path, tensors, {**plain, **changes})
+    with pytest.raises(UserError, match=rf"^checkpoint {path}[^\n]+$"):
+        exchange.export(path, tmp_path / "net.nir")
+    assert list(tmp_path.iterdir()) == [path]
