@@ -37,25 +37,16 @@ def task(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", FIELDS)
-@pytest.mark.parametrize(
-    "wrong", [None, {"a": 1}, object(), 3 + 1j, b"bytes"], ids=lambda value: type(value).__name__
-)
-def test_no_field_takes_a_value_of_no_allowed_type(name: str, wrong: Any) -> None:
-    assert refusal(**{name: wrong}).startswith(f"{name} = ")
-
-
-@pytest.mark.parametrize("name", FIELDS)
-def test_every_field_refuses_the_other_plain_types(name: str) -> None:
+def test_every_field_refuses_values_of_other_types(name: str) -> None:
     wrong = {
         int: [1.5, 2.0, True, "3", [1]],
-        float: [True, "1.0", [1.0]],
+        float: [True, "1.0", [1.0], math.nan, math.inf, -math.inf],
         bool: [0, 1, "true", "yes", 1.0],
         str: [1, 1.0, True, ["auto"]],
     }
-    wrong[float] += [math.nan, math.inf, -math.inf]
     default = FIELDS[name].get_default()
     cases = wrong.get(type(default), [1, 1.0, True, "digits", (0,)])
-    for value in cases:
+    for value in (*cases, None, {"a": 1}, object(), 3 + 1j, b"bytes"):
         assert refusal(**{name: value}).startswith(f"{name} = "), value
 
 
@@ -68,7 +59,26 @@ def test_a_whole_number_serves_where_a_number_is_wanted(name: str, value: int) -
     assert result == value and type(result) is float
 
 
+ALIKE = {  # impossible values -> parameters
+    (-1,): """
+        train_images validation_images test_images calibration_iterations batch_size
+        hebbian_images eta_v readout_l2 replay_bytes dsd_pruning chunk_images fan_in
+        pairs_of
+    """,
+    (-1, 1025): "workers threads",
+    (0, -1): """
+        weight_scale threshold calibration_tolerance epochs readout_rate ridge gradient_rate
+        gradient_slope head_rate hlop_rate
+    """,
+    (0,): """
+        calibration_batches filter_passes projector_rank prototypes trials_per_gpu
+        gradient_batch keep_checkpoints checkpoint_every chip_spread fan_in_groups
+    """,
+    (0, 1.1): "eta_filters hlop_first hlop_next dsd_start dsd_growth",
+    ("", "a\0b"): "timescales grid",
+}
 OUT_OF_RANGE = {
+    **{name: values for values, names in ALIKE.items() for name in names.split()},
     "name": ["", ".", "..", "a/b", "-a", ".hidden", "a b", "a\n", "a" * 101, "a;b", "$(a)"],
     "seeds": [[], [-1], [2**32], [0, 0], [0.0], [True]],
     "methods": [[], ["no_such_method"], ["joint", "joint"], [1]],
@@ -77,72 +87,30 @@ OUT_OF_RANGE = {
     "tasks": [[], [3], [task(), task()], [task(classes=[10])]],
     "output": ["", "xor", "OR", 1],
     "backend": ["", "tpu", 1],
-    "train_images": [-1],
-    "validation_images": [-1],
-    "test_images": [-1],
     "validation_fraction": [0, 1, -0.1, 1.1],
-    "workers": [-1, 1025],
     "prefetch": [0, -1, 1025],
     "channels": [[0, 1, 1], [-1, 1, 1], [1.0, 1, 1], [16, 32]],
     "strides": [[0, 1, 1], [1, 2], [1, 2, 2, 2]],
     "hidden": [[0], [-1], [1.0]],
     "tau_fast_ms": [0, -5, 100, 200],
     "tau_slow_ms": [0, -5, 5, 1],
-    "weight_scale": [0, -1],
-    "threshold": [0, -1],
     "target_rate": [0, 1, -0.1],
     "threshold_lowest": [0, -1, 256, 300],
     "threshold_highest": [0, -1, 0.001],
-    "calibration_batches": [0],
-    "calibration_iterations": [-1],
-    "calibration_tolerance": [0, -1],
-    "epochs": [0, -1],
-    "batch_size": [-1],
     "eta": [-0.01],
-    "eta_filters": [0, 1.1],
-    "filter_passes": [0],
     "trace_decay": [-0.1, 1, 1.1],
-    "hebbian_images": [-1],
     "gamma": [-0.1, 1.1],
     "variance_lambda": [0, 1.1, -1],
-    "projector_rank": [0],
-    "eta_v": [-1],
     "readout_layers": [[], ["conv4"], ["conv0"], ["dense2"], ["dense", "dense1"], ["conv"]],
-    "readout_rate": [0, -1],
-    "readout_l2": [-1],
-    "ridge": [0, -1],
-    "prototypes": [0],
-    "replay_bytes": [-1],
-    "timescales": ["", "a\0b"],
-    "grid": ["", "a\0b"],
     "cluster": ["", "here", "tcp:", "tcp://", "http://host:1", "local "],
     "grid_workers": [-1, 100_001],
-    "trials_per_gpu": [0],
     "robustness_trained": [[], [0.0], [-50.0], [50.0, 50.0]],
     "robustness_rates": [[], [0.0], [50.0, -50.0]],
-    "gradient_rate": [0, -1],
-    "gradient_slope": [0, -1],
-    "gradient_batch": [0],
-    "head_rate": [0, -1],
-    "hlop_first": [0, 1.1],
-    "hlop_next": [0, 1.1],
-    "hlop_rate": [0, -1],
-    "dsd_start": [0, 1.1],
-    "dsd_growth": [0, 1.1],
-    "dsd_pruning": [-1],
     "device": ["gpu", "cuda:", "cuda:x", ""],
-    "threads": [-1, 1025],
-    "chunk_images": [-1],
-    "keep_checkpoints": [0],
-    "checkpoint_every": [0],
     "curve_points": [0, 10_001],
     "chip_bits": [1, 9],
-    "chip_spread": [0],
     "taus_ms": [[0.0], [-1.0], [100.0, 5.0], [5.0, 5.0]],
     "other_rates": [[0.0], [50.0, 50.0]],
-    "fan_in": [-1],
-    "pairs_of": [-1],
-    "fan_in_groups": [0],
     **{name: [-1, "x"] for name in FIELDS if name.startswith(STREAMS)},
 }
 CHOICES = {
@@ -162,11 +130,10 @@ def test_every_field_has_impossible_values_below() -> None:
     assert set(OUT_OF_RANGE) == set(FIELDS) - SWITCHES - set(CHOICES)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, values in OUT_OF_RANGE.items() for value in values]
-)
-def test_impossible_values_are_refused_by_name(name: str, value: Any) -> None:
-    assert name in refusal(**{name: value})
+@pytest.mark.parametrize("name", OUT_OF_RANGE)
+def test_impossible_values_are_refused_by_name(name: str) -> None:
+    for value in OUT_OF_RANGE[name]:
+        assert name in refusal(**{name: value}), value
 
 
 @pytest.mark.parametrize("name", CHOICES)

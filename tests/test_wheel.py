@@ -75,17 +75,6 @@ def test_a_run_by_name_leaves_its_files_where_the_user_is(packages: Path, tmp_pa
     assert files(packages) == before
 
 
-def test_a_notebook_by_hand_leaves_its_files_where_the_user_is(
-    packages: Path, tmp_path: Path
-) -> None:
-    before = files(packages)
-    notebook = packages / "ltgate/resources/notebooks/01_data.ipynb"
-    done = call(packages, tmp_path, "-m", "papermill", notebook, "out.ipynb")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"data", "figures", "out.ipynb"}
-    assert files(packages) == before
-
-
 @pytest.mark.parametrize("command", [["run", "smoke"], ["expected", "smoke"]])
 def test_nothing_is_written_among_the_packages(packages: Path, command: list[str]) -> None:
     before = files(packages)
