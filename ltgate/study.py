@@ -173,7 +173,7 @@ def table_controls(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     lines = []
     for name, table in tables.items():
         for _, row in table[(table["metric"] == "acc") & (table["scenario"] != "task")].iterrows():
-            accuracy = _interval(row["mean"], row["ci_low"], row["ci_high"])
+            accuracy = style.interval(row["mean"], row["ci_low"], row["ci_high"])
             label = style.method(row["method"])[0]
             lines.append({"control": name, "method": label, "ACC, %": accuracy})
     return pd.DataFrame(lines, columns=["control", "method", "ACC, %"])
@@ -181,9 +181,4 @@ def table_controls(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def _percent(values: Sequence[float] | None) -> str:
     """Mean and half width of the 95 % interval over seeds, in percent."""
-    return "" if values is None else _interval(*metrics.mean_interval(values))
-
-
-def _interval(mean: float, low: float, high: float) -> str:
-    """A fraction and the half width of its interval, if it has one, in percent."""
-    return f"{100 * mean:.1f}" + (f" ± {50 * (high - low):.1f}" if high == high else "")
+    return "" if values is None else style.interval(*metrics.mean_interval(values))

@@ -7,15 +7,17 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from ltgate import figures, neurons
+from ltgate import backends, figures, neurons
 from ltgate.backends import portable
 from ltgate.data.store import open_task
-from ltgate.data.tasks import TaskSpec, schedule
+from ltgate.data.tasks import Schedule, TaskSpec, schedule
+from ltgate.figures import style
 from ltgate.methods.base import SpikingLearner
 from ltgate.neurons import Dynamics
 from ltgate.params import Params
 from ltgate.train import Trial
 
+CUES = ("yes", "no")
 COMPARTMENTS = {"dual": ("fast", "slow"), "fast": ("fast",), "slow": ("slow",)}
 
 
@@ -68,47 +70,76 @@ def membranes(
     trial: Trial,
     tasks: Sequence[TaskSpec] | None = None,
     dynamics: Dynamics | None = None,
+    images: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Both compartments of one first-layer neuron, shown one image at every task's frame rate.
+    """All compartments of one first-layer neuron, shown one image at every task's frame rate.
 
-    The image, or stream, is the first task's first training one. The neuron is that whose slow
-    compartment crosses its threshold most often beyond the fast one where steps are longest; of one
-    compartment, that which crosses most. Those come first whose compartments all cross somewhere,
-    and in a quarter of the steps at most: one that fires in every step shows nothing. Other
-    ``tasks`` than the trial's and other ``dynamics`` may be tried on it.
+    The image, or stream, is the first task's first training one. The neuron is one whose slow
+    compartment alone crosses its threshold where steps are longest, while all do where they are
+    shorter, as far as there is one; among those, one that does so often, and that fires in a
+    quarter of the steps at most: firing in every step shows nothing. Other ``tasks`` than the
+    trial's, other ``dynamics`` and another image (of ``images``, the first) may be tried.
     """
-    layer, dynamics = learner.network.layers[0], dynamics or learner.network.dynamics
-    shown = trial.open(0, "train").images[:1]
+    layer = learner.network.layers[0]
+    shown = (trial.open(0, "train").images if images is None else images)[:1]
     traces = []
     for task in tasks or trial.tasks:
         steps = schedule(task, trial.params.presentation)
-        inputs = portable.shown(learner.network, shown, steps)
-        currents = portable.in_time(layer, inputs)
-        options = portable.options(dynamics, layer, steps)
-        changing = portable.Following(dynamics, layer, steps).block(currents, inputs, options)
-        trace = neurons.scan(currents, torch.zeros_like(currents[0]), changing, **options)
-        traces.append((task, steps, trace))
-    _, _, longest = max(traces, key=lambda found: found[1].dt_ms)
-    crossings = longest.crossed.sum(0)[:, 0]
-    ahead = crossings[-1] - crossings[0] if len(crossings) > 1 else crossings[0]
-    rates = torch.stack([trace.crossed.mean(0)[:, 0] for _, _, trace in traces])
-    telling = (rates.amax((0, 1)) <= 0.25) & (rates.amax(0) > 0).all(0)
-    ahead = ahead.where(telling, -torch.inf) if telling.any() else ahead
-    chosen = np.unravel_index(int(ahead.argmax()), ahead.shape)
-    threshold, place = layer.threshold[:, chosen[0]], (slice(None), slice(None), 0, *chosen)
+        traces.append((task, steps, *_first_layer(learner, shown, steps, dynamics)))
+    rates = torch.stack([trace.crossed.mean(0)[:, 0] for _, _, trace, _ in traces])
+    longest = rates[max(range(len(traces)), key=lambda number: traces[number][1].dt_ms)]
+    alone = (longest[-1] > 0) & (longest[:-1] == 0).all(0)
+    everywhere = (rates.amax(0) > 0).all(0)
+    calm = (rates.amax((0, 1)) - 0.25).clamp(min=0)
+    score = 8.0 * everywhere + 4.0 * alone + 2 * longest[-1] - longest[0] - 8 * calm
+    place = (slice(None), slice(None), 0, *np.unravel_index(int(score.argmax()), score.shape))
+    threshold = layer.threshold[:, place[3]]
     frames = []
-    for task, steps, trace in traces:
+    for task, steps, trace, settings in traces:
+        columns = {
+            "before": settings["before"][place],
+            "membrane": trace.membrane[place],
+            "decay": settings["decay"].expand_as(trace.membrane)[place],
+            "spike": trace.crossed[place],
+        }
         for index, name in enumerate(compartments(learner.params)):
-            values = {
-                "task": task.name,
-                "compartment": name,
-                "time_ms": np.arange(len(steps)) * steps.dt_ms,
-                "membrane": trace.membrane[place][:, index].cpu().numpy(),
-                "threshold": float(threshold[min(index, len(threshold) - 1)]),
-                "spike": trace.crossed[place][:, index].cpu().numpy(),
-            }
+            values = {key: column[:, index].cpu().numpy() for key, column in columns.items()}
+            values |= {"task": task.name, "compartment": name}
+            values["time_ms"] = np.arange(len(steps)) * steps.dt_ms
+            values["gate"] = float(layer.gate[place[3]] if index == 0 else 1 - layer.gate[place[3]])
+            values["threshold"] = float(threshold[min(index, len(threshold) - 1)])
             frames.append(pd.DataFrame(values))
     return pd.concat(frames, ignore_index=True)
+
+
+def _first_layer(
+    learner: SpikingLearner, samples: np.ndarray, steps: Schedule, dynamics: Dynamics | None = None
+) -> tuple[neurons.Trace, dict[str, torch.Tensor]]:
+    """The first layer's record over time [T, C, B, ...], and its settings, which may change too.
+
+    Beside the options of :func:`ltgate.neurons.step`: ``before``, membranes before the reset.
+    """
+    layer, dynamics = learner.network.layers[0], dynamics or learner.network.dynamics
+    inputs = portable.shown(learner.network, samples, steps)
+    currents = portable.in_time(layer, inputs)
+    options = portable.options(dynamics, layer, steps)
+    changing = portable.Following(dynamics, layer, steps).block(currents, inputs, options)
+    trace = neurons.scan(currents, torch.zeros_like(currents[0]), changing, **options)
+    settings = options | changing
+    earlier = torch.cat([torch.zeros_like(currents[:1]), trace.membrane[:-1]])
+    settings["before"] = earlier * settings["decay"] + currents * options["gain"]
+    return trace, settings
+
+
+def learned_filters(learner: SpikingLearner) -> pd.DataFrame:
+    """Weights of the first layer's filters in every compartment, averaged over input channels."""
+    weights = learner.network.layers[0].weight.mean(2).cpu().numpy()
+    rows = [
+        (name, number, one)
+        for name, filters in zip(compartments(learner.params), weights, strict=True)
+        for number, one in enumerate(filters)
+    ]
+    return pd.DataFrame(rows, columns=["compartment", "filter", "weights"])
 
 
 def rates_and_gates(learner: SpikingLearner, trial: Trial, number: int = 256) -> pd.DataFrame:
@@ -122,6 +153,38 @@ def rates_and_gates(learner: SpikingLearner, trial: Trial, number: int = 256) ->
                 share = gates[layer] if name == "fast" else 1 - gates[layer]
                 rows.append((layer, f"{task.name} task", name, rates[index], share))
     return pd.DataFrame(rows, columns=["layer", "when", "compartment", "rate", "gate"])
+
+
+def confusion(trials: Sequence[Trial], number: int = 500) -> pd.DataFrame:
+    """Which class is told for each class after the last task, on validation images of all tasks."""
+    frames = []
+    for trial in trials:
+        learner = trial.restore(f"task{len(trial.tasks) - 1}.safetensors")
+        for position in range(len(trial.tasks)):
+            images = trial.open(position, "validation")
+            told = learner.scores(images, number).argmax(1).numpy()
+            found = {"method": trial.method, "truth": images.labels[: len(told)], "told": told}
+            frames.append(pd.DataFrame(found))
+    found = pd.concat(frames)
+    shares = pd.crosstab([found["method"], found["truth"]], found["told"], normalize="index")
+    return shares.stack().rename("share").reset_index()
+
+
+def embedding(learner: SpikingLearner, trial: Trial, number: int = 150) -> pd.DataFrame:
+    """What the readout sees of validation images, on its two main axes (principal components)."""
+    frames, seen = [], []
+    for position, task in enumerate(trial.tasks):
+        images = trial.open(position, "validation")
+        steps = schedule(task, trial.params.presentation)
+        activity = backends.forward(learner.used, images.images[:number], steps)
+        seen.append(learner.inputs_of(learner.seen(activity)).numpy())
+        labels = images.labels[:number]
+        frames.append(pd.DataFrame({"task": task.name, "label": labels}))
+    inputs = np.concatenate(seen)
+    left, size, _ = np.linalg.svd(inputs - inputs.mean(0), full_matrices=False)
+    places = left[:, :2] * size[:2]
+    found = pd.concat(frames, ignore_index=True)
+    return found.assign(first=places[:, 0], second=places[:, 1])
 
 
 def r_entries(rows: pd.DataFrame, scenario: str = "class", cue: str = "yes") -> pd.DataFrame:
@@ -146,40 +209,31 @@ def headline(table: pd.DataFrame, scenario: str = "class") -> pd.DataFrame:
     of all layers per image (with the cue); seeds (of the control, where it has others); megabytes
     of learner state.
     """
-    chosen = table[table["scenario"] == scenario].set_index(["method", "cue", "metric"])
-    return pd.DataFrame([_headline(chosen, m) for m in chosen.index.unique("method")])
+    chosen = table[table["scenario"] == scenario].groupby("method", sort=False)
+    return pd.DataFrame([_headline(method, part) for method, part in chosen])
 
 
-def _headline(table: pd.DataFrame, method: str) -> dict[str, str]:
-    """One row of :func:`headline`; ``table`` by method, cue and metric."""
-
-    def found(cue: str, metric: str) -> pd.Series | None:
-        place = (method, cue, metric)
-        return table.loc[place] if place in table.index else None
+def _headline(method: str, part: pd.DataFrame) -> dict[str, str]:
+    """One row of :func:`headline`."""
+    rows = {(row.cue, row.metric): row for row in part.itertuples()}
 
     def percent(cue: str, metric: str) -> str:
-        row = found(cue, metric)
-        if row is None:
-            return ""
-        half = (row["ci_high"] - row["ci_low"]) / 2
-        return f"{100 * row['mean']:.2f}" + (f" ± {100 * half:.2f}" if half == half else "")
+        row = rows.get((cue, metric))
+        return "" if row is None else style.interval(row.mean, row.ci_low, row.ci_high, 2)
 
-    told = {cue: found(cue, "task_told") for cue in ("yes", "no")}
-    told = {c: "" if row is None else f"{100 * row['mean']:.1f}" for c, row in told.items()}
-    seeds = {cue: found(cue, "acc") for cue in ("yes", "no")}
-    seeds = {c: 0 if row is None else int(row["seeds"]) for c, row in seeds.items()}
-    control = f" ({seeds['no']})" * (seeds["no"] not in (0, seeds["yes"]))
-    spikes = found("yes", "spikes_per_sample")
-    state = [row["mean"] for c in told if (row := found(c, "state_bytes")) is not None]
+    told = [f"{100 * rows[c, 'task_told'].mean:.1f}" for c in CUES if (c, "task_told") in rows]
+    seeds = [rows[cue, "acc"].seeds for cue in CUES if (cue, "acc") in rows]
+    spikes = rows.get(("yes", "spikes_per_sample"))
+    state = [rows[c, "state_bytes"].mean for c in CUES if (c, "state_bytes") in rows]
     return {
         "method": method,
         "ACC, %": percent("yes", "acc"),
         "forgetting, points": percent("yes", "forgetting"),
         "control: ACC, %": percent("no", "acc"),
         "control: forgetting, points": percent("no", "forgetting"),
-        "task told, % (control)": told["yes"] + f" ({told['no']})" * bool(told["no"]),
-        "spikes": "" if spikes is None else f"{spikes['mean']:,.0f}",
-        "seeds": f"{seeds['yes']}{control}",
+        "task told, % (control)": " ".join(told[:1] + [f"({x})" for x in told[1:]]),
+        "spikes": "" if spikes is None else f"{spikes.mean:,.0f}",
+        "seeds": " ".join([f"{seeds[0]}", *(f"({x})" for x in seeds[1:] if x != seeds[0])]),
         "state, MB": f"{max(state, default=float('nan')) / 1e6:.1f}",
     }
 
@@ -206,15 +260,11 @@ def gates_in_time(learner: SpikingLearner, trial: Trial, number: int = 32) -> pd
     Median and the middle 80 % over validation streams and neurons. Columns: task, compartment,
     frame, median, low, high.
     """
-    network, frames = learner.network, []
-    layer = network.layers[0]
+    frames = []
     for position, task in enumerate(trial.tasks):
         steps = schedule(task, trial.params.presentation)
-        inputs = portable.shown(network, trial.open(position, "validation").images[:number], steps)
-        options = portable.options(network.dynamics, layer, steps)
-        following = portable.Following(network.dynamics, layer, steps)
-        currents = portable.in_time(layer, inputs)
-        weights = following.block(currents, inputs, options)["gate"].transpose(0, 1).flatten(2)
+        streams = trial.open(position, "validation").images[:number]
+        weights = _first_layer(learner, streams, steps)[1]["gate"].transpose(0, 1).flatten(2)
         for name, weight in zip(compartments(learner.params), weights, strict=True):
             low, median, high = weight.quantile(torch.tensor([0.1, 0.5, 0.9]), 1).numpy()
             found = {"task": task.name, "compartment": name, "frame": np.arange(len(steps))}

@@ -45,23 +45,34 @@ def rows():
 
 def test_elsewhere_one_line_that_never_changes(learner, trial, monkeypatch, capsys):
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    assert widgets.membranes(learner, trial) is None
+    assert widgets.neuron(learner, trial) is None
     assert widgets.r_heatmap(rows()) is None
     assert capsys.readouterr().out.count("In JupyterLab: ") == 2
 
 
-def test_sliders_draw_the_membranes(live, learner, trial):
-    widget = widgets.membranes(learner, trial)
-    rate, fast, slow = widget.children[:3]
-    assert (fast.value, slow.value) == (5.0, 100.0)
-    titles = []
-    for value in (1000.0, 12.5):
-        live.clear()
-        rate.value = value
-        widget.update()
-        figure = live[-1]
-        titles.append([axes.get_title() for axes in figure.axes])
-    assert titles[0] != titles[1] and "12Hz" in titles[1][0]
+def test_a_digit_picked_or_drawn_is_shown_and_scored(live, learner, trial):
+    """The scores are those of ``scores`` at the task's own rate; every control draws anew."""
+    learner.readout.weight[:] = torch.linspace(-1, 1, learner.readout.weight.numel()).view_as(
+        learner.readout.weight
+    )
+    widget = widgets.neuron(learner, trial)
+    axes = {axis.get_label(): axis for axis in widget.figure.axes}
+    top, shown = widget.children
+    canvas, controls = top.children
+    digit, rate, fast, slow = controls.children
+    assert (fast.value, slow.value, rate.value) == (5.0, 100.0, 1000.0)
+    images = trial.open(0, "validation")
+    digit.value = 3
+    row = int(np.flatnonzero(np.asarray(images.labels) == 3)[0])
+    drawn = [bar.get_width() for bar in axes["scores"].patches]
+    assert drawn == pytest.approx(learner.scores(images)[row].tolist())
+    seen = {bytes(shown.value)}
+    for control, value in ((rate, 50.0), (fast, 20.0), (digit, 7), (canvas.children[90], True)):
+        control.value = value
+        seen.add(bytes(shown.value))
+    assert len(seen) == 5
+    pixels = axes["image"].images[0].get_array()
+    assert pixels.shape == (28, 28) and (pixels == 255).sum() == 4 and pixels[12, 12] == 255
 
 
 def test_menus_choose_what_the_heat_map_shows(live):

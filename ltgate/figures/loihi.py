@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import EngFormatter, LogFormatter
 
 from ltgate.figures import style
-from ltgate.figures.figure import figure
+from ltgate.figures.style import figure
 
 GUIDE = {"energy": (100e-12, 500e-12, "J"), "latency": (1e-3, 5e-3, "s")}
+MARGIN = {"facecolor": "none", "edgecolor": style.GREY, "hatch": "////"}
 
 
 @figure("core", "row", "column", "layer", "used")
@@ -21,41 +22,34 @@ def loihi_cores(frame: pd.DataFrame) -> Figure:
     neurons and synapses, 0-1.
     """
     fig, axes = style.panels(1, 1, 8.5, 4.6)
-    axis = axes[0, 0]
-    layers = [layer for layer in dict.fromkeys(frame["layer"]) if layer not in ("", "margin")]
-    known = len(style.SERIES)
+    axis, known = axes[0, 0], len(style.SERIES)
+    owned = frame["layer"][~frame["layer"].isin(["", "margin"])]
     looks = {
-        layer: {"facecolor": style.SERIES[n % known], "hatch": "...." if n >= known else None}
-        for n, layer in enumerate(layers)
+        layer: {
+            "facecolor": style.SERIES[number % known],
+            "edgecolor": "white",
+            "hatch": "...." if number >= known else None,
+        }
+        for number, layer in enumerate(owned.unique())
     }
     for core in frame.itertuples():
         place = (core.column, core.row)
         axis.add_patch(Rectangle(place, 0.9, 0.9, facecolor="white", edgecolor=style.GREY))
-        if core.layer == "margin":
-            axis.add_patch(
-                Rectangle(place, 0.9, 0.9, facecolor="none", edgecolor=style.GREY, hatch="////")
-            )
-        elif core.layer:
-            axis.add_patch(
-                Rectangle(place, 0.9, 0.9 * core.used, edgecolor="white", **looks[core.layer])
-            )
-    axis.set(
-        xlim=(-0.2, frame["column"].max() + 1.1), ylim=(frame["row"].max() + 1.1, -0.2),
-        xlabel="column of cores", ylabel="row of cores", aspect="equal",
-    )  # fmt: skip
-    busy = frame[~frame["layer"].isin(["", "margin"])]
-    handles = [
-        Patch(edgecolor="white", label=f"{n}: {(busy['layer'] == n).sum()}", **looks[n])
-        for n in layers
-    ]
+        if core.layer:
+            height = 0.9 if core.layer == "margin" else 0.9 * core.used
+            axis.add_patch(Rectangle(place, 0.9, height, **looks.get(core.layer, MARGIN)))
+    rows, columns = frame["row"].max() + 1, frame["column"].max() + 1
+    axis.set(xlim=(-0.2, columns + 0.1), ylim=(rows + 0.1, -0.2), aspect="equal")
+    axis.set_xticks(np.arange(columns) + 0.45, range(columns))
+    axis.set_yticks(np.arange(rows) + 0.45, range(rows))
+    axis.tick_params(length=0)
+    axis.set(xlabel="column of cores", ylabel="row of cores")
     margin = int((frame["layer"] == "margin").sum())
-    if margin:
-        handles.append(
-            Patch(facecolor="none", edgecolor=style.GREY, hatch="////", label=f"margin: {margin}")
-        )
     axis.set_title(
-        f"{len(busy) + margin} of {len(frame)} cores; filled: neurons or synapses in use"
+        f"{len(owned) + margin} of {len(frame)} cores; filled: neurons or synapses in use"
     )
+    handles = [Patch(label=f"{name}: {(owned == name).sum()}", **looks[name]) for name in looks]
+    handles += [Patch(label=f"margin: {margin}", **MARGIN)] * bool(margin)
     fig.legend(handles=handles, loc="outside lower center", ncols=5)
     return fig
 
@@ -66,21 +60,18 @@ def loihi_energy(frame: pd.DataFrame) -> Figure:
 
     Columns: ``task``; ``layer``; ``part`` (synops, updates, traffic); ``joules``, by counts.
     """
-    tasks, layers = list(frame["task"].unique()), list(frame["layer"].unique())
-    parts = list(frame["part"].unique())
-    fig, axes = style.panels(1, len(tasks), 1 + 3.8 * len(tasks), 3.4, sharey=True)
-    for axis, task in zip(axes[0], tasks, strict=True):
-        rows = frame[frame["task"] == task]
+    layers = list(frame["layer"].unique())
+    fig, panels = style.side_by_side(frame, "task", 3.8, 3.4)
+    for axis, task, rows in panels:
         bottom = np.zeros(len(layers))
-        for number, part in enumerate(parts):
+        for part, colour in zip(frame["part"].unique(), style.SERIES, strict=False):
             of_part = rows[rows["part"] == part].set_index("layer")["joules"]
-            heights = 1e6 * of_part.reindex(layers).fillna(0).to_numpy()
-            axis.bar(layers, heights, bottom=bottom, color=style.SERIES[number], label=part)
+            heights = 1e3 * of_part.reindex(layers).fillna(0).to_numpy()
+            axis.bar(layers, heights, bottom=bottom, color=colour, label=part)
             bottom += heights
-        axis.set(title=f"{task} task: {bottom.sum():.3g} µJ", xlabel="layer")
-    axes[0, 0].set_ylabel("dynamic energy per sample\n(µJ, estimate by counts)")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=len(parts))
+        axis.set(title=f"{task} task: {bottom.sum():.2g} mJ", xlabel="layer")
+    fig.axes[0].set_ylabel("dynamic energy per sample\n(mJ, estimate by counts)")
+    style.legend(fig)
     return fig
 
 
@@ -92,19 +83,17 @@ def loihi_ranges(frame: pd.DataFrame) -> Figure:
     J or s.
     """
     fig, axes = style.panels(1, 2, 9, 3, width_ratios=[1.4, 1])
-    tasks = list(frame["task"].unique())
     for axis, kind in zip(axes[0], ("energy", "latency"), strict=True):
         rows = frame[frame["quantity"].str.contains(kind)]
         low, high, unit = GUIDE[kind]
         axis.axvspan(low, high, color=style.GREY, alpha=0.35, linewidth=0)
         axis.text(high, -0.75, " guide", va="center", color=style.DARK)
-        names = [f"{row.quantity}\n{row.task}" for row in rows.itertuples()]
         for place, row in enumerate(rows.itertuples()):
-            colour = style.SERIES[tasks.index(row.task)]
-            axis.plot([row.low, row.high], [place, place], "|-", color=colour, linewidth=4)
+            axis.plot([row.low, row.high], [place, place], color=style.DARK, linewidth=4)
         axis.set(xscale="log", ylim=(len(rows) - 0.4, -1.1))
-        axis.set_yticks(range(len(rows)), names)
-        axis.set_xlabel(f"{kind} per sample ({unit}, estimate)")
+        axis.xaxis.set_major_formatter(EngFormatter(unit))
+        axis.set_yticks(range(len(rows)), rows["quantity"] + "\n" + rows["task"] + " task")
+        axis.set_xlabel(f"{kind} per sample (estimate)")
     axes[0, 0].set_ylabel("quantity")
     return fig
 
@@ -116,26 +105,24 @@ def loihi_accuracy(frame: pd.DataFrame) -> Figure:
     Columns: ``trained`` (full precision, chip-aware); ``runs_as`` (float, integers); ``task``;
     ``accuracy`` 0-1.
     """
-    tasks, trained = list(frame["task"].unique()), list(frame["trained"].unique())
-    kinds = list(frame["runs_as"].unique())
-    fig, axes = style.panels(1, len(tasks), 1 + 3.4 * len(tasks), 3.2, sharey=True)
-    width = 0.8 / len(kinds)
-    for axis, task in zip(axes[0], tasks, strict=True):
-        rows = frame[frame["task"] == task].set_index(["runs_as", "trained"])["accuracy"]
-        for number, kind in enumerate(kinds):
-            heights = [100 * rows.get((kind, name), float("nan")) for name in trained]
-            places = [n + (number - (len(kinds) - 1) / 2) * width for n in range(len(trained))]
-            axis.bar(places, heights, width, color=style.SERIES[number], label=kind)
+    trained, kinds = list(frame["trained"].unique()), list(frame["runs_as"].unique())
+    fig, panels = style.side_by_side(frame, "task", 3.4, 3)
+    for axis, task, rows in panels:
+        found = rows.set_index(["runs_as", "trained"])["accuracy"]
+        for number, (kind, colour) in enumerate(zip(kinds, style.SERIES, strict=False)):
+            heights = found[kind].reindex(trained)
+            places = np.arange(len(trained)) + 0.4 * (number - (len(kinds) - 1) / 2)
+            axis.plot(places, heights, "o", color=colour, label=kind)
             for place, height in zip(places, heights, strict=True):
-                axis.text(place, height, f"{height:.2f}", ha="center", va="bottom", fontsize=8)
+                axis.annotate(
+                    f"{100 * height:.2f}", (place, height), (0, 5), textcoords="offset points",
+                    ha="center", fontsize=8,
+                )  # fmt: skip
         axis.set_xticks(range(len(trained)), trained)
-        axis.set(title=f"{task} task", xlabel="trained with")
-    least = 100 * frame["accuracy"].min()
-    axes[0, 0].set(
-        ylabel="test accuracy (%)", ylim=(max(0, least - 0.5 * (100 - least) - 1), 100.5)
-    )
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=len(kinds))
+        axis.set(title=f"{task} task", xlabel="trained with", xlim=(-0.5, len(trained) - 0.5))
+    style.percent(fig.axes[0], "test accuracy (%)")
+    fig.axes[0].margins(y=0.25)
+    style.legend(fig)
     return fig
 
 
@@ -148,31 +135,23 @@ def loihi_front(frame: pd.DataFrame) -> Figure:
     ``front``, whether nothing is both cheaper and better.
     """
     fig, axes = style.panels(1, 1, 7.5, 4)
-    axis = axes[0, 0]
-    bits = sorted(frame["chip_bits"].unique())
-    markers = {"direct": "s", "differences": "o"}
+    axis, markers = axes[0, 0], {"direct": "s", "differences": "o"}
+    colours = dict(zip(sorted(frame["chip_bits"].unique()), style.SERIES, strict=False))
     for row in frame.itertuples():
-        colour = style.SERIES[bits.index(row.chip_bits) % len(style.SERIES)]
+        place, colour = (1e3 * row.joules, row.accuracy), colours[row.chip_bits]
         face = colour if row.front else "none"
-        axis.plot(
-            1e6 * row.joules, 100 * row.accuracy, markers[row.chip_input], color=colour,
-            markerfacecolor=face,
-        )  # fmt: skip
+        axis.plot(*place, markers[row.chip_input], color=colour, mfc=face)
         if row.front:
-            place = (1e6 * row.joules, 100 * row.accuracy)
             above = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
-            axis.annotate(f"{row.target_rate:g}", place, fontsize=8, **above)
+            axis.annotate(f"{100 * row.target_rate:g} %", place, fontsize=8, **above)
     front = frame[frame["front"]].sort_values("joules")
-    axis.plot(1e6 * front["joules"], 100 * front["accuracy"], color=style.GREY, zorder=0)
-    axis.set(xscale="log", xlabel="dynamic energy per sample (µJ, estimate by counts)")
-    axis.set_ylabel("validation accuracy (%)")
-    axis.xaxis.set_major_formatter(LogFormatter())  # 700, not 7 x 10^2
-    axis.xaxis.set_minor_formatter(LogFormatter())
+    axis.plot(1e3 * front["joules"], front["accuracy"], color=style.GREY, zorder=0)
+    axis.set(xscale="log", xlabel="dynamic energy per sample (mJ, estimate by counts)")
+    style.percent(axis, "validation accuracy (%)")
+    for formatting in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+        formatting(LogFormatter())  # 0.7, not 7 x 10^-1
     axis.margins(y=0.1)
-    handles = [
-        Patch(color=style.SERIES[n % len(style.SERIES)], label=f"{b}-bit weights")
-        for n, b in enumerate(bits)
-    ]
+    handles = [Patch(color=colour, label=f"{bits}-bit weights") for bits, colour in colours.items()]
     handles += [
         axis.plot([], [], marker, color=style.DARK, label=f"input: {name}")[0]
         for name, marker in markers.items()
@@ -188,17 +167,14 @@ def loihi_learning(frame: pd.DataFrame) -> Figure:
 
     Columns: ``rule``; ``samples`` shown so far; ``task``; ``accuracy`` 0-1.
     """
-    tasks, rules = list(frame["task"].unique()), list(frame["rule"].unique())
-    fig, axes = style.panels(1, len(tasks), 1 + 3.8 * len(tasks), 3.2, sharey=True)
-    for axis, task in zip(axes[0], tasks, strict=True):
-        for number, rule in enumerate(rules):
-            rows = frame[(frame["task"] == task) & (frame["rule"] == rule)].sort_values("samples")
-            axis.plot(
-                rows["samples"], 100 * rows["accuracy"], color=style.SERIES[number], marker=".",
-                label=rule, dashes=(None, None) if number == 0 else (3, 2 + number),
-            )  # fmt: skip
-        axis.set(title=f"{task} task", xlabel="samples learned")
-    axes[0, 0].set(ylabel="accuracy (%)", ylim=(-3, 103))
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=len(rules))
+    fig, panels = style.side_by_side(frame, "task", 3.8, 3.2)
+    for axis, task, of_task in panels:
+        for number, rule in enumerate(frame["rule"].unique()):
+            rows = of_task[of_task["rule"] == rule].sort_values("samples")
+            look = {"color": style.SERIES[number], "marker": ".", "label": rule}
+            dashes = (3, 2 + number) if number else (None, None)
+            axis.plot(rows["samples"], rows["accuracy"], dashes=dashes, **look)
+        axis.set(title=f"{task} task", xlabel="samples learned", ylim=(-0.03, 1.03))
+    style.percent(fig.axes[0], "accuracy (%)")
+    style.legend(fig)
     return fig
