@@ -1,6 +1,9 @@
 """Recordings in files of the published formats, written here, and events of one's own."""
 
+import os
 import re
+import signal
+import time
 from pathlib import Path
 
 import h5py
@@ -217,6 +220,25 @@ def test_files_that_are_missing_or_cut_are_named(tmp_path):
     (tmp_path / "ssc_train.h5").unlink()
     path.write_bytes(path.read_bytes()[:-100])
     refused(f"shd:{tmp_path}", f"{path}: is no sound HDF5 file")
+
+
+def crash(path):
+    yield path.name
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def hang(path):
+    yield path.name
+    time.sleep(60)
+
+
+@pytest.mark.parametrize("end", [crash, hang])
+def test_a_file_that_crashes_or_hangs_its_reader_is_told(tmp_path, monkeypatch, end):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    items = streams.apart(tmp_path / "a.h5", end, seconds=2)
+    assert next(items) == "a.h5"
+    with pytest.raises(UserError, match=f"^{tmp_path}/a.h5: .* reading it crashes or hangs$"):
+        next(items)
 
 
 BAD_NMNIST = {

@@ -49,9 +49,8 @@ class Drawn(Declared):
     """A source of streams that are drawn from parameters and a seed.
 
     Attributes:
-        values: The parameters.
         seed: Seeds the classes and the samples.
-        shuffled: Whether each channel's frames come in random order.
+        shuffled: The control: each channel's frames come in random order.
     """
 
     values: Group
@@ -72,10 +71,7 @@ class Drawn(Declared):
     def streams(
         self, frames: np.ndarray, labels: np.ndarray, generator: np.random.Generator
     ) -> tuple[Streams, np.ndarray]:
-        """Samples [N, F, channels] in random order as streams, and their labels, uint8.
-
-        As a control, each channel's frames come in random order.
-        """
+        """Samples [N, F, channels] in random order as streams, and their labels, uint8."""
         if self.shuffled:
             frames = generator.permuted(frames, axis=1)
         order = generator.permutation(len(labels))
@@ -130,7 +126,7 @@ class WarpParameters(Group, since="0.2"):
     """frames of a sample"""
     warp_pattern: Count = 40
     """frames of a pattern"""
-    warp_noise: Annotated[float, Field(ge=0)] = 0.2
+    warp_noise: NotNegative = 0.2
     """background events per channel in the time of a pattern"""
     warp_smoothness: Positive = 1.5
     """exponent by which the classes' curves are smooth"""

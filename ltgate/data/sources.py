@@ -71,8 +71,7 @@ class SourceParameters(Group):
     @field_validator("source")
     @classmethod
     def _known_source(cls, name: str) -> str:
-        if not known(name):
-            raise ValueError(f"allowed: {allowed()}")
+        known(name)
         return name
 
     @model_validator(mode="after")
@@ -180,21 +179,17 @@ def source(name: str) -> Source:
     Raises:
         UserError: The name is unknown.
     """
-    if not known(name):
-        raise UserError(f"source={name!r}; allowed are {allowed()}")
-    kind, colon, argument = name.partition(":")
-    return SOURCES[kind + colon](*[paths.own(argument)] * bool(colon))
+    kind, folder = known(name)
+    return SOURCES[kind](paths.own(folder)) if folder else SOURCES[kind]()
 
 
-def known(name: str) -> bool:
-    """Whether ``name`` is a source; one that takes a folder needs it."""
-    kind, colon, argument = name.partition(":")
-    return kind + colon in SOURCES and bool(argument) == bool(colon)
-
-
-def allowed() -> str:
-    """The names of all sources."""
-    return ", ".join(f"{name}FOLDER" if name.endswith(":") else name for name in SOURCES)
+def known(name: str) -> tuple[str, str]:
+    """Name in ``SOURCES`` and folder; `UserError` where it is none, or lacks its folder."""
+    kind, colon, folder = name.partition(":")
+    if kind + colon not in SOURCES or bool(folder) != bool(colon):
+        names = (f"{entry}FOLDER" if entry.endswith(":") else entry for entry in SOURCES)
+        raise UserError(f"{name!r} is no source; allowed are {', '.join(names)}")
+    return kind + colon, folder
 
 
 @SOURCES.add("digits")

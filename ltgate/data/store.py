@@ -101,7 +101,7 @@ class Batch:
         images: uint8 [B, (frames, channels,) height, width].
         labels: int64 [B].
         indices: int64 [B], positions in the split.
-        task: The task they belong to.
+        task: Their task.
     """
 
     images: np.ndarray
@@ -146,7 +146,8 @@ def open_task(params: "Params", task: TaskSpec, split: str, seed: int) -> TaskIm
     rows = _rows(origin, task, pool="test" if split == "test" else "train")
     labels = rows.arrays["labels"].astype(np.int64)
     if split == "test":
-        indices = _evenly(len(labels), params.test_images)
+        number = min(params.test_images or len(labels), len(labels))
+        indices = np.arange(number) * len(labels) // number
     else:
         limit = params.train_images if split == "train" else params.validation_images
         indices = _part(labels, task, split, seed, params.validation_fraction, limit)
@@ -213,12 +214,6 @@ def _part(
     return np.sort(part[: limit or None])
 
 
-def _evenly(count: int, limit: int) -> np.ndarray:
-    """``limit`` evenly spaced rows of ``count`` (0 = all); int64, ascending."""
-    chosen = min(limit, count) if limit else count
-    return np.arange(chosen) * count // max(chosen, 1)
-
-
 def _rows(origin: Source, task: TaskSpec, pool: str) -> Rows:
     """All rows of the task file of a pool, built when it is missing or damaged."""
     identity = origin.identity(pool)
@@ -265,8 +260,9 @@ def _build(path: Path, origin: Source, identity: str, task: TaskSpec, pool: str)
             else:
                 file["images"], shape = images[chosen], images.shape[1:]
             file["labels"] = labels[chosen]
-            attributes = {"source": origin.name, "source_sha256": identity, "pool": pool}
             # The task that it was built for; others of the same classes share the file.
-            attributes |= {f"task_{name}": value for name, value in task.model_dump().items()}
-            file.attrs.update(attributes | {"shape": shape})
+            told = {f"task_{name}": value for name, value in task.model_dump().items()}
+            told |= {"source": origin.name, "source_sha256": identity}
+            told |= {"pool": pool, "shape": shape}
+            file.attrs.update(told)
         task_file.seal(temporary, shape, identity)

@@ -145,17 +145,20 @@ def save(path: str | Path, streams: Streams, labels: np.ndarray) -> Path:
     return path
 
 
-def apart[Item](path: Path, function: Callable[[Path], Iterator[Item]]) -> Iterator[Item]:
+def apart[Item](
+    path: Path, function: Callable[[Path], Iterator[Item]], seconds: int = PATIENCE
+) -> Iterator[Item]:
     """What ``function(path)`` yields, in a process of its own: HDF5 may crash or hang on a file.
 
-    `UserError` where it does; the function is one that pickle can send.
+    `UserError` where it does, or takes so many ``seconds`` for one item; the function is one that
+    pickle can send.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", f"from {__name__} import _serve; _serve()"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, env=environment, **pipes) as child:
         try:
-            child.stdin.write(pickle.dumps((function, path)))
+            child.stdin.write(pickle.dumps((function, path, seconds)))
             child.stdin.close()
             while (item := pickle.load(child.stdout)) is not None:
                 if isinstance(item, UserError):
@@ -169,12 +172,13 @@ def apart[Item](path: Path, function: Callable[[Path], Iterator[Item]]) -> Itera
 
 def _serve() -> None:
     """Write what a function yields to standard output, then None; an item has its time."""
-    function, path = pickle.load(sys.stdin.buffer)
+    function, path, seconds = pickle.load(sys.stdin.buffer)
     try:
-        signal.alarm(PATIENCE)
+        signal.alarm(seconds)
         for item in function(path):
             pickle.dump(item, sys.stdout.buffer)
-            signal.alarm(PATIENCE)
+            sys.stdout.flush()
+            signal.alarm(seconds)
         pickle.dump(None, sys.stdout.buffer)
     except UserError as error:
         pickle.dump(error, sys.stdout.buffer)
