@@ -115,7 +115,10 @@ def compute(
         with lock(path.with_suffix(".lock")):
             if (found := _kept(path, views)) is None:
                 found = _run(part, images, views, *options)
-                _keep(path, found)
+                arrays = {f"counts.{view}": values for view, values in found.counts.items()}
+                arrays |= {f"rates.{name}": values for name, values in found.rates.items()}
+                tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
+                checkpoint.save(path, tensors, found.spikes)
     return found
 
 
@@ -157,31 +160,22 @@ def _run(
 def _report(images: TaskImages, rates: dict[str, float]) -> None:
     """Warn of layers that say nothing: no spike at all, or one in nearly every step."""
     for name, rate in rates.items():
-        where = (
-            f"{name}: on task {images.task.name} ({images.split}, {images.task.frame_rate_hz:g} Hz)"
-        )
         if rate == 0:
-            tell(
-                f"{where} no neuron spikes; lower threshold_lowest, raise target_rate or "
-                "weight_scale, or calibrate longer (calibration_iterations)"
-            )
+            said = "no neuron spikes; lower threshold_lowest, raise"
         elif rate > SATURATED:
-            tell(
-                f"{where} neurons spike in {rate:.0%} of the steps; raise threshold_highest, lower "
-                "target_rate or weight_scale, or calibrate longer (calibration_iterations)"
-            )
+            said = f"neurons spike in {rate:.0%} of the steps; raise threshold_highest, lower"
+        else:
+            continue
+        task = images.task
+        tell(
+            f"{name}: on task {task.name} ({images.split}, {task.frame_rate_hz:g} Hz) {said} "
+            "target_rate or weight_scale, or calibrate longer (calibration_iterations)"
+        )
 
 
 def smallest(steps: int, side: int) -> type:
     """The smallest unsigned type that holds the spikes of a patch."""
     return np.min_scalar_type(steps * side * side).type
-
-
-def _keep(path: Path, made: Features) -> None:
-    arrays = {f"counts.{view}": values for view, values in made.counts.items()}
-    arrays |= {f"rates.{name}": values for name, values in made.rates.items()}
-    tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
-    checkpoint.save(path, tensors, made.spikes)
 
 
 def _kept(path: Path, views: list[str]) -> Features | None:

@@ -44,14 +44,14 @@ def from_server() -> Iterator[None]:
 
 
 @contextmanager
-def single_threaded() -> Iterator[int]:
-    """Inside, PyTorch keeps to the calling thread; yields the number of threads there were."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def on_threads(number: int) -> Iterator[int]:
+    """Inside, PyTorch computes on ``number`` threads; yields the number that there were."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
     try:
-        yield threads
+        yield before
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 def side_by_side[Item, Result](
@@ -66,7 +66,7 @@ def side_by_side[Item, Result](
         UserError: A process was killed.
     """
     if min(number, len(items)) < 2:
-        with single_threaded():
+        with on_threads(1):
             return [function(item) for item in progress.track(items, label=label)]
     results: list = [None] * len(items)
     waiting = iter(range(len(items)))

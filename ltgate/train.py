@@ -28,7 +28,7 @@ from ltgate.errors import NotFinite
 from ltgate.files import lock
 from ltgate.methods.base import SpikingLearner
 from ltgate.metrics import accuracy
-from ltgate.processes import side_by_side, single_threaded
+from ltgate.processes import on_threads, side_by_side
 from ltgate.progress import track
 from ltgate.registry import extended
 
@@ -274,7 +274,7 @@ def trained(trial: Trial) -> str:
     return last
 
 
-@single_threaded()
+@on_threads(1)
 def _train(trial: Trial, positions: int | None) -> list[dict]:
     """:func:`train` of a trial that is held and has no result."""
     p = trial.params
@@ -343,7 +343,7 @@ def measure(trial: Trial, split: str) -> list[dict]:
     return rows
 
 
-@single_threaded()
+@on_threads(1)
 def evaluate(trial: Trial, split: str = "test") -> list[dict]:
     """R on the test images, from the snapshots; the only place that opens them.
 

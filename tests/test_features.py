@@ -223,19 +223,3 @@ def test_a_damaged_file_is_made_anew(network, home, damage):
     bad = {"cut": content[:-1], "flipped": content, "empty": b"", "text": b"no tensors" * 99}
     file.write_bytes(bad[damage])
     same(compute(network, pictures()), whole)
-
-
-def test_a_failure_leaves_no_file(network, home, monkeypatch):
-    plain, calls = backends.forward, []
-
-    def failing(*arguments, **options):
-        calls.append(1)
-        if len(calls) == 2:
-            raise RuntimeError("out of memory")
-        return plain(*arguments, **options)
-
-    monkeypatch.setattr(backends, "forward", failing)
-    with pytest.raises(RuntimeError):
-        compute(network, pictures(), chunk=4)
-    assert list((home / "features").glob("*.safetensors")) == []
-    assert compute(network, pictures()).counts["conv1"].shape == (11, 128)

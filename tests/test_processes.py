@@ -4,7 +4,6 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -26,25 +25,15 @@ def about(number: int) -> tuple[int, int, int, str]:
     return number, os.getpid(), torch.get_num_threads(), os.environ["LTGATE_HOME"]
 
 
-def killed(number: int) -> int:
-    """The third item's process dies."""
-    if number == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
-
-
-def wrong(number: int) -> int:
-    """The third item raises."""
-    if number == 2:
-        raise UserError("item 2: no")
-    return number
-
-
-def noted(folder: Path, function: Callable[[int], int], number: int) -> int:
-    """Leave a note of the process that is at an item."""
+def third(folder: Path, dies: bool, number: int) -> int:
+    """Leave a note of the process that is at an item; the third item's dies, or raises."""
     (folder / str(number)).write_text(str(os.getpid()))
     time.sleep(0.05)
-    return function(number)
+    if number == 2:
+        if dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise UserError("item 2: no")
+    return number
 
 
 def test_items_run_in_processes_of_one_thread_under_the_callers_variables(monkeypatch, tmp_path):
@@ -74,11 +63,11 @@ def test_one_at_a_time_they_run_here_on_one_thread(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("function", "text"), [(killed, r"killed \(exit status -9\)"), (wrong, "^item 2: no$")]
+    ("dies", "text"), [(True, r"killed \(exit status -9\)"), (False, "^item 2: no$")]
 )
-def test_what_goes_wrong_is_one_line_and_ends_the_others(function, text, tmp_path):
+def test_what_goes_wrong_is_one_line_and_ends_the_others(dies, text, tmp_path):
     with pytest.raises(UserError, match=text):
-        side_by_side(partial(noted, tmp_path, function), range(50), 2, "trials")
+        side_by_side(partial(third, tmp_path, dies), range(50), 2, "trials")
     begun = list(tmp_path.iterdir())
     assert len(begun) < 50  # the rest never began
     assert not any(psutil.pid_exists(int(file.read_text())) for file in begun)

@@ -149,7 +149,7 @@ class Bench:
 
     def times[Key: Hashable](self, works: dict[Key, measure.Work]) -> dict[Key, float]:
         """:func:`.measure.interleaved` on this device, on all threads."""
-        with measure.threads(self.threads):
+        with processes.on_threads(self.threads):
             return measure.interleaved(works, self.extent.repeats, self.device)
 
     def peaks(self, warm: measure.Work, works: Sequence[measure.Work]) -> list[int]:

@@ -6,9 +6,9 @@ import pickle
 import resource
 import sys
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -42,17 +42,6 @@ def interleaved[Key: Hashable](
         for key, work in works.items():
             best[key] = min(best[key], seconds(work, device))
     return best
-
-
-@contextmanager
-def threads(number: int) -> Iterator[None]:
-    """Compute on ``number`` CPU threads for the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def fresh[Result](function: Callable[..., Result], *arguments: object, threads: int = 1) -> Result:

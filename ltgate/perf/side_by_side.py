@@ -9,6 +9,7 @@ from ltgate import backends
 from ltgate.errors import UserError
 from ltgate.perf import measure, peers
 from ltgate.perf.bench import TASKS, Bench, Workload, to_device
+from ltgate.processes import on_threads
 
 COLUMNS = ["work", "device", "threads", "ours_s", "peer", "peer_s", "ratio"]
 
@@ -28,11 +29,11 @@ def table(bench: Bench) -> pd.DataFrame:
     rows: list[Row] = []
     for device in ("cpu", "cuda") if bench.device != "cpu" else ("cpu",):
         for threads in sorted({1, bench.threads}) if device == "cpu" else [bench.threads]:
-            with measure.threads(threads):
+            with on_threads(threads):
                 for task in TASKS:
                     rows += _passes(bench, task, device, threads)
-    for task in TASKS if bench.extent.everything else ():
-        rows += _gradients(bench, task)
+    if bench.extent.everything:
+        rows += [_gradients(bench, task) for task in TASKS]
     frame = pd.DataFrame(rows, columns=COLUMNS[:-1])
     return frame.assign(ratio=frame["ours_s"] / frame["peer_s"])
 
@@ -94,20 +95,15 @@ def _runs(backend: str, device: str) -> bool:
 
 
 def _on(threads: int, work: measure.Work) -> None:
-    with measure.threads(threads):
+    with on_threads(threads):
         work()
 
 
-def _gradients(bench: Bench, task: str) -> list[Row]:
+def _gradients(bench: Bench, task: str) -> Row:
     """A step of surrogate gradients through time, against the plain loop under autograd."""
-    engines = "compiled", "portable"
     workload = to_device(bench.workloads[task], "cpu")
-    with measure.threads(bench.threads):
-        works = {name: partial(workload.gradients, name) for name in engines}
-        found = measure.interleaved(works, bench.extent.repeats)
-    first, *others = engines
-    work = f"{task} surrogate gradients ({first})"
-    return [
-        (work, "cpu", bench.threads, found[first], f"ours ({other})", found[other])
-        for other in others
-    ]
+    works = {name: partial(workload.gradients, name) for name in ("compiled", "portable")}
+    with on_threads(bench.threads):
+        ours, plain = measure.interleaved(works, bench.extent.repeats).values()
+    work = f"{task} surrogate gradients (compiled)"
+    return work, "cpu", bench.threads, ours, "ours (portable)", plain

@@ -21,6 +21,7 @@ from ltgate.perf import measure
 from ltgate.perf.bench import BATCH, TASKS, Bench, Workload, calibrated, to_device
 from ltgate.perf.guide import Facts, need_minutes
 from ltgate.perf.training import read, train
+from ltgate.processes import on_threads
 
 COLUMNS = ["sweep", "x", "quantity", "value", "unit", "exponent"]
 LEAST_MB = 0.1  # what a process takes varies by as much; smaller values count as this
@@ -54,7 +55,7 @@ def table(bench: Bench) -> pd.DataFrame:
         "epochs": {n: partial(learning, images, n) for n in EPOCHS},
     }
     rows: list[Row] = []
-    with measure.threads(bench.threads):
+    with on_threads(bench.threads):
         for name, works in passes.items():
             rows += _sweep(bench, name, works, fast.cut(1, 10).update)
         rows += _loaders(bench)

@@ -23,6 +23,7 @@ from ltgate.params import Params
 from ltgate.perf import measure
 from ltgate.perf.bench import BATCH, EPOCH_BATCHES, TASKS, VALIDATION_IMAGES, Bench, Workload
 from ltgate.perf.guide import Facts
+from ltgate.processes import on_threads
 from ltgate.stages import seconds_by_stage, stage
 
 # ---- reading
@@ -33,9 +34,8 @@ def endless(images: TaskImages, workers: int = 0) -> Iterator[Batch]:
     order = np.random.default_rng(0)
     size = min(BATCH, len(images))
     while True:
-        for batch in batches(images, size, order, workers):
-            if len(batch) == size:
-                yield batch
+        flow = batches(images, size, order, workers)
+        yield from (batch for batch in flow if len(batch) == size)
 
 
 def read(images: TaskImages, number: int, workers: int = 0) -> int:
@@ -47,10 +47,9 @@ def read(images: TaskImages, number: int, workers: int = 0) -> int:
     return sum(psutil.Process(loader.pid).memory_full_info().uss for loader in loaders)
 
 
-def milliseconds(images: TaskImages, number: int, workers: int = 0, repeats: int = 1) -> float:
-    """Shortest time per batch (ms), the start of the loader processes included."""
-    work = {"read": partial(read, images, number, workers)}
-    return measure.interleaved(work, repeats)["read"] / number * 1e3
+def milliseconds(images: TaskImages, number: int, workers: int = 0) -> float:
+    """Time per batch (ms), the start of the loader processes included."""
+    return measure.seconds(partial(read, images, number, workers)) / number * 1e3
 
 
 def first_load(bench: Bench) -> Facts:
@@ -74,7 +73,7 @@ def first_load(bench: Bench) -> Facts:
         "first": first,
         "later": measure.seconds(load),
         "batches": number,
-        "batch_ms": milliseconds(images[0], number, repeats=bench.extent.repeats),
+        "batch_ms": milliseconds(images[0], number),
         "opened": measure.peaks(works[0], works[1:])[0],
         "images": sum(map(len, images)),
     }
@@ -94,15 +93,6 @@ def lazy_and_eager(bench: Bench) -> Facts:
     warm, *works = [partial(getitem, images.images, slice(number)) for number in numbers]
     lazy, eager = measure.peaks(warm, works)
     return {"images": len(images), "lazy": lazy / 1e6, "eager": eager / 1e6}
-
-
-def loader_processes(bench: Bench) -> Facts:
-    """Loader processes: cores - 2 against none."""
-    advised = max((os.cpu_count() or 1) - 2, 0)
-    images, number = bench.images("fast"), bench.extent.load
-    times = {n: milliseconds(images, number, n) for n in sorted({0, 1, advised})}
-    tried = ", ".join(f"{n}: {value:.2f} ms" for n, value in times.items())
-    return {"best": min(times, key=times.get), "advised": advised, "tried": tried}
 
 
 # ---- learning
@@ -153,7 +143,7 @@ def train(params: Params, workload: Workload, images: TaskImages, number: int) -
 def trained(bench: Bench, task: str) -> Training:
     """Training on a task: a few batches, or in ``full`` an epoch; measured once a bench."""
     number = bench.extent.batches or EPOCH_BATCHES[task]
-    with measure.threads(bench.threads):
+    with on_threads(bench.threads):
         workload, images = bench.workloads[task], bench.images(task)
         train(bench.published, workload, images, 1)  # what only a first batch does
         return train(bench.published, workload, images, number)
@@ -200,7 +190,7 @@ def validation(bench: Bench) -> Facts:
     images = bench.images("fast", "validation")
     number = min(bench.extent.validation or VALIDATION_IMAGES, len(images))
     pupil = learner(bench.published, bench.workloads["fast"])
-    with measure.threads(bench.threads):
+    with on_threads(bench.threads):
         taken = measure.seconds(lambda: pupil.scores(images, number), bench.device)
     return {
         "seconds": taken / number * VALIDATION_IMAGES,
@@ -224,16 +214,21 @@ def checkpoints(bench: Bench) -> Facts:
 
 
 def cpu_limits(bench: Bench) -> Facts:
-    """Seconds per batch: training, reading it without and with many loader processes; and of a
-    process's first and second pass."""
-    images, many = bench.images("fast"), max(bench.extent.workers)
+    """Times of a batch: reading it (ms) with none, one, cores - 2 and many loader processes,
+    training (ms); and of a process's first and second pass (s)."""
+    images, number = bench.images("fast"), bench.extent.load
+    advised, many = max((os.cpu_count() or 1) - 2, 0), max(bench.extent.workers)
+    times = {n: milliseconds(images, number, n) for n in sorted({0, 1, advised, many})}
     small = bench.workloads["slow"].cut(images=1)
     first, later = measure.fresh(measure.each, measure.seconds, [small.update] * 2)
     return {
-        "alone": milliseconds(images, bench.extent.load) / 1e3,
-        "crowd": milliseconds(images, bench.extent.load, many) / 1e3,
+        "best": min(times, key=times.get),
+        "advised": advised,
+        "tried": ", ".join(f"{n}: {value:.2f} ms" for n, value in times.items()),
+        "alone": times[0],
+        "crowd": times[many],
         "many": many,
-        "batch": trained(bench, "fast").batch,
+        "batch": trained(bench, "fast").batch * 1e3,
         "first": first,
         "later": later,
     }

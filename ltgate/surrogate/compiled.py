@@ -24,7 +24,7 @@ from torch import Tensor
 from ltgate.data.tasks import Schedule
 from ltgate.network import KERNEL, Layer, Network
 from ltgate.neurons import Dynamics
-from ltgate.processes import single_threaded
+from ltgate.processes import on_threads
 from ltgate.surrogate import tiles
 
 SLICE_IMAGES = 4  # what one thread adds up before it hands its gradients over
@@ -235,7 +235,7 @@ def backpropagate(
 
     totals = [torch.zeros_like(part.weight) for part in parts]
     counts: list[dict[str, Tensor]] = []
-    with single_threaded() as threads, ThreadPoolExecutor(threads) as pool:
+    with on_threads(1) as threads, ThreadPoolExecutor(threads) as pool:
         for shown, updates in pool.map(learn, range(0, len(pixels), SLICE_IMAGES)):
             counts += shown
             for total, update in zip(totals, updates, strict=True):

@@ -60,7 +60,7 @@ MUTANTS = (
            'return not (group.compute or at_default or name == "ridge")',
            "test_params.py test_frozen.py"),
     Mutant("trials run on as many threads as there are", "processes.py",
-           "    torch.set_num_threads(1)\n    try:", "    try:", "test_processes.py"),
+           "    torch.set_num_threads(number)\n    try:", "    try:", "test_processes.py"),
     Mutant("a process that dies is waited for in vain", "processes.py",
            "except (EOFError, OSError):", "except ZeroDivisionError:", "test_processes.py"),
     Mutant("the dual readout has no ridge", "plasticity/readout.py",
