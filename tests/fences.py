@@ -54,7 +54,7 @@ def guarded(kernel: Callable, at_end: bool) -> Callable:
 
 
 def _event(seed: int) -> dict:
-    from test_backend_event import OPTIONS, clock, network, pictures
+    from test_backend_cpu import OPTIONS, clock, network, pictures
 
     from ltgate.backends import event
     from ltgate.neurons import Dynamics
@@ -68,7 +68,7 @@ def _event(seed: int) -> dict:
         random.integers(1, 71, random.integers(not depth, 3)).tolist(), shape,
     )  # fmt: skip
     decays = np.array([0.8, (0.8, 0.5)[seed % 3 == 0]], np.float32)[: made.compartments]
-    images, steps = pictures(random, 2, shape), clock(random.integers(0, 3, 20))
+    images, steps = pictures(random, 2, shape), clock(20, drive=random.integers(0, 3, 20))
     found = event.forward(made, images, steps, decays, tuple(made.names))
     return {**found.counts, **{f"{name} update": x for name, x in found.updates.items()}}
 
@@ -85,7 +85,7 @@ def _twin(seed: int) -> dict:
 
 
 def _gradients(seed: int) -> dict:
-    from test_backend_event import OPTIONS, clock, network, pictures
+    from test_backend_cpu import OPTIONS, clock, network, pictures
 
     from ltgate import surrogate
     from ltgate.neurons import Dynamics
@@ -97,8 +97,9 @@ def _gradients(seed: int) -> dict:
         random.integers(1, 3, depth).tolist(), [int(random.integers(1, 40))], shape,
     )  # fmt: skip
     sizes = {layer.name: layer.neurons for layer in made.layers}
+    steps = clock(12, drive=random.integers(0, 3, 12))
     found = surrogate.loss_and_gradients(
-        made, pictures(random, 2, shape), np.zeros(2, int), clock(random.integers(0, 3, 12)),
+        made, pictures(random, 2, shape), np.zeros(2, int), steps,
         surrogate.LinearHead.drawn(sizes, 2, random), engine="compiled",
     )  # fmt: skip
     return {**found.counts, **{f"{name} gradient": x for name, x in found.weights.items()}}

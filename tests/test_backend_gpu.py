@@ -14,15 +14,29 @@ import numpy as np
 import pytest
 import reference
 import torch
-from test_backend_portable import OPTIONS, clock, network, pictures
+from test_backend_cpu import OPTIONS, clock
 
 from ltgate import backends
 from ltgate.backends import Activity, portable
 from ltgate.errors import UserError
+from ltgate.network import create
 from ltgate.neurons import Dynamics
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def network(random, dynamics, channels, strides, hidden, side):
+    made = create(dynamics, channels, strides, hidden, random, (1, side, side), weight_scale=3.0)
+    for layer in made.layers:
+        layer.threshold = torch.from_numpy(random.uniform(0.1, 0.8, layer.threshold.shape)).float()
+        layer.threshold *= 1 if dynamics.current == "raw" else 0.15
+        layer.gate = torch.from_numpy(random.uniform(0, 1, layer.gate.shape)).float()
+    return made
+
+
+def pictures(random, count, side):
+    return random.integers(0, 256, (count, side, side)).astype(np.uint8)
 
 
 def forward(constants, *arguments, **options) -> Activity:

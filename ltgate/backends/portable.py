@@ -165,13 +165,10 @@ class _State:
     def learn(self, inputs: Tensor, spikes: Tensor, trace_decay: Tensor) -> None:
         """Advance the traces over a chunk of inputs [K, B, ...]; add post x trace."""
         for compartment, decay in enumerate(trace_decay):
-            traces = []
-            trace = self.trace[compartment]
+            traces = [self.trace[compartment]]
             for frame in inputs.unbind(0):
-                trace = trace * decay + frame
-                traces.append(trace)
-            self.trace[compartment] = trace
-            folded = torch.stack(traces).flatten(0, 1)
+                traces.append(traces[-1] * decay + frame)
+            self.trace[compartment], folded = traces[-1], torch.cat(traces[1:])
             self.update[compartment] += correlate(self.layer, folded, spikes.flatten(0, 1))
 
 
@@ -211,7 +208,7 @@ def _slice(
     decays = torch.from_numpy(trace_decay).to(device) if learning else None
     drive = torch.from_numpy(schedule.drive).to(device).view(-1, 1, 1, 1, 1)
     streamed = images.ndim == 5
-    pixels = events(images.to(device), schedule.drive) if streamed else network.pixels(images)
+    pixels = shown(network, images, schedule) if streamed else network.pixels(images)
     states = [_State(network, layer, schedule, len(images), learning) for layer in network.layers]
     constant = None if streamed else currents(network.layers[0], pixels).transpose(0, 1)
     rasters: dict[str, list[Tensor]] = {name: [] for name in raster}

@@ -57,7 +57,7 @@ class CompetitiveFilters(Filters):
         pixels = images.images[: min(self.params.hebbian_images or len(images), len(images))]
         if index == 0:
             return self.network.pixels(pixels).cpu()
-        before = self.network.layers[index - 1].name
+        before = self.network.names[index - 1]
         part = self.network.upto(before)
         parts = [
             self.forward(part, images.task, pixels[start : start + chunk]).counts[before]

@@ -124,11 +124,11 @@ class Filters(nn.Module):
     def _inputs_in_time(self, index: int, images: TaskImages, steps: Schedule) -> Tensor:
         """What layer ``index`` receives on the calibration images, float32 [T, B, ...]."""
         shown = self._calibration(images)
-        if index:
-            before = self.network.layers[index - 1].name
-            part = self.network.upto(before)
-            return self.forward(part, images.task, shown, raster=(before,)).rasters[before].float()
-        return portable.shown(self.network, shown, steps)
+        if index == 0:
+            return portable.shown(self.network, shown, steps)
+        before = self.network.names[index - 1]
+        activity = self.forward(self.network.upto(before), images.task, shown, raster=(before,))
+        return activity.rasters[before].float()
 
     def _power(self, layer: Layer, inputs: Tensor, steps: Schedule) -> Tensor:
         """q_c [C, out]: mean over samples and positions of the traces' mean square."""

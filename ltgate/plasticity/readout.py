@@ -35,11 +35,14 @@ READOUTS = Registry()  # name -> subclass of Readout
 BAND = 512  # rows of the Gram matrix updated by one product
 
 
-class PairParameters(Group, since="0.2", late=True):
-    """Classes that are pairs."""
+class CountParameters(Group, since="0.2", late=True):
+    """Classes that are pairs, counts that are deviations."""
 
     pairs_of: Whole = 0
     """a class is a pair, first * pairs_of + second, and scores what its parts score; 0 = no pair"""
+    standardise_counts: bool = False
+    """the readout sees each count less its mean over the first task's training samples, divided by
+    its standard deviation; before the norm"""
 
     @model_validator(mode="after")
     def _all_pairs(self) -> Self:
@@ -50,14 +53,6 @@ class PairParameters(Group, since="0.2", late=True):
                 f"to {self.pairs_of**2 - 1}"
             )
         return self
-
-
-class StandardParameters(Group, since="0.2", late=True):
-    """Counts as each neuron's own deviation."""
-
-    standardise_counts: bool = False
-    """the readout sees each count less its mean over the first task's training samples, divided by
-    its standard deviation; before the norm"""
 
     @model_validator(mode="after")
     def _of_frozen_filters(self) -> Self:
