@@ -62,26 +62,22 @@ def _obey(given: list[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """All commands and their arguments."""
+    """All commands and their arguments; its name is what was typed."""
+    typed = Path(sys.argv[0]).name
+    module = f"{Path(sys.executable).name} -m ltgate"
     made = argparse.ArgumentParser(
-        prog=_typed(),
+        prog=module if typed == "__main__.py" else typed,
         description="Run, report and compare the experiments. COMMAND --help tells the options.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=14, width=100),
     )
     made.add_argument("--version", action="version", version=f"ltgate {__version__}")
     actions = made.add_subparsers(required=True, metavar="command")
-    for name, (action, text, arguments, extras) in COMMANDS.items():
-        one = actions.add_parser(name, help=text)
+    for name, (action, arguments, extras) in COMMANDS.items():
+        one = actions.add_parser(name, help=action.__doc__.split("\n")[0].rstrip("."))
         one.set_defaults(action=action, extras=extras)
         for names, told in arguments:
             one.add_argument(*names, **told)
     return made
-
-
-def _typed() -> str:
-    """How this command was called, without its arguments."""
-    name = Path(sys.argv[0]).name
-    return f"{Path(sys.executable).name} -m ltgate" if name == "__main__.py" else name
 
 
 def _check_installed(extras: Sequence[str]) -> None:
@@ -96,8 +92,8 @@ def _check_installed(extras: Sequence[str]) -> None:
         raise UserError(f"not installed: {names}; pip install 'ltgate[{wanted}]' brings it")
 
 
-# Name -> function, what it does, its arguments, the extras it wants.
-COMMANDS: dict[str, tuple[Callable, str, tuple, tuple[str, ...]]] = {}
+# Name -> function, its arguments, the extras it wants.
+COMMANDS: dict[str, tuple[Callable, tuple, tuple[str, ...]]] = {}
 
 
 def argument(*names: str, **told: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -105,18 +101,17 @@ def argument(*names: str, **told: Any) -> tuple[tuple[str, ...], dict[str, Any]]
     return names, told
 
 
-def command(text: str, *arguments: tuple, extras: tuple[str, ...] = ()) -> Callable:
-    """Make the function ``_name`` the command ``name``."""
+def command(*arguments: tuple, extras: tuple[str, ...] = ()) -> Callable:
+    """Make the function ``_name`` the command ``name``; its docstring says what it does."""
 
     def enter(action: Callable) -> Callable:
-        COMMANDS[action.__name__[1:]] = (action, text, arguments, extras)
+        COMMANDS[action.__name__[1:]] = (action, arguments, extras)
         return action
 
     return enter
 
 
 NAME = argument("name", help="the run's name")
-OUT = {"default": "", "metavar": "FILE"}
 SETTINGS = argument(
     "--set", action="extend", nargs="+", default=[], metavar="name=value",
     help="parameters that win over the files; values are YAML",
@@ -130,34 +125,26 @@ def parameter_file(default: str, more: str = "") -> tuple:
 
 
 @command(
-    "run the numbered notebooks, skipping what has not changed",
-    argument(
-        "files", nargs="+", metavar="params.yaml", help="one run per file, or per name in params"
-    ),
+    argument("files", nargs="+", metavar="params.yaml", help="one run per file, or name of one"),
     argument("--only", default="", metavar="02,03", help="numbers of the notebooks to run"),
-    argument("--force", action="store_true", help="run also what has not changed"),
     SETTINGS,
     argument("--seeds", default="", metavar="0,1,2", help="the same as --set seeds=[0,1,2]"),
     argument("--out", default="", metavar="FOLDER", help="where runs/ and figures/ go"),
     extras=("cluster", "notebooks"),
 )
 def _run(options: argparse.Namespace) -> None:
+    """Run the numbered notebooks, skipping what has not changed."""
     from ltgate.runner import execute
 
     seeds = [f"seeds=[{options.seeds}]"] if options.seeds else []
     overrides = execute.parse_overrides([*options.set, *seeds])
-    execute.run(options.files, options.only, options.force, overrides, options.out)
+    execute.run(options.files, options.only, overrides, options.out)
 
 
-@command(
-    "run a grid of configurations; tables, figures, best.yaml in figures/<name>",
-    argument("file", metavar="grid.yaml", help="or a name in params/grids"),
-    SETTINGS,
-    extras=("cluster",),
-)
+@command(argument("file", metavar="grid.yaml", help="or a name"), SETTINGS, extras=("cluster",))
 def _grid(options: argparse.Namespace) -> None:
-    from ltgate.grid.products import report
-    from ltgate.grid.spec import Grid
+    """Run a grid of configurations; tables, figures, best.yaml in figures/<name>."""
+    from ltgate.grid import Grid, report
     from ltgate.runner import execute, run_record
 
     grid = Grid.load(options.file, **execute.parse_overrides(options.set))
@@ -168,13 +155,9 @@ def _grid(options: argparse.Namespace) -> None:
             print(text, flush=True)
 
 
-@command(
-    "measure speed and memory; tables in figures/<name>",
-    parameter_file("bench", " (minutes, MNIST)"),
-    SETTINGS,
-    extras=("cluster",),
-)
+@command(parameter_file("bench", " (minutes, MNIST)"), SETTINGS, extras=("cluster",))
 def _bench(options: argparse.Namespace) -> None:
+    """Measure speed and memory; tables in figures/<name>."""
     from ltgate.runner import run_record
 
     params = _checked(options)
@@ -185,12 +168,9 @@ def _bench(options: argparse.Namespace) -> None:
             print(table)
 
 
-@command(
-    "train at one frame rate, test at others; table in figures/<name>",
-    parameter_file("robustness"),
-    SETTINGS,
-)
+@command(parameter_file("robustness"), SETTINGS)
 def _robustness(options: argparse.Namespace) -> None:
+    """Train at one frame rate, test at others; table in figures/<name>."""
     from ltgate.runner import run_record
 
     params = _checked(options)
@@ -205,11 +185,12 @@ def _robustness(options: argparse.Namespace) -> None:
     print(kept.to_string(index=False))
 
 
-@command("list notebooks, parameter files and runs")
+@command()
 def _list(options: argparse.Namespace) -> None:
-    from ltgate.runner import plan
+    """List notebooks, parameter files and runs."""
+    from ltgate.runner import jupyter
 
-    lines = {notebook.stem: plan.title(notebook) for notebook in plan.select()}
+    lines = {notebook.stem: jupyter.title(notebook) for notebook in jupyter.select()}
     for file in sorted(paths.params().rglob("*.yaml")):
         first = file.read_text(encoding="utf-8").split("\n", 1)[0]
         lines[str(file.relative_to(paths.params().parent))] = first.lstrip("# ")
@@ -221,11 +202,9 @@ def _list(options: argparse.Namespace) -> None:
     print(f"notebooks and params are in {paths.published()}, runs in {paths.root()}")
 
 
-@command(
-    "tell every parameter and what it allows, in sections",
-    argument("words", nargs="*", help="only those whose section, name or text has all these words"),
-)
+@command(argument("words", nargs="*", help="only those with all these words in section or text"))
 def _parameters(options: argparse.Namespace) -> None:
+    """Tell every parameter and what it allows, in sections."""
     from ltgate.params import Params
 
     sections: dict[str, list[str]] = {}
@@ -239,53 +218,45 @@ def _parameters(options: argparse.Namespace) -> None:
     print("\n\n".join("\n".join(lines) for lines in sections.values()))
 
 
-@command(
-    "make one HTML page of a run: claims, figures, tables, commands, time, disk",
-    argument("name", help="the run's name, or a folder's in figures/"),
-    argument("--out", **OUT, help="default: runs/NAME/report.html"),
-    extras=("notebooks",),
-)
+@command(argument("name", help="a run's, or a folder's in figures/"), extras=("notebooks",))
 def _report(options: argparse.Namespace) -> None:
+    """Make one HTML page of a run: claims, figures, tables, commands, time, disk."""
     from ltgate.runner.report import report
 
-    print(report(options.name, options.out))
+    print(report(options.name))
 
 
-@command(
-    "show where two runs differ: parameters, tables, figures",
-    argument("one", help="a run's name, or a folder's in figures/"),
-    argument("other", help="another one's"),
-    argument("--out", **OUT, help="write an HTML page instead"),
-    extras=("notebooks",),
-)
+@command(argument("one", help="a run's name"), argument("other", help="another one's"))
 def _compare(options: argparse.Namespace) -> None:
+    """Show where two runs differ: parameters, tables."""
     from ltgate.runner import compare
 
-    found = compare.compare(options.one, options.other)
-    print(compare.write(found, options.out) if options.out else compare.text(found))
+    print(compare.text(compare.compare(options.one, options.other)))
 
 
 @command(
-    "write a trained network (task<i>.safetensors) as a NIR file",
     argument("checkpoint", help="runs/NAME/checkpoints/TRIAL/task<i>.safetensors"),
     argument("file", metavar="FILE.nir"),
     argument("--task", type=int, default=0, help="whose clock it gets; default: 0"),
 )
 def _export(options: argparse.Namespace) -> None:
+    """Write a trained network (task<i>.safetensors) as a NIR file."""
     from ltgate import exchange
 
     print(exchange.export(options.checkpoint, options.file, options.task))
 
 
-@command("delete a run's folder (its figures are kept)", NAME)
+@command(NAME)
 def _clean(options: argparse.Namespace) -> None:
+    """Delete a run's folder (its figures are kept)."""
     from ltgate.runner import execute
 
     print(f"deleted {execute.clean(options.name)}")
 
 
-@command("copy a run's measured time and disk space into params/expected.csv", NAME)
+@command(NAME)
 def _expected(options: argparse.Namespace) -> None:
+    """Copy a run's measured time and disk space into params/expected.csv."""
     from ltgate.runner import claims
 
     print(claims.record(options.name))

@@ -1,11 +1,10 @@
 """Checkpoints: one safetensors file of tensors, with plain data as JSON in its header.
 
 No pickled code, so a file from a stranger can be loaded safely. Files are whole or absent, and
-carry a checksum of their tensors.
+carry a checksum of their tensors and the record of :mod:`ltgate.done`.
 """
 
 import json
-import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,63 +15,80 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ltgate import done
 from ltgate.errors import UserError, one_line
 from ltgate.files import atomic
 
-# What tensors were called in files of version 0.1.
-EARLIER = {
-    r"gate\.(\w+)": r"filters.gates.\1.variance",
-    r"vector\.(\w+)": r"filters.projectors.\1.vector",
-    r"subspace\.(\w+)\.(\w+)": r"filters.projectors.\1.subspace.\2",
-    r"subspace\.(\w+)": r"neurons.\1.rows",
-    r"subspace_momentum\.(\w+)": r"neurons.\1.momentum",
-    r"readout\.basis": "readout.subspace.basis",
-}
+_BAD = (
+    SafetensorError, OSError, KeyError, TypeError, ValueError, OverflowError, RecursionError,
+    AttributeError,
+)  # fmt: skip
 
 
-def save(path: str | Path, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-    """Write tensors and plain (JSON) data to ``path`` atomically."""
+def save(
+    path: str | Path,
+    tensors: dict[str, Tensor],
+    plain: dict[str, Any],
+    record: dict[str, Any] | None = None,
+) -> None:
+    """Write tensors and plain (JSON) data to ``path`` atomically.
+
+    ``record`` says what they were made from (:mod:`ltgate.done`); None: no file of the user's.
+    """
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic(path) as temporary:
-        metadata = {"ltgate": json.dumps(plain), "crc32": _checksum(whole)}
-        save_file(whole, temporary, metadata=metadata)
+        texts = {"ltgate": json.dumps(plain), "done": json.dumps(record or done.record())}
+        save_file(whole, temporary, metadata={**texts, "crc32": _checksum(whole)})
 
 
 def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what :func:`save` wrote; a bad file raises one line that names it."""
+    """Read what :func:`save` wrote, whoever made it; a bad file raises one line that names it."""
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata()
         plain = json.loads(metadata["ltgate"])
-        if "crc32" in metadata and metadata["crc32"] != _checksum(tensors):
+        if metadata["crc32"] != _checksum(tensors):
             raise ValueError("its tensors do not fit their checksum")
     except FileNotFoundError:
         raise UserError(f"checkpoint {path}: there is no such file") from None
-    except (
-        SafetensorError, OSError, KeyError, TypeError, ValueError, OverflowError, RecursionError
-    ) as error:  # fmt: skip
+    except _BAD as error:
         raise UserError(
             f"checkpoint {path} cannot be read ({one_line(error)}); delete it"
         ) from error
-    return {_now(name, tensors): tensor for name, tensor in tensors.items()}, plain
+    return tensors, plain
 
 
-def _now(name: str, tensors: dict[str, Tensor]) -> str:
-    """What the tensor is called that an earlier file has as ``name``, among its ``tensors``."""
-    if name == "readout.moment" and "readout.basis" in tensors:  # of a basis, not of least squares
-        return "readout.subspace.moment"
-    for earlier, now in EARLIER.items():
-        if found := re.fullmatch(earlier, name):
-            return found.expand(now)
-    return name
+def changed(path: str | Path) -> str:
+    """What has changed since :func:`save` (see :func:`ltgate.done.changed`), or ''.
+
+    ``it`` where there is no such file, or its header is none of ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return done.changed(json.loads(file.metadata()["done"]))
+    except _BAD:
+        return "it"
+
+
+def kept(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """What a file holds that is done (:mod:`ltgate.done`); else None, and it is made anew."""
+    try:
+        return None if changed(path) else load(path)
+    except UserError:
+        return None
 
 
 def restore[Result](
     path: str | Path, take: Callable[[dict[str, Tensor], dict[str, Any]], Result]
 ) -> Result:
-    """``take(tensors, plain)`` of a checkpoint; one of another network raises one line."""
+    """``take(tensors, plain)`` of a checkpoint; one of another network raises one line.
+
+    So does one that other code made, or from other images.
+    """
     tensors, plain = load(path)
+    if what := changed(path):
+        raise UserError(f"checkpoint {path}: {what} has changed since; train it again")
     try:
         return take(tensors, plain)
     except UserError as error:

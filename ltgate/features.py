@@ -24,7 +24,6 @@ from ltgate.progress import tell, track
 
 LARGE_BATCH = 256  # images of a frozen network simulated at once: more bring no speed
 SATURATED = 0.9  # spikes per neuron and step
-_FORMAT = 1  # part of every file's name: raise it when counts change their meaning
 
 
 class FeatureParameters(Group, compute=True):
@@ -109,7 +108,7 @@ def compute(
         return _run(part, images, views, *options)
     timing = f"{images.task.frame_rate_hz}Hz-{images.task.duration_ms}ms-{presentation}"
     seen = "+".join(views).replace("/", "p")
-    key = f"{part.fingerprint()}-{images.fingerprint}-{timing}-{seen}-{number}-v{_FORMAT}"
+    key = f"{part.fingerprint()}-{images.fingerprint}-{timing}-{seen}-{number}"
     path = paths.data() / "features" / f"{key}.safetensors"
     if (found := _kept(path, views)) is None:
         with lock(path.with_suffix(".lock")):
@@ -179,10 +178,9 @@ def smallest(steps: int, side: int) -> type:
 
 
 def _kept(path: Path, views: list[str]) -> Features | None:
-    """What a file holds; None where there is none, or not as it was written."""
-    try:
-        tensors, spikes = checkpoint.load(path)
-    except UserError:
+    """What a file holds; None where there is none that this code has made, whole."""
+    if (kept := checkpoint.kept(path)) is None:
         return None
+    tensors, spikes = kept
     counts = {view: tensors[f"counts.{view}"].numpy() for view in views}
     return Features(counts, spikes, {name: tensors[f"rates.{name}"].numpy() for name in spikes})

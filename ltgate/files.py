@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import errno
-import functools
 import hashlib
 import json
 import os
@@ -12,6 +11,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import psutil
 from ltgate import progress
 from ltgate.errors import UserError
 
+COARSE_S = 2  # the longest step of a file system's clock
 TEMPORARY = ".tmp-"  # begins the name of a file or a folder with one that is being written
 _WRITER = f"{TEMPORARY}ltgate-{platform.node()}-"  # and the process
 
@@ -67,11 +68,11 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def lock(path: str | Path, wait: bool = True) -> Iterator[None]:
+def lock(path: str | Path, wait: bool = True, shared: bool = False) -> Iterator[None]:
     """Hold the lock file ``path`` for the block; wait for another holder, or `BlockingIOError`.
 
     The kernel's own lock is used, so the lock of a dead process never blocks. Who waits says for
-    whom, on standard error.
+    whom, on standard error. Several may hold it ``shared``, but none beside one that is not.
 
     Raises:
         UserError: No lock file can be made there, or the file system has no locks.
@@ -82,15 +83,16 @@ def lock(path: str | Path, wait: bool = True) -> Iterator[None]:
     with _refusals(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "a")  # noqa: SIM115
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             if not wait:
                 raise
             if not progress.unseen():
                 print(f"{path}: waiting for {holder(path)}", file=sys.stderr, flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, kind)
         except OSError as error:
             if error.errno not in _LOCKLESS:
                 raise
@@ -150,12 +152,24 @@ def sha256(path: str | Path) -> str:
 
 
 def once_a_version[Result](function: Callable[[Path], Result]) -> Callable[[Path], Result]:
-    """``function`` of a file, computed once by a process for each version of the file."""
-    kept = functools.lru_cache(maxsize=256)(lambda path, *version: function(path))
+    """``function`` of a file, computed once by a process for each version of the file.
+
+    Versions differ in number, size or times; the time of the last change (ctime) cannot be set by
+    whoever replaces a file. One that has changed within the last seconds, which a coarse clock may
+    not tell from its next change, is looked at each time.
+    """
+    kept: dict[tuple, Result] = {}
 
     def found(path: Path) -> Result:
         now = path.stat()
-        return kept(path, now.st_ino, now.st_size, now.st_mtime_ns)
+        version = (path, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+        if version in kept:
+            return kept[version]
+        settled = abs(time.time() - now.st_ctime) > COARSE_S
+        result = function(path)
+        if settled:
+            kept[version] = result
+        return result
 
     return found
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ltgate
-from ltgate import files, paths
+from ltgate import paths
 
 if TYPE_CHECKING:
     from ltgate.params import Params
@@ -22,14 +22,6 @@ LIBRARIES = (
     "numpy", "scipy", "torch", "h5py", "pandas", "scikit-learn", "matplotlib", "seaborn",
     "pydantic", "PyYAML", "papermill", "nbclient", "ipykernel", "lava-nc",
 )  # fmt: skip
-
-# Files and folders of the library that can change a learned number: a result row or a checkpoint.
-LEARNING = {
-    "backends", "checkpoint.py", "data", "declare.py", "features.py", "fixed_point.py",
-    "memory.py", "methods", "metrics.py", "network.py", "neurons.py", "params.py", "plasticity",
-    "processes.py", "registry.py", "results.py", "robustness.py", "state.py", "surrogate",
-    "timescale.py", "train.py",
-}  # fmt: skip
 
 
 def describe(params: "Params", **more: Any) -> dict[str, Any]:
@@ -59,18 +51,6 @@ def _commit(checkout: Path) -> str:
     head = _output("git", "-C", str(checkout), "rev-parse", "HEAD")
     changed = _output("git", "-C", str(checkout), "status", "--porcelain")
     return f"{head}-dirty" if head and changed else head or "unknown"
-
-
-def learning_code() -> str:
-    """Fingerprint of the modules in `LEARNING`; results of another one are set aside."""
-    return files.digest([file for file in sources() if file[0].split("/")[0] in LEARNING])
-
-
-def sources() -> list[list[str]]:
-    """Name and SHA-256 of every file of the library."""
-    package = Path(ltgate.__file__).resolve().parent
-    found = sorted(p for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    return [[p.relative_to(package).as_posix(), files.sha256(p)] for p in found]
 
 
 @functools.cache

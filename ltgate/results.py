@@ -25,7 +25,6 @@ value        float fractions 0-1, counts, bytes
 """
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,9 +32,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ltgate import metrics
-from ltgate.errors import UserError, one_line
-from ltgate.files import atomic, write_json
+from ltgate import done, files, metrics
+from ltgate.errors import UserError
+from ltgate.files import atomic
+from ltgate.progress import tell
 
 if TYPE_CHECKING:
     from ltgate.params import Params
@@ -85,8 +85,8 @@ def write(
     """Write ``rows`` (each with exactly the columns above) as ``folder/results/<key>.csv``.
 
     ``folder`` is the run's folder; ``record`` says where the rows come from
-    (:mod:`ltgate.provenance`) and lies beside them as ``<key>.json``. An earlier file of the same
-    key is replaced; a kill leaves the old file or the new one. Returns the path.
+    (:mod:`ltgate.provenance`) and lies beside them as ``<key>.json``, with their checksum. An
+    earlier file of the same key is replaced. Returns the path.
     """
     path = _path(folder, key)
     if not rows:
@@ -103,32 +103,52 @@ def write(
             raise UserError(
                 f"row of {key!r}: {name} holds {frame[name].iloc[0]!r}; allowed are whole numbers"
             )
-    if record is not None:
-        write_json(path.with_name(f"{key}.json"), record)
     with atomic(path) as temporary:
         frame.to_csv(temporary, index=False, lineterminator="\n")
+        whole = {**done.record(), **(record or {}), "sha256": files.sha256(temporary)}
+        files.write_json(path.with_suffix(".json"), whole)
     return path
 
 
 def load(folder: str | Path, key: str = "") -> pd.DataFrame:
-    """All rows of the run folder ``folder``, or of one key; no file, no rows.
+    """All rows of the run folder ``folder``, or of one key, that are done (:mod:`ltgate.done`).
 
-    Keys come in alphabetical order.
+    Keys come in alphabetical order; no file, no rows. Of files that are not done is told how many
+    are left out; a single key raises `UserError`.
     """
     if key:
+        if what := changed(folder, key):
+            raise UserError(f"{_path(folder, key)}: {what} has changed since; run it again")
         return _read(_path(folder, key))
-    files = sorted(
-        path
-        for path in (Path(folder) / "results").glob("*.csv")
-        if not path.name.startswith(".")  # left by a killed writer
-    )
+    found = sorted(x for x in (Path(folder) / "results").glob("*.csv") if x.name[0] != ".")
+    kept = [path for path in found if not changed(folder, path.stem)]
+    if len(kept) < len(found):
+        tell(
+            f"{folder}: {len(found) - len(kept)} of {len(found)} files of rows are left out: they "
+            "are not whole, or made by other code or from other images"
+        )
     empty = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
-    return pd.concat([_read(path) for path in files], ignore_index=True) if files else empty
+    return pd.concat([_read(path) for path in kept], ignore_index=True) if kept else empty
 
 
 def exists(folder: str | Path, key: str) -> bool:
-    """Whether ``key`` has been written in the run folder ``folder``."""
-    return _path(folder, key).is_file()
+    """Whether the rows of ``key`` are in the run folder ``folder``, and done."""
+    return not changed(folder, key)
+
+
+def changed(folder: str | Path, key: str) -> str:
+    """What has changed since the rows of ``key`` were written (:func:`ltgate.done.changed`), or ''.
+
+    ``it`` where there is no such file, or its bytes are not those that were written.
+    """
+    path = _path(folder, key)
+    record = files.read_json(path.with_suffix(".json"))
+    try:
+        if record.get("sha256") != files.sha256(path):
+            return "it"
+    except OSError:
+        return "it"
+    return done.changed(record)
 
 
 def choose(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
@@ -297,20 +317,5 @@ def _path(folder: str | Path, key: str) -> Path:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # lines of another length
-            frame = pd.read_csv(
-                path,
-                dtype=COLUMNS,
-                keep_default_na=False,  # an empty task is a text, not a gap
-                na_values={"value": [""]},
-                index_col=False,
-            )
-    except (OSError, ValueError, OverflowError, pd.errors.ParserWarning) as error:
-        raise UserError(f"{path}: no sound result rows ({one_line(error)}); delete it") from error
-    if list(frame) != list(COLUMNS):
-        raise UserError(
-            f"{path}: columns are {', '.join(frame)}; allowed are exactly {', '.join(COLUMNS)}"
-        )
-    return frame
+    """Rows that are done; an empty task is a text, not a gap."""
+    return pd.read_csv(path, dtype=COLUMNS, keep_default_na=False, na_values={"value": [""]})

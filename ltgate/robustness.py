@@ -118,12 +118,12 @@ def _missing(params: "Params") -> list[Condition]:
 
 def _take(tests: list[Condition]) -> None:
     """All tests of one learner."""
+    trial = tests[0].trial
+    made = trial.made()
     for condition in tests:
         tested = {"tested_hz": condition.tested_hz, "presentation": condition.presentation}
-        record = condition.trial.origin(**tested)
-        results.write(
-            paths.run(condition.trial.params.name), condition.key, _rows(condition), record
-        )
+        record = trial.origin(made, "test", **tested)
+        results.write(paths.run(trial.params.name), condition.key, _rows(condition), record)
 
 
 def by_seed(params: "Params") -> pd.DataFrame:
@@ -184,7 +184,7 @@ def _rows(condition: Condition) -> list[dict]:
     trial = condition.trial
     p = at_rate(trial.params, condition.tested_hz).with_(presentation=condition.presentation)
     learner = create(trial.method, p, np.random.default_rng())  # all it draws is replaced
-    learner.load_snapshot(*checkpoint.load(trial.folder / train.trained(trial)))
+    checkpoint.restore(trial.folder / train.trained(trial), learner.load_snapshot)
     classes = [label for task in p.tasks for label in task.classes]
     rows = []
     for task in p.tasks:

@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field, field_validator, model_validator
-from torch import Tensor
 
 import ltgate
-from ltgate import backends, checkpoint, memory, methods, paths, provenance, results
+from ltgate import backends, checkpoint, done, memory, methods, paths, provenance, results
+from ltgate.data.sources import own_files
 from ltgate.data.store import Batch, TaskImages, batches, open_task
 from ltgate.data.tasks import TaskSpec, schedule
 from ltgate.declare import Count, Distinct, Group, Name, Positive, Seed, Some, Whole, nearest
@@ -180,9 +180,22 @@ class Trial:
         """What it is, beside its parameters."""
         return {"method": self.method, "seed": self.seed, "cue": self.cue}
 
-    def origin(self, **more: Any) -> dict[str, Any]:
-        """All that it takes to get the trial's rows again."""
-        return provenance.describe(self.params, **self.named, **more)
+    def made(self) -> dict[str, Any]:
+        """What it is learned from, as it is now (:func:`ltgate.done.record`)."""
+        return done.record(own_files(self.params, "train"))
+
+    def origin(self, made: dict[str, Any], split: str, **more: Any) -> dict[str, Any]:
+        """All that it takes to get the trial's rows, some of them of ``split``, again.
+
+        ``made`` is what :meth:`made` gave before the trial was learned.
+        """
+        tests = own_files(self.params, "test") if split == "test" else {}
+        inputs = {**made["inputs"], **tests}
+        return {**provenance.describe(self.params, **self.named, **more), **made, "inputs": inputs}
+
+    def has(self, position: int) -> bool:
+        """Whether the snapshot after the task at ``position`` is done (:mod:`ltgate.done`)."""
+        return not checkpoint.changed(self.folder / f"task{position}.safetensors")
 
     def restore(self, file: str) -> SpikingLearner:
         """The learner that answers as it did when the snapshot ``file`` was written."""
@@ -250,8 +263,9 @@ def run_trial(trial: Trial) -> None:
     """Train, evaluate and write the trial's result rows; nothing is done twice."""
     with trial.hold():
         if not trial.finished:  # another process may have done it meanwhile
-            curves = _train(trial, None)
-            results.write(trial.run_folder, trial.key, curves + evaluate(trial), trial.origin())
+            made = trial.made()
+            curves, origin = _train(trial, None, made), trial.origin(made, "test")
+            results.write(trial.run_folder, trial.key, curves + evaluate(trial), origin)
             checkpoint.keep(trial.folder, "last-*.safetensors", 0)
 
 
@@ -262,32 +276,32 @@ def train(trial: Trial, positions: int | None = None) -> list[dict]:
     ``last-*.safetensors``, which go when the trial has its result. Returns the validation rows.
     """
     with trial.hold():
-        return _rows(trial, positions) if trial.finished else _train(trial, positions)
+        if trial.finished:
+            return _rows(trial, positions)
+        return _train(trial, positions, trial.made())
 
 
 def trained(trial: Trial) -> str:
-    """The name of the snapshot after the last task; trains if it is not there."""
-    last = f"task{len(trial.tasks) - 1}.safetensors"
-    if not (trial.folder / last).exists():
+    """The name of the snapshot after the last task; trains if it is not done."""
+    last = len(trial.tasks) - 1
+    if not trial.has(last):
         train(trial)
         checkpoint.keep(trial.folder, "last-*.safetensors", 0)
-    return last
+    return f"task{last}.safetensors"
 
 
 @on_threads(1)
-def _train(trial: Trial, positions: int | None) -> list[dict]:
-    """:func:`train` of a trial that is held and has no result."""
+def _train(trial: Trial, positions: int | None, made: dict[str, Any]) -> list[dict]:
+    """:func:`train` of a trial that is held and has no result; ``made``: see :meth:`Trial.made`."""
     p = trial.params
     memory.check(*_extent(trial))  # said before the work begins
     learner = trial.learner()
-
-    def resume(tensors: dict[str, Tensor], plain: dict[str, Any]) -> tuple[list[dict], dict]:
-        learner.load(tensors, plain)
-        return plain["rows"], plain["at"]
-
     rows, at = [], {"position": 0, "done": 0, "before": 0}  # batches of this task, and before it
-    if last := sorted(trial.folder.glob("last-*.safetensors")):
-        rows, at = checkpoint.restore(last[-1], resume)
+    for path in sorted(trial.folder.glob("last-*.safetensors"), reverse=True):
+        if kept := checkpoint.kept(path):
+            learner.load(*kept)
+            rows, at = kept[1]["rows"], kept[1]["at"]
+            break
 
     for position in range(at["position"], positions or len(trial.tasks)):
         sources = [trial.open(index, "train") for index in learner.curriculum(position)]
@@ -310,16 +324,16 @@ def _train(trial: Trial, positions: int | None) -> list[dict]:
                 raise NotFinite(f"{label}, batch {number} of {total}: {error}") from error
             if number % p.checkpoint_every == 0 and number < total:
                 at = {"position": position, "done": number, "before": before}
-                _save(trial, learner.state(), rows, at)
+                _save(trial, learner.state(), rows, at, made)
         learner.end_task(position)
         tensors, plain = learner.snapshot()
         state = learner.state()
         about = {"parameters": p.model_dump(), **trial.named, "task": task}
         plain |= {"about": about | {"version": ltgate.__version__}}
         plain |= {"state_bytes": sum(tensor.nbytes for tensor in state[0].values())}
-        checkpoint.save(trial.folder / f"task{position}.safetensors", tensors, plain)
+        checkpoint.save(trial.folder / f"task{position}.safetensors", tensors, plain, made)
         at = {"position": position + 1, "done": 0, "before": before + total}
-        _save(trial, state, rows, at)
+        _save(trial, state, rows, at, made)
     return rows
 
 
@@ -334,7 +348,7 @@ def measure(trial: Trial, split: str) -> list[dict]:
             rows = [row for row in _rows(trial, None) if row["metric"] != "curve_accuracy"]
         else:
             trial = replace(trial, curves=False)
-            rows = _train(trial, None)
+            rows = _train(trial, None, trial.made())
         rows += evaluate(trial, split)
         if not known:
             checkpoint.keep(trial.folder, "*.safetensors", 0)
@@ -474,9 +488,15 @@ def _extent(trial: Trial) -> tuple["Params", list[int], int]:
     return methods.METHODS[trial.method].configure(trial.params), images, steps
 
 
-def _save(trial: Trial, state: tuple[dict, dict], rows: list[dict], at: dict[str, int]) -> None:
+def _save(
+    trial: Trial,
+    state: tuple[dict, dict],
+    rows: list[dict],
+    at: dict[str, int],
+    made: dict[str, Any],
+) -> None:
     """The state from which a killed run goes on; older ones beyond the limit are removed."""
     tensors, plain = state
     path = trial.folder / f"last-{at['position']:03d}-{at['done']:07d}.safetensors"
-    checkpoint.save(path, tensors, {**plain, "rows": rows, "at": at})
+    checkpoint.save(path, tensors, {**plain, "rows": rows, "at": at}, made)
     checkpoint.keep(trial.folder, "last-*.safetensors", trial.params.keep_checkpoints)

@@ -6,8 +6,9 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from ltgate import checkpoint, files
+from ltgate import checkpoint
 from ltgate.errors import UserError
 
 TENSORS = {
@@ -63,80 +64,46 @@ def test_any_layout_of_memory(path):
         assert not found[name].requires_grad
 
 
-def test_no_tensors_and_no_data(path):
-    checkpoint.save(path, {}, {})
-    assert checkpoint.load(path) == ({}, {})
-
-
-def test_a_loaded_checkpoint_does_not_depend_on_its_file(path):
-    checkpoint.save(path, TENSORS, {})
-    first = checkpoint.load(path)[0]
-    checkpoint.save(path, {name: torch.zeros_like(t) for name, t in TENSORS.items()}, {})
-    assert torch.equal(first["weights"], TENSORS["weights"])
-    path.unlink()
-    assert torch.equal(first["weights"], TENSORS["weights"])
-
-
 # bad files
 
 
 def bad(path, kind):
     checkpoint.save(path, TENSORS, PLAIN)
     whole = path.read_bytes()
-    if kind == "missing":
-        path.unlink()
-    elif kind == "folder":
-        path.unlink()
+    contents = {
+        "empty": b"",
+        "short": whole[:5],
+        "half the header": whole[:60],
+        "half": whole[: len(whole) // 2],
+        "one byte less": whole[:-1],
+        "one byte more": whole + b"\0",
+        "garbage": bytes(range(256)) * 40,
+        "text": b"hello\n",
+        "pickle": pickle.dumps(TENSORS),
+    }
+    path.unlink()
+    if kind == "folder":
         path.mkdir()
-    elif kind == "no metadata":
-        from safetensors.torch import save_file
-
-        save_file({"a": torch.zeros(1)}, path)
-    elif kind == "other metadata":
-        from safetensors.torch import save_file
-
-        save_file({"a": torch.zeros(1)}, path, metadata={"ltgate": "{not json"})
-    else:
-        path.write_bytes(
-            {
-                "empty": b"",
-                "short": whole[:5],
-                "half the header": whole[:60],
-                "half": whole[: len(whole) // 2],
-                "one byte less": whole[:-1],
-                "one byte more": whole + b"\0",
-                "garbage": bytes(range(256)) * 40,
-                "text": b"hello\n",
-                "pickle": pickle.dumps(TENSORS),
-            }[kind]
-        )
+    elif kind.endswith("metadata"):
+        other = {"ltgate": "{not json"} if kind == "other metadata" else None
+        save_file({"a": torch.zeros(1)}, path, metadata=other)
+    elif kind != "missing":
+        path.write_bytes(contents[kind])
 
 
 @pytest.mark.parametrize(
     "kind",
-    [
-        "empty",
-        "short",
-        "half the header",
-        "half",
-        "one byte less",
-        "one byte more",
-        "garbage",
-        "text",
-        "pickle",
-        "missing",
-        "folder",
-        "no metadata",
-        "other metadata",
-    ],
-)
-def test_a_bad_file_is_named_in_one_line(path, kind):
+    ["empty", "short", "half the header", "half", "one byte less", "one byte more", "garbage",
+     "text", "pickle", "missing", "folder", "no metadata", "other metadata"],
+)  # fmt: skip
+def test_a_bad_file_is_named_in_one_line_and_not_done(path, kind):
     bad(path, kind)
     with pytest.raises(UserError) as error:
         checkpoint.load(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
     assert ("delete it" in str(error.value)) == (kind != "missing")
+    assert checkpoint.kept(path) is None
 
 
 def test_pickled_code_is_never_run(path):
@@ -158,29 +125,18 @@ def test_pickled_code_is_never_run(path):
 
 
 @pytest.mark.parametrize("earlier", [True, False])
-@pytest.mark.parametrize("cause", ["plain data", "writer", "move"])
-def test_an_exception_leaves_no_half_file(path, monkeypatch, earlier, cause):
+def test_an_exception_leaves_no_half_file(path, monkeypatch, earlier):
     if earlier:
         checkpoint.save(path, TENSORS, {"number": 1})
-    plain = {"number": 2}
-    if cause == "plain data":
-        plain["odd"] = object()
-    elif cause == "writer":
 
-        def fail(tensors, file, metadata):
-            file.write_bytes(b"half")
-            raise OSError("disk full")
+    def fail(tensors, file, metadata):
+        file.write_bytes(b"half")
+        raise OSError("disk full")
 
-        monkeypatch.setattr(checkpoint, "save_file", fail)
-    else:
-
-        def refuse(source, target):
-            raise OSError("disk full")
-
-        monkeypatch.setattr(files.os, "replace", refuse)
-    with pytest.raises((TypeError, OSError)):
-        checkpoint.save(path, TENSORS, plain)
-    left = [file.name for file in path.parent.iterdir()] if path.parent.exists() else []
+    monkeypatch.setattr(checkpoint, "save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        checkpoint.save(path, TENSORS, {"number": 2})
+    left = [file.name for file in path.parent.iterdir()]
     assert left == ([path.name] if earlier else [])
     if earlier:
         assert checkpoint.load(path)[1] == {"number": 1}
@@ -210,11 +166,6 @@ def test_of_equal_age_the_later_name_stays(tmp_path):
         os.utime(tmp_path / name, ns=(10**18, 10**18))
     checkpoint.keep(tmp_path, "last-*", 1)
     assert [file.name for file in tmp_path.iterdir()] == ["last-3"]
-
-
-def test_an_empty_folder_is_fine(tmp_path):
-    checkpoint.keep(tmp_path, "last-*", 2)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_changed_value_does_not_go_unseen(path):

@@ -3,8 +3,7 @@
 Wants Playwright (``pip install -e '.[browser]'``) and any Chromium on the PATH (Debian's package,
 conda-forge's, or the one that ``LTGATE_CHROMIUM`` names). Without them everything here is skipped,
 or fails when ``LTGATE_BROWSER`` is ``all``. By default only the two fastest notebooks are driven;
-``all`` drives every one. ``LTGATE_SCREENSHOTS`` names a folder for pictures of them, in the light
-and in the dark theme.
+``all`` drives every one.
 """
 
 import contextlib
@@ -44,26 +43,6 @@ DONE = """() => document.querySelector("dialog.jp-Dialog") ||
     document.querySelector("[data-mime-type='application/vnd.jupyter.stderr']") ||
     Array.from(document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputArea-prompt'))
         .every(prompt => /[0-9]/.test(prompt.textContent))"""
-# Texts of the notebook with a contrast to what is behind them below WCAG's 4.5, as [text, ratio].
-FAINT = """() => {
-    const rgba = text => text.match(/[0-9.]+/g).map(Number);
-    const light = colour => colour.slice(0, 3).map(c => c / 255)
-        .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-    const behind = element => {
-        const colour = rgba(getComputedStyle(element).backgroundColor);
-        return colour[3] === 0 && element.parentElement ? behind(element.parentElement) : colour;
-    };
-    const own = element => Array.from(element.childNodes)
-        .filter(node => node.nodeType === 3).map(node => node.textContent.trim()).join('');
-    return Array.from(document.querySelectorAll('.jp-OutputArea-output *, .jp-MarkdownOutput *'))
-        .filter(element => own(element) && element.checkVisibility())
-        .map(element => [rgba(getComputedStyle(element).color), behind(element), own(element)])
-        .map(([a, b, text]) => [text, [light(a), light(b)].sort((x, y) => y - x)])
-        .map(([text, [high, low]]) => [text, (high + 0.05) / (low + 0.05)])
-        .filter(([text, ratio]) => ratio < 4.5);
-}"""
-
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 
 
@@ -154,7 +133,6 @@ def test_a_notebook_runs_in_jupyterlab(browser, lab, notebook: Path) -> None:
     page.wait_for_function(DONE, timeout=SLOWER * sum(_stated(committed)) * 1000)
     _menu(page, "File", "Save Notebook")
     page.wait_for_timeout(2000)
-    _picture(page, notebook.stem)
 
     ran = nbformat.read(home / notebook.name, 4)
     _as_committed(ran, committed)
@@ -165,15 +143,7 @@ def test_a_notebook_runs_in_jupyterlab(browser, lab, notebook: Path) -> None:
     assert controls.count() >= INTERACTIVE.get(notebook.stem, 0)
     _bars_are_full(page, BARS.get(notebook.stem, 0))
     _figures_fit(page)
-    assert page.evaluate(FAINT) == []
-    _menu(page, "Settings", "Theme", "JupyterLab Dark")
-    page.wait_for_selector("body[data-jp-theme-light='false']", state="attached")
-    page.wait_for_timeout(1000)
-    _picture(page, f"{notebook.stem}-dark")
-    faint = page.evaluate(FAINT)
-    _menu(page, "Settings", "Theme", "JupyterLab Light")
     page.close()
-    assert faint == []
 
 
 def _wait_for_kernel(address: str, name: str) -> None:
@@ -194,19 +164,6 @@ def _menu(page, menu: str, *items: str) -> None:
     page.click(f".lm-MenuBar-itemLabel:text-is('{menu}')")
     for item in items:
         page.click(f".lm-Menu-itemLabel:text-is('{item}')")
-
-
-def _picture(page, name: str) -> None:
-    folder = os.environ.get("LTGATE_SCREENSHOTS")
-    if not folder:
-        return
-    outer = "document.querySelector('.jp-WindowedPanel-outer')"
-    height = page.evaluate(f"{outer}.scrollHeight") + 200
-    page.set_viewport_size({"width": LAPTOP["width"], "height": height})
-    page.evaluate(f"{outer}.scrollTop = 0")
-    page.wait_for_timeout(1000)
-    page.screenshot(path=str(Path(folder) / f"{name}.png"))
-    page.set_viewport_size(LAPTOP)
 
 
 def _stated(notebook: nbformat.NotebookNode) -> list[float]:

@@ -77,7 +77,6 @@ def test_the_version_is_told(capsys) -> None:
         (["grid", "published"], "dask", "cluster"),
         (["bench"], "dask", "cluster"),
         (["report", "smoke"], "nbconvert", "notebooks"),
-        (["compare", "smoke", "quick"], "nbconvert", "notebooks"),
     ],
 )
 def test_a_missing_extra_is_told_before_any_work(

@@ -1,6 +1,5 @@
 """What every registered method must do: a new method is tested by being registered."""
 
-import re
 from itertools import pairwise
 
 import numpy as np
@@ -181,31 +180,6 @@ def test_state_goes_through_a_checkpoint(name, trained, tmp_path):
     again, again_plain = other.state()
     assert again.keys() == state.keys() and again_plain == plain
     assert all(torch.equal(again[key], state[key]) for key in state)
-
-
-EARLIER = {  # names now -> names in files of version 0.1
-    r"filters\.gates\.(\w+)\.variance": r"gate.\1",
-    r"filters\.projectors\.(\w+)\.vector": r"vector.\1",
-    r"filters\.projectors\.(\w+)\.subspace": r"subspace.\1",
-    r"readout\.subspace": "readout",
-    r"neurons\.(\w+)\.rows": r"subspace.\1",
-    r"neurons\.(\w+)\.momentum": r"subspace_momentum.\1",
-}
-
-
-@pytest.mark.parametrize("which", [*KINDS, "rankk"])
-def test_reads_files_of_earlier_versions(which, trained, tmp_path):
-    state = (rank_k() if which == "rankk" else trained(which)).state()[0]
-    old = {}
-    for name, tensor in state.items():
-        for now, before in EARLIER.items():
-            name = re.sub(now, before, name)
-        old[name] = tensor
-    assert old.keys() != state.keys()
-    checkpoint.save(tmp_path / "old", old, {})
-    found = checkpoint.load(tmp_path / "old")[0]
-    assert found.keys() == state.keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
 
 
 @pytest.mark.parametrize("at", ["between tasks", "within a task"])

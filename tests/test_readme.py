@@ -11,7 +11,7 @@ import yaml
 
 from ltgate.errors import UserError
 from ltgate.params import Params
-from ltgate.runner import claims, findings
+from ltgate.runner import claims
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,7 +42,7 @@ def test_a_table_is_the_committed_one(name: str) -> None:
 def test_the_findings_are_those_of_the_tables() -> None:
     """Every number in the ledger is a cell of a committed table."""
     page = (ROOT / "docs/findings.md").read_text(encoding="utf-8")
-    assert findings.markdown() in page
+    assert claims.findings() in page
     for entry in yaml.safe_load((ROOT / "figures/findings.yaml").read_text(encoding="utf-8")):
         assert set(entry) == {"finding", "whose", "verdict", "evidence", "tried", "command"}
         assert entry["verdict"] in ("holds", "partly", "does not hold", "open")
@@ -52,7 +52,7 @@ def test_the_findings_are_those_of_the_tables() -> None:
 
 def test_a_reference_to_no_cell_is_refused() -> None:
     with pytest.raises(UserError, match="0 rows; needed is one"):
-        findings.filled("{mnist/table_main: method=none -> mean}")
+        claims.filled("{mnist/table_main: method=none -> mean}")
 
 
 def test_the_claims_are_the_listed_ones() -> None:

@@ -26,7 +26,6 @@ Source: Orchard, Jayawant, Cohen & Thakor 2015, "Converting static image dataset
 neuromorphic datasets using saccades".
 """
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import prod
@@ -41,6 +40,7 @@ from ltgate.data.sources import SOURCES, Declared, Folder, digest
 from ltgate.data.streams import Streams, from_times, spool, within
 from ltgate.data.tasks import MOST_FRAMES
 from ltgate.declare import Group, Positive
+from ltgate.done import content
 from ltgate.errors import UserError, telling
 
 
@@ -153,10 +153,15 @@ class Nmnist(Recording):
     plane = (2, SIDE, SIDE)
 
     def identity(self, pool: str) -> str:
-        """See `Source.identity`: of the files' names, sizes and times, for there are 70,000."""
-        inside = self.folder / NMNIST_FOLDERS[pool]
-        times = tuple(x.stat().st_mtime_ns for x in sorted(inside.glob("[0-9]")))
-        return digest(repr(self.values).encode(), _listed(self, pool, times))
+        """See `Source.identity`: of the list of files, for there are 70,000."""
+        self.files(pool)
+        return digest(
+            repr(self.values).encode(), *(content(x).encode() for x in self.folders(pool))
+        )
+
+    def folders(self, pool: str) -> list[Path]:
+        """Where a pool's files lie."""
+        return [self.folder / NMNIST_FOLDERS[pool]]
 
     def read(self, pool: str) -> tuple[Streams, np.ndarray]:
         paths = self.files(pool)
@@ -187,10 +192,3 @@ class Nmnist(Recording):
             within(x, "x", f"0 to {SIDE - 1}", SIDE)
             within(y, "y", f"0 to {SIDE - 1}", SIDE)
             return self.places(microseconds / 1000, (polarity * SIDE + y) * SIDE + x)
-
-
-@functools.lru_cache
-def _listed(source: Nmnist, pool: str, times: tuple) -> bytes:
-    """SHA-256 of what lies in the folders, listed once while they have these ``times``."""
-    stats = [(path.parts[-2:], path.stat()) for path in source.files(pool)]
-    return digest(repr([(name, x.st_size, x.st_mtime_ns) for name, x in stats]).encode()).encode()

@@ -22,6 +22,7 @@ from pydantic import field_validator, model_validator
 from ltgate import files, paths
 from ltgate.data import idx
 from ltgate.declare import FilePath, Group
+from ltgate.done import content
 from ltgate.errors import UserError, telling
 from ltgate.registry import Registry
 
@@ -163,7 +164,8 @@ class Folder(Source):
         return f"{self.kind}:{self.folder}"
 
     def identity(self, pool: str) -> str:
-        return digest(repr(self.values).encode(), *map(sha256, self.files(pool)))
+        found = (content(path).encode() for path in self.files(pool))
+        return digest(repr(self.values).encode(), *found)
 
 
 def of(params: "Params", seed: int = 0) -> Source:
@@ -181,6 +183,18 @@ def source(name: str) -> Source:
     """
     kind, folder = known(name)
     return SOURCES[kind](paths.own(folder)) if folder else SOURCES[kind]()
+
+
+def own_files(params: "Params", *pools: str) -> dict[str, str]:
+    """The user's own files, or folders, of these pools: path -> fingerprint of their content.
+
+    None of a source whose content is fixed, or follows from parameters and code.
+    """
+    if ":" not in params.source:
+        return {}
+    found = source(params.source)
+    listed = getattr(found, "folders", found.files)
+    return {str(path): content(path) for pool in pools for path in listed(pool)}
 
 
 def known(name: str) -> tuple[str, str]:
@@ -381,9 +395,3 @@ def _download(name: str, path: Path) -> np.ndarray:
 def digest(*parts: bytes | np.ndarray) -> str:
     """SHA-256 of parts, one after the other."""
     return hashlib.sha256(b"".join(parts)).hexdigest()
-
-
-@files.once_a_version
-def sha256(path: Path) -> bytes:
-    """SHA-256 of a file, as hexadecimal text."""
-    return files.sha256(path).encode()

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ltgate import files
+from ltgate import done, files
 from ltgate.data.streams import Streams, check, check_labels
 from ltgate.errors import one_line
 
@@ -39,7 +39,7 @@ class Rows:
 
     Attributes:
         path: The file.
-        about: ``source_sha256``; per array its type, place and shape; the ``shape`` of a sample.
+        about: ``source_sha256``, ``code``; per array its type, place, shape; a sample's ``shape``.
         indices: int64 [N].
     """
 
@@ -89,12 +89,14 @@ def read(path: Path, identity: str) -> Rows:
     """All rows of a finished file, checked once by a process for each of its versions.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: There is none that this code has made.
         ValueError: It is truncated, altered, or of another source than ``identity``.
     """
     about = checked(path)
     if about["source_sha256"] != identity:
         raise ValueError("it holds images of another source")
+    if about.get("code") != done.code():
+        raise FileNotFoundError(f"{path}: made by other code, as good as none")
     return Rows(path, about)
 
 
@@ -129,6 +131,7 @@ def seal(path: Path, shape: tuple[int, ...], identity: str) -> None:
             for name, array in file.items()
         }
     about = {"source_sha256": identity, "arrays": arrays, "shape": tuple(map(int, shape))}
+    about["code"] = done.code()
     with open(path, "r+b") as file:
         file.seek(SEAL)
         file.write(json.dumps(about).encode().ljust(BLOCK - SEAL))

@@ -13,6 +13,7 @@ _HOMES = {
     "ablations": "tables",
     "best": "tables",
     "points": "tables",
+    "report": "tables",
     "run": "execution",
     "slices": "tables",
     "table": "tables",

@@ -20,7 +20,7 @@ from typing import Any
 
 import dask
 import torch
-from distributed import Client, LocalCluster
+from distributed import Client, Future, LocalCluster, as_completed
 from distributed.core import Status
 from distributed.deploy import SpecCluster
 
@@ -33,13 +33,10 @@ from ltgate.params import Params
 DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 JOBS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster"}
-AGAIN = "the same command goes on from here"
 ANY = "127.0.0.1:0"  # a free port for the dashboard
 CONNECT = 20  # seconds to wait for a scheduler
 SILENT = 30  # seconds without a worker after which that is told
 TRUSTED = "LTGATE_TRUSTED_SCHEDULER"  # environment variable: an address without TLS that is ours
-PATIENCE = 1800  # seconds without a worker after which a search ends
-IN_A_QUEUE = 7 * 24 * 3600  # the same where workers are jobs that may have to wait for their turn
 
 
 @contextlib.contextmanager
@@ -48,7 +45,6 @@ def client(grid: Grid, trials: int) -> Iterator[Client]:
 
     No more of them are started than there are ``trials``.
     """
-    params, options = grid.base, grid.file.options
     settings = {
         "distributed.scheduler.allowed-failures": grid.file.retries + 1,  # deaths of a worker
         "distributed.worker.daemon": False,  # trials may have loader processes
@@ -57,61 +53,48 @@ def client(grid: Grid, trials: int) -> Iterator[Client]:
     for name in ("distributed", "distributed.client", "tornado.application"):  # we tell more
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with dask.config.set(settings), contextlib.ExitStack() as stack:
-        if "://" in params.cluster:
-            yield stack.enter_context(_connect(params.cluster))
-            return
-        cluster = stack.enter_context(_cluster(params, options, trials))
-        yield stack.enter_context(Client(cluster, set_as_default=False))
+        if "://" in grid.base.cluster:
+            yield stack.enter_context(_connect(grid.base.cluster))
+        else:
+            cluster = stack.enter_context(_cluster(grid.base, grid.file.options, trials))
+            yield stack.enter_context(Client(cluster, set_as_default=False))
 
 
-class Watch:
-    """Tells when a search is without workers, with what to do, and ends it when none comes."""
+def ended(client: Client, futures: list[Future], cluster: str) -> Iterator[Future]:
+    """The futures in the order in which they end; says so when there is no worker for them.
 
-    def __init__(self, client: Client, cluster: str) -> None:
-        self._client, self._cluster = client, cluster
-        self._looked = self._seen = time.monotonic()
-        self._told = False
-
-    def look(self) -> None:
-        """Once a second, see whether there is a worker.
-
-        Raises `Failed` when there has been none for ``PATIENCE``, or the scheduler is gone.
-        """
-        now = time.monotonic()
-        if now < self._looked + 1:
-            return
-        self._looked = now
+    Raises `Failed` when the scheduler is gone, which cancels all that it had.
+    """
+    gone = Failed(f"cluster = {cluster!r}: its scheduler is gone; the same command goes on")
+    waited = as_completed(futures, loop=client.loop)
+    seen = asked = time.monotonic()
+    while not waited.is_empty():
+        batch = waited.next_batch(block=False)
+        if any(future.cancelled() for future in batch):
+            raise gone
+        yield from batch
+        time.sleep(0 if batch else 0.05)
+        if time.monotonic() < asked + 1:
+            continue
+        asked = time.monotonic()
         try:
-            workers = self._client.scheduler_info(n_workers=1)["workers"]
+            workers = client.scheduler_info(n_workers=1)["workers"]
         except (OSError, TimeoutError):
-            raise self.gone() from None
+            raise gone from None
         if workers:
-            self._seen, self._told = now, False
-            return
-        jobs = self._cluster in JOBS
-        patience, alone = IN_A_QUEUE if jobs else PATIENCE, now - self._seen
-        if alone >= patience:
-            raise Failed(
-                f"cluster = {self._cluster!r}: no worker for {patience / 3600:g} h; {AGAIN}"
-            )
-        if alone >= SILENT and not self._told:
-            self._told = True
-            if jobs:
-                advice = "its jobs wait for their turn or have ended: see the queue and their logs"
-            elif "://" in self._cluster:
-                advice = f"start some in this environment: dask worker {self._cluster} --nthreads 1"
-            else:
-                advice = "its processes do not start, or end at once: see that there is memory"
-            print(
-                f"cluster = {self._cluster!r}: no worker for {SILENT:g} s; {advice}; without one "
-                f"this ends after {patience / 3600:g} h",
-                file=sys.stderr,
-                flush=True,
-            )
+            seen = asked
+        elif asked > seen + SILENT:
+            seen = float("inf")  # told once
+            told = f"cluster = {cluster!r}: no worker for {SILENT:g} s; {_advice(cluster)}"
+            print(told, file=sys.stderr, flush=True)
 
-    def gone(self) -> Failed:
-        """What a search ends with whose scheduler has ended, which cancels all that it had."""
-        return Failed(f"cluster = {self._cluster!r}: its scheduler is gone; {AGAIN}")
+
+def _advice(cluster: str) -> str:
+    if cluster in JOBS:
+        return "its jobs wait for their turn or have ended: see the queue and their logs"
+    if "://" in cluster:
+        return f"start some in this environment: dask worker {cluster} --nthreads 1"
+    return "its processes do not start, or end at once: see that there is memory"
 
 
 def size(params: Params) -> int:
@@ -124,38 +107,21 @@ def size(params: Params) -> int:
     return len(usable(0)) if usable else os.cpu_count() or 1
 
 
-def dashboard(client: Client, params: Params) -> str:
-    """Address of dask's page on this search; empty where there is none."""
-    if params.cluster == "none":
-        return ""
-    try:
-        return client.dashboard_link or ""
-    except KeyError:  # a scheduler without one
-        return ""
-
-
 def _cluster(params: Params, options: dict[str, Any], trials: int) -> SpecCluster:
-    if params.cluster == "none":
-        return LocalCluster(
-            n_workers=1,
-            threads_per_worker=1,
-            processes=False,
-            dashboard_address=ANY,
-            **options,
-        )
+    if params.cluster in JOBS:
+        made = job_cluster(params, options)
+        _submit(made, params.cluster, min(size(params), trials))
+        return made
+    told: dict[str, Any] = {"n_workers": 1, "processes": False}
     if params.cluster == "local":
-        told = {"dashboard_address": ANY, "silence_logs": logging.CRITICAL, **options}
-        return LocalCluster(
-            n_workers=min(size(params), trials),
-            threads_per_worker=1,
-            env={"NUMBA_NUM_THREADS": "1"},  # dask caps the others
-            preload=DEAF,
-            security=True,  # else any user of this machine could run code in it
-            **told,
-        )
-    made = job_cluster(params, options)
-    _submit(made, params.cluster, min(size(params), trials))
-    return made
+        told = {
+            "n_workers": min(size(params), trials),
+            "env": {"NUMBA_NUM_THREADS": "1"},  # dask caps the others
+            "preload": DEAF,
+            "security": True,  # else any user of this machine could run code in it
+            "silence_logs": logging.CRITICAL,
+        }
+    return LocalCluster(threads_per_worker=1, dashboard_address=ANY, **told, **options)
 
 
 def job_cluster(params: Params, options: dict[str, Any]) -> SpecCluster:

@@ -34,10 +34,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import TypeAdapter, ValidationError, model_validator
 
 from ltgate import methods, paths, train
-from ltgate.declare import Name, Seed, Strict
+from ltgate.declare import Name, Seed, Strict, Whole
 from ltgate.errors import UserError
 from ltgate.grid.parameters import OPTIONS
 from ltgate.parameter_files import read
@@ -49,9 +49,9 @@ LARGEST = 1_000_000  # configurations of a grid
 class Range(Strict):
     """An interval that random search draws from; whole numbers when both ends are."""
 
-    low: int | float = Field(description="smallest value")
-    high: int | float = Field(description="largest value")
-    scale: Literal["linear", "log"] = Field("linear", description="uniform in the value or its log")
+    low: int | float
+    high: int | float
+    scale: Literal["linear", "log"] = "linear"  # uniform in the value or its log
 
     @model_validator(mode="after")
     def _ordered(self) -> "Range":
@@ -75,19 +75,19 @@ class Range(Strict):
 class GridFile(Strict):
     """The fields of a grid file (see the module)."""
 
-    name: Name | None = Field(None, description="output folders; default: the file's name")
-    base: str = Field("", description="parameter file, beside this one; empty = the defaults")
-    preset: str = Field("", description="method whose preset is laid over the base")
-    set: dict[str, Any] = Field({}, description="parameters over the base")
-    seeds: list[Seed] = Field([], description="repetitions; empty = the base's")
-    methods: list[str] = Field([], description="methods; empty = the base's")
-    axes: dict[str, Any] = Field({}, description="what is varied")
-    variants: dict[str, dict[str, Any]] = Field({}, description="named sets of parameters")
-    samples: int = Field(0, ge=0, description="random draws; 0 = all combinations")
-    draw: int = Field(0, ge=0, description="seed of the random draws")
-    measure: Literal["validation", "test"] = Field("validation", description="what is measured")
-    retries: int = Field(1, ge=0, description="how often a failed trial is tried again")
-    options: dict[str, Any] = Field({}, description="of the cluster")
+    name: Name | None = None
+    base: str = ""
+    preset: str = ""
+    set: dict[str, Any] = {}
+    seeds: list[Seed] = []
+    methods: list[str] = []
+    axes: dict[str, Any] = {}
+    variants: dict[str, dict[str, Any]] = {}
+    samples: Whole = 0
+    draw: Whole = 0
+    measure: Literal["validation", "test"] = "validation"
+    retries: Whole = 1
+    options: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +100,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """One point of a grid.
-
-    Attributes:
-        labels: Axis -> label of its value.
-        overrides: Parameters over the grid's base.
-        hash: What ``Params.hash`` of the whole gives.
-    """
+    """One point of a grid: labels by axis, parameters over the base, ``Params.hash`` of all."""
 
     labels: dict[str, Any]
     overrides: dict[str, Any]
@@ -130,13 +124,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Grid:
-    """A validated grid file over validated base parameters.
-
-    Attributes:
-        file: The grid file's fields.
-        base: Everything that is not varied; ``base.name`` names the output folders.
-        axes: Axis -> its values, or the range it is drawn from.
-    """
+    """A validated grid file over validated ``base`` parameters; axes with their values or range."""
 
     file: GridFile
     base: Params
@@ -174,12 +162,8 @@ class Grid:
             values["name"] = file.name or path.stem
         if file.preset:
             values |= _preset(file.preset)
-        values |= file.set
-        if file.seeds:
-            values["seeds"] = file.seeds
-        if file.methods:
-            values["methods"] = file.methods
-        made = Params(**{**values, **overrides})
+        given = {name: getattr(file, name) for name in ("seeds", "methods") if getattr(file, name)}
+        made = Params(**{**values, **file.set, **given, **overrides})
         axes = {name: _choices(name, value) for name, value in file.axes.items()}
         if file.variants:
             axes["variant"] = [Choice(label, changes) for label, changes in file.variants.items()]
@@ -226,7 +210,12 @@ class Grid:
         random = np.random.default_rng(self.file.draw)
         drawn = set()
         for _ in range(self.file.samples):
-            choices = tuple(_drawn(name, axis, random) for name, axis in self.axes.items())
+            choices = tuple(
+                Choice(value := axis.draw(random), {name: value})
+                if isinstance(axis, Range)
+                else axis[random.integers(len(axis))]
+                for name, axis in self.axes.items()
+            )
             labels = tuple(choice.label for choice in choices)
             if labels not in drawn:  # few values are soon drawn twice
                 drawn.add(labels)
@@ -243,13 +232,6 @@ def _formed(name: str, value: Any) -> Any:
     return _form(name).dump_python(_form(name).validate_python(value))
 
 
-def _drawn(name: str, axis: list[Choice] | Range, random: np.random.Generator) -> Choice:
-    if isinstance(axis, Range):
-        value = axis.draw(random)
-        return Choice(value, {name: value})
-    return axis[random.integers(len(axis))]
-
-
 def _preset(method: str) -> dict[str, Any]:
     if method not in methods.names():
         allowed = ", ".join(methods.names())
@@ -260,7 +242,8 @@ def _preset(method: str) -> dict[str, Any]:
 def _choices(name: str, value: Any) -> list[Choice] | Range:
     """An axis as it is written in the file."""
     if isinstance(value, list) and value:
-        return [Choice(_label(item), {name: item}) for item in value]
+        labels = (" ".join(map(str, v)) if isinstance(v, list) else v for v in value)
+        return [Choice(label, {name: v}) for label, v in zip(labels, value, strict=True)]
     if isinstance(value, dict) and value:
         if all(isinstance(changes, dict) for changes in value.values()):
             return [Choice(label, changes) for label, changes in value.items()]
@@ -272,11 +255,6 @@ def _choices(name: str, value: Any) -> list[Choice] | Range:
         f"axes: {name} = {value!r}: must be a list of values, {{label: {{parameter: value}}}}, or "
         "{low, high, scale}"
     )
-
-
-def _label(value: Any) -> Any:
-    """A value as a table shows it."""
-    return " ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _check(base: Params, axes: dict[str, list[Choice] | Range], file: GridFile) -> None:

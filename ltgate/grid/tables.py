@@ -4,20 +4,23 @@ Selection sees validation images only: ACC (mean over seeds), ties broken by les
 by fewer spikes. A configuration takes part when all its seeds have a result.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
-from ltgate import metrics, paths, provenance, results
-from ltgate.errors import UserError
+from ltgate import figures, metrics, paths, results
+from ltgate.errors import Failed, UserError
+from ltgate.figures import save_figure, save_table
 from ltgate.files import atomic, read_json
+from ltgate.grid.execution import folder, record, run
 from ltgate.grid.spec import Grid
-from ltgate.grid.trial import folder, record
 from ltgate.params import Params
 
 MEASURES = ("acc", "forgetting", "spikes_per_sample")
 
 
-def points(grid: Grid, scenario: str = "class") -> pd.DataFrame:
+def points(grid: Grid) -> pd.DataFrame:
     """One row per trial: the axes, then the columns
 
     ============================== ===============================================================
@@ -27,44 +30,45 @@ def points(grid: Grid, scenario: str = "class") -> pd.DataFrame:
     spikes_per_sample              spikes of an image
     seconds                        time of all attempts (s); NaN where nothing was tried
     attempts, error                how often it was tried; why the last attempt failed, or empty
-    stale                          whether other learning code than today's made the result
+    stale                          whether its result is no longer done: of other code or images
     ============================== ===============================================================
     """
-    where, code, rows = folder(grid.name), provenance.learning_code(), []
+    where, lines = folder(grid.name), []
     for configuration in grid.configurations():
         for job in grid.jobs([configuration]):
-            kept = read_json(record(grid.name, job))
-            attempts = kept.get("attempts", [])
-            spent = [
-                attempt["seconds"] for attempt in attempts if attempt.get("seconds") is not None
-            ]
+            attempts = read_json(record(grid.name, job)).get("attempts", [])
+            spent = [one["seconds"] for one in attempts if one.get("seconds") is not None]
             made = results.exists(where, job.key)
-            found = _measured(results.load(where, job.key), grid, scenario) if made else {}
-            row = {
+            found = dict.fromkeys(MEASURES, np.nan)
+            if made:
+                values = results.by_seed(results.load(where, job.key), split=grid.file.measure)
+                values = values[values["scenario"] != "task"].set_index("metric")["value"]
+                found |= {name: values[name] for name in MEASURES if name in values}
+            line = {
                 **configuration.labels,
                 "config": configuration.hash,
                 "method": job.method,
                 "cue": "yes" if job.cue else "no",
                 "seed": job.seed,
-                **{name: found.get(name, np.nan) for name in MEASURES},
+                **found,
                 "seconds": sum(spent) if spent else np.nan,
                 "attempts": len(attempts),
-                "error": "" if made or not attempts else attempts[-1].get("error") or "",
-                "stale": bool(kept) and kept["code"] != code,
+                "error": "" if made or not attempts else attempts[-1]["error"],
+                "stale": bool(attempts) and not made and not attempts[-1]["error"],
             }
-            rows.append(row)
-    return pd.DataFrame(rows)
+            lines.append(line)
+    return pd.DataFrame(lines)
 
 
-def table(grid: Grid, scenario: str = "class") -> pd.DataFrame:
+def table(grid: Grid) -> pd.DataFrame:
     """``table_grid``: one row per configuration, method and cue; the selected one is marked.
 
     The axes, ``config``, ``method``, ``cue``; mean and 95 % interval over seeds of ``acc`` and
     ``forgetting``, mean ``spikes_per_sample``; ``seeds`` with a result, ``failed`` ones and the
-    last ``error``, ``seconds`` of trials, ``stale`` results (of other learning code than today's),
+    last ``error``, ``seconds`` of trials, ``stale`` results (of other code or images),
     ``best`` = yes for the selected row.
     """
-    frame, lines = points(grid, scenario), []
+    frame, lines = points(grid), []
     names = [*grid.axes, "config", "method", "cue"]
     for _, part in frame.groupby([frame[name].map(str) for name in names], sort=False):
         line = part[names].iloc[0].to_dict()
@@ -84,7 +88,7 @@ def table(grid: Grid, scenario: str = "class") -> pd.DataFrame:
         }
         lines.append(line)
     made = pd.DataFrame(lines)
-    if grid.file.measure == "validation" and len(order := ranked(made)):
+    if grid.file.measure == "validation" and len(order := _ranked(made)):
         made.loc[order.index[0], "best"] = "yes"
     return made
 
@@ -96,18 +100,15 @@ def best(grid: Grid, frame: pd.DataFrame | None = None) -> Params:
     """
     if grid.file.measure != "validation":
         raise UserError(f"measure = {grid.file.measure!r}: selection is on validation data only")
-    order = ranked(table(grid) if frame is None else frame)
+    order = _ranked(table(grid) if frame is None else frame)
     if order.empty:
         raise UserError(f"grid {grid.name}: no configuration has a result for all seeds")
     row = order.iloc[0]
     chosen = next(c for c in grid.configurations() if c.hash == row["config"])
     params = grid.params(chosen).with_(name=f"{grid.name}-best", methods=[row["method"]])
     told = ", ".join(f"{axis} = {row[axis]}" for axis in grid.axes)
-    text = (
-        f"# Best of grid {grid.name}: {told}\n"
-        f"# Validation ACC {row['acc']:.4f}, forgetting {row['forgetting']:.4f}, "
-        f"{int(row['seeds'])} seeds.\n"
-    )
+    found = "Validation ACC {acc:.4f}, forgetting {forgetting:.4f}, {seeds} seeds.".format(**row)
+    text = f"# Best of grid {grid.name}: {told}\n# {found}\n"
     with atomic(paths.figures(grid.name) / "best.yaml") as temporary:
         temporary.write_text(text + params.to_yaml(), encoding="utf-8")
     return params
@@ -119,12 +120,8 @@ def ablations(grid: Grid) -> pd.DataFrame:
         raise UserError(f"grid {grid.name}: has no variants, or other axes beside them")
     where, parts = folder(grid.name), []
     for configuration in grid.configurations():
-        rows = [
-            results.load(where, job.key)
-            for job in grid.jobs([configuration])
-            if results.exists(where, job.key)
-        ]
-        if rows:
+        keys = [job.key for job in grid.jobs([configuration])]
+        if rows := [results.load(where, key) for key in keys if results.exists(where, key)]:
             part = results.summarise(pd.concat(rows), split=grid.file.measure)
             parts.append(part.assign(variant=configuration.labels["variant"]))
     if not parts:
@@ -144,16 +141,42 @@ def slices(grid: Grid, frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def ranked(frame: pd.DataFrame) -> pd.DataFrame:
+def report(grid: Grid) -> Iterator[str]:
+    """Run ``grid``; texts to print. Tables and figures land in ``figures/<name>``.
+
+    Raises `Failed` at the end if a trial has no result.
+    """
+    run(grid)
+    found, where = table(grid), paths.figures(grid.name)
+    save_table(found, where, "table_grid")
+    if found["acc"].isna().all():
+        raise UserError(f"grid {grid.name}: no trial has a result; {found['error'].iloc[0]}")
+    if list(grid.axes) == ["variant"]:
+        frame = ablations(grid)
+        save_table(frame, where, "table_ablations")
+        save_figure(figures.ablations(frame), where, "ablations")
+    else:
+        if len(grid.axes) == 2 and not grid.file.samples:
+            y, x = grid.axes
+            seeds = points(grid).rename(columns={"acc": "accuracy"})
+            seeds = seeds[(seeds["cue"] == "yes") & (seeds["method"] == grid.base.methods[0])]
+            save_figure(figures.grid_heatmap(seeds, x, y), where, "grid_heatmap")
+        save_figure(figures.grid_slices(slices(grid, found)), where, "grid_slices")
+    shown = [*grid.axes, "method", "cue", "acc", "forgetting", "seeds", "failed", "best"]
+    yield figures.show(found[shown]).to_string(index=False)
+    for error in found.loc[found["error"] != "", "error"].unique():
+        yield f"failed: {error}"
+    if grid.file.measure == "validation":
+        params = best(grid, found)
+        yield f"best: {where / 'best.yaml'} (configuration {params.hash})"
+    if failed := int(found["failed"].sum()):
+        raise Failed(f"{grid.name}: {failed} trial(s) without a result; the same command goes on")
+
+
+def _ranked(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of :func:`table` with the cue and a result for all seeds, best first."""
     complete = frame[frame["acc"].notna() & (frame["cue"] == "yes")]
     complete = complete[complete["seeds"] == frame["seeds"].max()]
     order = complete[list(MEASURES)].round({"acc": 12, "forgetting": 12})
     ascending = [False, True, True]
     return complete.loc[order.sort_values([*MEASURES], ascending=ascending, kind="stable").index]
-
-
-def _measured(rows: pd.DataFrame, grid: Grid, scenario: str) -> "pd.Series[float]":
-    """The main metrics of one trial, by name."""
-    values = results.by_seed(rows, split=grid.file.measure)
-    return values[values["scenario"] == scenario].set_index("metric")["value"]

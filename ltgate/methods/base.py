@@ -151,8 +151,8 @@ class SpikingLearner(nn.Module):
         name = hashlib.sha256(repr(origin).encode()).hexdigest()[:16]
         path = paths.data() / "features" / f"filters-{name}.safetensors"
         with lock(path.with_suffix(".lock")):
-            if path.exists():
-                self._load_frozen(*checkpoint.load(path))
+            if kept := checkpoint.kept(path):
+                self._load_frozen(*kept)
             else:
                 self.filters.make(images, self.used, memory.at_once(p))
                 checkpoint.save(path, self._frozen(), self._place())

@@ -1,7 +1,13 @@
-"""What is claimed, what shows it and what that costs: ``claims.yaml`` and ``expected.csv``."""
+"""What is claimed and found, what shows it and what that costs.
+
+``figures/claims.yaml`` is the table in ARTIFACT.md, ``figures/findings.yaml`` the page
+``docs/findings.md``: a number in it is a reference to a cell of a committed table, so that it
+cannot drift. ``params/expected.csv`` has the costs.
+"""
 
 import csv
 import functools
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +16,15 @@ import yaml
 
 from ltgate import files, paths
 from ltgate.errors import UserError
-from ltgate.runner import findings, run_record
+from ltgate.runner import run_record
 
-START, END = "<!-- claims -->\n", "<!-- end -->"  # of the table in ARTIFACT.md
-
-Cost = tuple[float | None, float | None]  # seconds, megabytes; None: not measured
+CLAIMS, FINDINGS, END = "<!-- claims -->\n", "<!-- findings -->\n", "<!-- end -->"  # of the pages
+_REFERENCE = re.compile(r"\{(?P<table>[\w/]+): (?P<where>.+?) -> (?P<column>[^}]+?)\}")
+_UNITS = {
+    " %": lambda value: f"{100 * value:.2f} %",
+    " points": lambda value: f"{100 * value:.2f} points",
+    " times": lambda value: f"{1 / value:.1f}",
+}
 
 
 @dataclass(frozen=True)
@@ -31,14 +41,14 @@ class Claim:
 
 
 def claims(run: str = "") -> list[Claim]:
-    """All claims of ``figures/claims.yaml``, or those shown by ``figures/<run>``."""
-    found = [Claim(**entry) for entry in _read()["claims"]]
+    """All claims, or those shown by ``figures/<run>``."""
+    found = [Claim(**entry) for entry in _read("claims")["claims"]]
     return [claim for claim in found if run in ("", claim.run)]
 
 
 def tables() -> dict[str, str]:
     """What each kind of table shows: the beginning of its name -> its caption."""
-    return _read()["tables"]
+    return _read("claims")["tables"]
 
 
 def markdown() -> str:
@@ -48,18 +58,48 @@ def markdown() -> str:
     for claim in claims():
         seconds, megabytes = expected(claim.run, claim.command.partition("--only ")[2])
         disk = "not measured" if megabytes is None else f"{megabytes:.0f} MB"
-        files = ", ".join(f"`{claim.run}/{name}`" for name in claim.files)
+        shown = ", ".join(f"`{claim.run}/{name}`" for name in claim.files)
         cells = [claim.id, claim.claim, claim.source, claim.holds, f"`{claim.command}`"]
-        lines.append("| " + " | ".join([*cells, duration(seconds), disk, files]) + " |")
+        lines.append("| " + " | ".join([*cells, duration(seconds), disk, shown]) + " |")
     return "\n".join(lines) + "\n"
 
 
-def record(name: str) -> Path:
-    """Copy what run ``name`` cost into ``params/expected.csv`` and ARTIFACT.md's table.
+def findings() -> str:
+    """A section for every finding, as docs/findings.md has it."""
+    parts = []
+    for entry in _read("findings"):
+        parts += [
+            f"## {entry['finding']}",
+            f"**{entry['verdict']}** (claim: {entry['whose']}) · `{entry['command']}`",
+            filled(entry["evidence"]),
+            f"*Tried, failed, missing:* {filled(entry['tried'])}",
+        ]
+    return "\n\n".join(parts) + "\n"
 
-    The page of findings is brought up to date with the tables that there are now.
-    """
-    file = paths.params() / "expected.csv"
+
+def filled(text: str) -> str:
+    """``text`` with its references ``{run/table: column=value, ... -> column unit}`` resolved."""
+    return _REFERENCE.sub(lambda found: _cell(**found.groupdict()), text)
+
+
+def _cell(table: str, where: str, column: str) -> str:
+    from ltgate.figures.save import read_table  # here, because it loads matplotlib
+
+    frame = read_table(paths.published() / "figures" / f"{table}.csv")
+    for name, value in re.findall(r"([\w]+)=((?:[^,=]|,(?! \w+=))+)", where):
+        frame = frame[frame[name].astype(str) == value]
+    if len(frame) != 1:
+        raise UserError(f"{table}: {where}: {len(frame)} rows; needed is one")
+    for unit, shown in _UNITS.items():
+        if column.endswith(unit) and column not in frame:
+            return shown(float(frame[column.removesuffix(unit)].iloc[0]))
+    value = frame[column].iloc[0]
+    return f"{value:.2g}" if isinstance(value, float) else str(value)
+
+
+def record(name: str) -> Path:
+    """Copy what run ``name`` cost into ``params/expected.csv``; bring both pages up to date."""
+    file, root = paths.params() / "expected.csv", paths.params().parent
     if paths.installed():
         raise UserError(f"{file}: is a file of the installed package; record from a checkout")
     run = run_record.read(name)
@@ -79,8 +119,8 @@ def record(name: str) -> Path:
         writer = csv.DictWriter(opened, list(measured[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(sorted(rows, key=lambda row: (row["name"], row["notebook"])))
-    files.replace_between(paths.params().parent / "ARTIFACT.md", START, END, markdown())
-    findings.write()
+    files.replace_between(root / "ARTIFACT.md", CLAIMS, END, markdown())
+    files.replace_between(root / "docs" / "findings.md", FINDINGS, END, findings())
     return file
 
 
@@ -98,7 +138,7 @@ def costs(name: str = "", notebooks: str = "") -> list[dict[str, str]]:
     return [r for r in found if name in ("", r["name"]) and r["notebook"].startswith(begins)]
 
 
-def expected(name: str, notebooks: str = "") -> Cost:
+def expected(name: str, notebooks: str = "") -> tuple[float | None, float | None]:
     """Seconds and megabytes of all that :func:`costs` has; None where it has nothing."""
     rows = costs(name, notebooks)
     if not rows:
@@ -118,6 +158,6 @@ def duration(seconds: float | None) -> str:
 
 
 @functools.cache
-def _read() -> dict[str, Any]:
-    file = paths.published() / "figures" / "claims.yaml"
+def _read(name: str) -> Any:
+    file = paths.published() / "figures" / f"{name}.yaml"
     return yaml.safe_load(file.read_text(encoding="utf-8"))

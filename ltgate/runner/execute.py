@@ -1,49 +1,50 @@
 """Runs the numbered notebooks with parameter files, and only what has to be run again.
 
-What was run, where and for how long is kept in ``run.json`` of the run's folder.
+A notebook is run again when its source, the library, a parameter it is passed, the content of the
+user's image files or an earlier notebook's run has changed since its last success, or when an
+output is not as it was made (:mod:`ltgate.done`). What was run, where and for how long is kept in
+``run.json`` of the run's folder.
 """
 
 import contextlib
-import datetime
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from ltgate import files, paths, provenance
+from ltgate import done, files, paths, provenance
 from ltgate.errors import UserError
+from ltgate.files import digest
 from ltgate.parameter_files import parse
 from ltgate.params import Params
-from ltgate.runner import run_record
+from ltgate.runner import claims, run_record
 from ltgate.runner.claims import duration
-from ltgate.runner.jupyter import run_notebook, this_kernel
-from ltgate.runner.plan import (
-    FORCED,
-    Step,
-    announce,
-    image_files,
-    inputs,
-    plan,
-    select,
-)
+from ltgate.runner.jupyter import cells, run_notebook, select, this_kernel
 from ltgate.runner.run_record import Record
+
+
+class Step(NamedTuple):
+    """One notebook of a run: why it runs ('' = nothing has changed), and what that costs."""
+
+    notebook: Path
+    reason: str
+    seconds: float | None  # as last time, else as on record; None = never measured
+    megabytes: float | None
 
 
 def run(
     parameter_files: list[str],
     only: str = "",
-    force: bool = False,
     overrides: dict[str, Any] | None = None,
     out: str = "",
 ) -> None:
     """Run the notebooks once per parameter file.
 
-    ``only``: numbers of notebooks, comma-separated ('' = all). ``force``: run also what has not
-    changed, and make its results anew. ``overrides``: parameters that win over every file. ``out``:
-    folder for ``runs/`` and ``figures/`` (data stay where they are).
+    ``only``: numbers of notebooks, comma-separated ('' = all). ``overrides``: parameters that win
+    over every file. ``out``: folder for ``runs/`` and ``figures/`` (data stay where they are).
 
     Raises `UserError` before any work when something is wrong with the request, `NotebookFailed`
     at the first notebook that fails.
@@ -58,9 +59,9 @@ def run(
         for params in experiments.values():
             check(params)
             locks.enter_context(_hold(paths.run(params.name)))
-        plans = {path: plan(params, notebooks, force) for path, params in experiments.items()}
+        plans = {path: plan(params, notebooks) for path, params in experiments.items()}
         for path, params in experiments.items():
-            announce(path, params, plans[path])
+            _announce(path, params, plans[path])
         for path, params in experiments.items():
             _execute(path, params, plans[path])
 
@@ -86,13 +87,19 @@ def check(params: Params) -> None:
 
 
 def clean(name: str) -> Path:
-    """Delete the folder of run ``name`` (never its figures); return its path."""
+    """Delete the folder of run ``name`` (never its figures); return its path.
+
+    Raises `UserError` while a run, a grid or a trial works in it: each holds a lock there.
+    """
     folder = paths.run(Params(name=name).name)
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such run")
     if folder.is_symlink():
         raise UserError(f"{folder}: is a link to {folder.resolve()}; only a run's own folder goes")
     with _hold(folder):
+        for path in {*folder.rglob("*.lock")} - {folder / ".lock"}:
+            with _hold(folder, path.relative_to(folder)):
+                pass
         shutil.rmtree(folder)
     return folder
 
@@ -111,96 +118,138 @@ def parse_overrides(settings: list[str]) -> dict[str, Any]:
     return overrides
 
 
+def plan(params: Params, notebooks: list[Path]) -> list[Step]:
+    """Which notebooks have to run."""
+    known = run_record.read(params.name).get("notebooks", {})
+    steps: list[Step] = []
+    for notebook in notebooks:
+        entry, reason = known.get(notebook.stem, {}), "an earlier notebook runs"
+        if not any(step.reason for step in steps):
+            reason = _reason(params, notebook, known)
+        cost = entry.get("seconds"), entry.get("megabytes")
+        if "seconds" not in entry:
+            cost = claims.expected(params.name, notebook.stem)
+        steps.append(Step(notebook, reason, *cost))
+    return steps
+
+
+def _reason(params: Params, notebook: Path, known: Record) -> str:
+    entry = known.get(notebook.stem)
+    if entry is None:
+        return "not run yet"
+    before = entry.get("inputs", {})
+    for kind, fingerprint in _inputs(params, notebook, known).items():
+        if before.get(kind) != fingerprint:
+            return f"{kind} changed"
+    if entry.get("status") != "done":
+        return "did not finish"
+    output = done.differing(entry["outputs"], paths.root())
+    return f"{output} is not as it was made" if output else ""
+
+
+def _passed(params: Params) -> dict[str, Any]:
+    """What a notebook is passed: the name, and what differs from its default."""
+    defaults = Params().model_dump()
+    return {k: v for k, v in params.model_dump().items() if k == "name" or v != defaults[k]}
+
+
+def _inputs(params: Params, notebook: Path, known: Record) -> dict[str, str]:
+    """Fingerprints of everything a notebook's result depends on, by kind.
+
+    Of a user's test images this process takes the hash, and nothing else.
+    """
+    from ltgate.data.sources import own_files
+
+    earlier = [p.stem for p in select() if p.name < notebook.name]
+    return {
+        "notebook": digest([[c["cell_type"], c["source"]] for c in cells(notebook)]),
+        "library": digest(done.sources()),
+        "parameters": digest(_passed(params)),
+        "images": digest(own_files(params, "train", "test")),
+        "earlier results": digest([known.get(stem, {}).get("id") for stem in earlier]),
+    }
+
+
+def _announce(path: str, params: Params, steps: list[Step]) -> None:
+    """Say what will run, for how long and on how much disk; refuse what there is no room for."""
+    folder = paths.run(params.name)
+    print(f"{params.name}  ({path}, configuration {params.hash})  ->  {folder}")
+    width = max(len(step.notebook.stem) for step in steps)
+    for step in steps:
+        note = "unchanged, will be skipped"
+        if step.reason:
+            measured = step.seconds is not None
+            cost = f"about {duration(step.seconds)}" if measured else "time unknown"
+            note = f"{cost} ({step.reason})"
+        print(f"  {step.notebook.stem:<{width}}  {note}")
+    measured = [step for step in steps if step.reason and step.seconds is not None]
+    if measured:
+        seconds = sum(step.seconds or 0 for step in measured)
+        megabytes = sum(step.megabytes or 0 for step in measured)
+        free = shutil.disk_usage(folder).free / 1e6
+        print(f"  expected: {duration(seconds)}; {megabytes:.0f} MB of disk, {free:.0f} MB free")
+        if megabytes > free:
+            raise UserError(
+                f"{folder}: about {megabytes:.0f} MB are needed and {free:.0f} MB are free; make "
+                "room, or choose another folder with --out"
+            )
+
+
 def _execute(path: str, params: Params, steps: list[Step]) -> None:
-    folder, earlier = paths.run(params.name), run_record.read(params.name)
     if not any(step.reason for step in steps):
         print(f"{params.name}: nothing to do", flush=True)
         return
-    made_of = {"learning_code": provenance.learning_code(), "images": image_files(params)}
-    changed = [name for name, now in made_of.items() if earlier.get(name) not in (None, now)]
-    if changed and _set_aside(folder, ["results", "checkpoints", "grid"]):
-        told = " and the ".join(changed).replace("_", " ") + (" has", " have")["images" in changed]
-        print(f"the {told} changed: older results now lie in {folder / 'previous'}")
-    told = {"file": path, **made_of, "notebooks": earlier.get("notebooks", {})}
+    earlier = run_record.read(params.name)
+    told = {"file": path, "notebooks": earlier.get("notebooks", {})}
     record = {**earlier, **provenance.describe(params), **told}
     with this_kernel(params):
         for number, step in enumerate(steps, 1):
             state = "unchanged, skipped"
             if step.reason:
-                state = f"done in {duration(_execute_step(params, step, record))}"
-            print(f"[{number}/{len(steps)}] {step.name}  {state}", flush=True)
+                state = f"done in {duration(_execute_step(params, step.notebook, record))}"
+            print(f"[{number}/{len(steps)}] {step.notebook.stem}  {state}", flush=True)
 
 
-def _execute_step(params: Params, step: Step, record: Record) -> float:
-    """Run a notebook and put that on ``record``; the seconds it took."""
-    folder, entry = paths.run(params.name), record["notebooks"].setdefault(step.name, {})
-    if step.reason == FORCED:
-        _set_aside(folder, entry.get("made", []))
+def _execute_step(params: Params, notebook: Path, record: Record) -> float:
+    """Run a notebook and put that on ``record``; the seconds it took.
+
+    Its ``outputs``, relative to the root, are what it has written, and what it found and kept.
+    """
+    folder, entry = paths.run(params.name), record["notebooks"].setdefault(notebook.stem, {})
     # The new id makes every later notebook run again, even if this one is interrupted.
     entry.update(
         status="unfinished",
         id=uuid.uuid4().hex,
-        inputs=inputs(params, step.notebook, step.parameters, record["notebooks"]),
-        parameters=step.parameters,
+        inputs=_inputs(params, notebook, record["notebooks"]),
+        parameters=_passed(params),
         commit=record["commit"],
-        started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        started=run_record.now(),
     )
     run_record.write(record)
     written, start = run_record.watch(params.name), time.monotonic()
     try:
-        run_notebook(step.notebook, step.parameters, folder / "notebooks" / step.notebook.name)
+        run_notebook(notebook, entry["parameters"], folder / "notebooks" / notebook.name)
         entry.update(status="done", seconds=round(time.monotonic() - start, 2))
     finally:
-        made = written()
+        made, megabytes = written()
+        stay = (folder / "results", folder / "notebooks", paths.figures(params.name))
+        made = [str(p.relative_to(paths.root())) for p in made if any(map(p.is_relative_to, stay))]
+        there = {name: paths.root() / name for name in sorted({*entry.get("outputs", ()), *made})}
+        entry["outputs"] = {name: done.content(p) for name, p in there.items() if p.is_file()}
         if entry["status"] == "done":
-            entry["megabytes"] = run_record.megabytes(made)
-        _note_outputs(entry, list(made), params)
+            entry["megabytes"] = megabytes
         run_record.write(record)
     return entry["seconds"]
 
 
-def _note_outputs(entry: Record, written: list[Path], params: Params) -> None:
-    """Add to ``entry`` what a notebook has written; what it finds and keeps remains its own.
-
-    ``outputs``, relative to the root, are to stay: when one is gone, the notebook runs again.
-    ``made``, relative to the run's folder, is what a forced run makes anew.
-    """
-    folder = paths.run(params.name)
-    stay = (folder / "results", folder / "notebooks", paths.figures(params.name))
-    outputs = {o for o in entry.get("outputs", []) if (paths.root() / o).exists()}
-    made = {m for m in entry.get("made", []) if (folder / m).exists()}
-    for path in written:
-        if any(path.is_relative_to(parent) for parent in stay):
-            outputs.add(str(path.relative_to(paths.root())))
-        if any(path.is_relative_to(folder / kind) for kind in ("results", "checkpoints")):
-            made.add("/".join(path.relative_to(folder).parts[:2]))
-    entry.update(outputs=sorted(outputs), made=sorted(made))
-
-
-def _set_aside(folder: Path, names: list[str]) -> list[str]:
-    """Move files or folders of a run to its ``previous``, in place of what lies there.
-
-    Returns those that were there.
-    """
-    found = [name for name in names if (folder / name).exists()]
-    for name in found:
-        source, target = folder / name, folder / "previous" / name
-        if target.is_dir():
-            shutil.rmtree(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(source, target)
-    return found
-
-
 @contextlib.contextmanager
-def _hold(folder: Path) -> Iterator[None]:
-    """Keep other runs out of ``folder`` for the block; a dead process's hold does not count."""
-    path = folder / ".lock"
+def _hold(folder: Path, lock: str | Path = ".lock") -> Iterator[None]:
+    """Keep others out of ``folder`` for the block; a dead process's hold does not count."""
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(files.lock(path, wait=False))
+            stack.enter_context(files.lock(folder / lock, wait=False))
         except BlockingIOError:
-            who = files.holder(path)
+            who = files.holder(folder / lock)
             raise UserError(f"{folder}: in use by {who}; wait for it, or end it") from None
         yield
 

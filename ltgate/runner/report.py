@@ -2,34 +2,38 @@
 
 import base64
 import re
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 
-from ltgate import figures, files, paths
+from ltgate import done, figures, files, paths
 from ltgate.errors import UserError
 from ltgate.params import Params
-from ltgate.runner import claims, plan, run_record
+from ltgate.runner import claims, jupyter, run_record
 from ltgate.runner.run_record import Record
 
 LONGEST = 40  # rows of a table that are shown; the file has them all
 
 
-def report(name: str, out: str | Path = "") -> Path:
-    """Write ``runs/<name>/report.html``, or ``out``, from ``run.json`` and ``figures/<name>``."""
+def report(name: str) -> Path:
+    """Write ``runs/<name>/report.html`` from ``run.json`` and ``figures/<name>``.
+
+    Raises `UserError` where a product is not as the run made it (:mod:`ltgate.done`).
+    """
     folder, record = paths.figures(Params(name=name).name), run_record.read(name)
     products = [*folder.glob("*.png"), *folder.glob("table_*.csv")]
     if not products:
         raise UserError(f"{folder}: there are no figures or tables of a run {name!r}")
-    writers = {
-        Path(output).name: notebook
-        for notebook, entry in record.get("notebooks", {}).items()
-        for output in entry.get("outputs", [])
-        if output.startswith(f"figures/{name}/")
-    }
+    writers = {}
+    for notebook, entry in record.get("notebooks", {}).items():
+        outputs = entry.get("outputs", {})
+        if not isinstance(outputs, dict):  # of an earlier version, without their content
+            outputs = dict.fromkeys(outputs, "")
+        if wrong := done.differing(outputs, paths.root()):
+            raise UserError(f"{paths.root() / wrong}: is not as the run made it; run it again")
+        writers |= {Path(output).name: notebook for output in outputs}
     groups: dict[str, list[Path]] = {}  # those that no notebook has made come last
     for path in sorted(products, key=lambda path: (writers.get(path.name, "~"), path.stem)):
         groups.setdefault(writers.get(path.name, ""), []).append(path)
@@ -37,10 +41,10 @@ def report(name: str, out: str | Path = "") -> Path:
     if found := claims.claims(name):
         rows = [(c.claim, c.source, c.holds, ", ".join(c.files)) for c in found]
         shown = pd.DataFrame(rows, columns=["claim", "whose", "holds", "shown by"])
-        texts.append(f"## Claims\n\n{table(shown)}")
+        texts.append(f"## Claims\n\n{_table(shown)}")
     for notebook, made in groups.items():
         texts += [_source(name, notebook, record), *map(_product, made)]
-    return page(out or paths.run(name) / "report.html", f"ltgate: {name}", texts)
+    return page(paths.run(name) / "report.html", f"ltgate: {name}", texts)
 
 
 def caption(name: str) -> str:
@@ -55,20 +59,7 @@ def caption(name: str) -> str:
     return known.get(found, "").split("\n")[0]
 
 
-def table(frame: pd.DataFrame) -> str:
-    """A table as HTML that a Markdown text may hold."""
-    with pd.option_context("display.max_colwidth", None):
-        return frame.to_html(index=False, border=0, justify="left", na_rep="")
-
-
-def image(path: Path, told: str = "") -> str:
-    """A PNG file as HTML that a Markdown text may hold, its bytes included."""
-    data = base64.b64encode(path.read_bytes()).decode()
-    text = escape(told, quote=True)
-    return f'<img src="data:image/png;base64,{data}" alt="{text}" style="max-width: 100%">'
-
-
-def page(file: str | Path, title: str, texts: Sequence[str]) -> Path:
+def page(file: str | Path, title: str, texts: list[str]) -> Path:
     """Write Markdown ``texts`` as an HTML page without scripts, which asks for no other file."""
     from nbconvert import HTMLExporter
 
@@ -81,21 +72,22 @@ def page(file: str | Path, title: str, texts: Sequence[str]) -> Path:
     return Path(file)
 
 
+def _table(frame: pd.DataFrame) -> str:
+    """A table as HTML that a Markdown text may hold."""
+    with pd.option_context("display.max_colwidth", None):
+        return frame.to_html(index=False, border=0, justify="left", na_rep="")
+
+
 def _head(name: str, record: Record) -> str:
     if not record:
         return f"# {name}\n\nFigures and tables of `figures/{name}`; the run itself is not here."
-    defaults = Params().model_dump()
-    changed = [
-        {"parameter": key, "value": str(value), "default": str(defaults.get(key))}
-        for key, value in record["parameters"].items()
-        if value != defaults.get(key)
-    ]
+    values = pd.DataFrame({"value": record["parameters"], "default": Params().model_dump()})
+    changed = values.map(str).query("value != default").rename_axis("parameter").reset_index()
     told = escape(
         "- configuration: {hash}\n- seeds: {seeds}\n- version: {version}, commit {commit}\n"
-        "- machine: {machine[cpu]}, {machine[cores]} cores, {machine[memory_gb]} GB, "
-        "GPU {machine[gpu]}\n- libraries: {libraries}".format(**record)
+        "- machine: {machine}\n- libraries: {libraries}".format(**record)
     )
-    shown = table(pd.DataFrame(changed))
+    shown = _table(changed)
     return f"# {name}\n\n{told}\n\n## Parameters that are not the default\n\n{shown}"
 
 
@@ -103,9 +95,8 @@ def _source(name: str, notebook: str, record: Record) -> str:
     """Heading of what a notebook, or another command, has made: command, time, disk space."""
     if notebook:
         entry = record["notebooks"][notebook]
-        file = record.get("file", f"params/{name}.yaml")
-        command = f"python -m ltgate run {file} --only {notebook[:2]}"
-        title = plan.title(paths.notebooks() / f"{notebook}.ipynb")
+        command = f"python -m ltgate run {record['file']} --only {notebook[:2]}"
+        title = jupyter.title(paths.notebooks() / f"{notebook}.ipynb")
         took = _cost("This time", entry.get("seconds"), entry.get("megabytes"))
     else:
         command = "; ".join(dict.fromkeys(claim.command for claim in claims.claims(name)))
@@ -120,9 +111,12 @@ def _cost(when: str, seconds: float | None, megabytes: float | None) -> str:
 
 
 def _product(path: Path) -> str:
-    told = f"**{escape(path.stem)}** {caption(path.stem)} `figures/{path.parent.name}/{path.name}`"
+    told = caption(path.stem)
+    head = f"**{escape(path.stem)}** {told} `figures/{path.parent.name}/{path.name}`"
     if path.suffix == ".png":
-        return f"{told}\n\n{image(path, caption(path.stem))}"
+        data, alt = base64.b64encode(path.read_bytes()).decode(), escape(told, quote=True)
+        source = f"data:image/png;base64,{data}"
+        return f'{head}\n\n<img src="{source}" alt="{alt}" style="max-width: 100%">'
     frame = figures.read_table(path)
     more = f" The first {LONGEST} of {len(frame)} rows." * (len(frame) > LONGEST)
-    return f"{told}{more}\n\n{figures.show(frame.head(LONGEST)).html()}"
+    return f"{head}{more}\n\n{figures.show(frame.head(LONGEST)).html()}"

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ltgate import files, paths, provenance
-from ltgate.files import TEMPORARY
 
 if TYPE_CHECKING:
     from ltgate.params import Params
@@ -31,23 +30,26 @@ def snapshot(*folders: Path) -> dict[Path, tuple[int, int]]:
     found = {}
     for path in (path for folder in folders for path in folder.rglob("*")):
         with contextlib.suppress(FileNotFoundError):  # someone's temporary file
-            if path.is_file() and f"/{TEMPORARY}" not in str(path):
+            if path.is_file() and f"/{files.TEMPORARY}" not in str(path):
                 found[path] = (path.stat().st_mtime_ns, path.stat().st_size)
     return found
 
 
-def watch(name: str) -> Callable[[], dict[Path, int]]:
-    """From now on, watch the folders of run ``name``: a call gives the files written and sizes."""
+def watch(name: str) -> Callable[[], tuple[list[Path], float]]:
+    """From now on, watch the folders of run ``name``: a call gives the files written, and MB."""
     folders = (paths.run(name), paths.figures(name), paths.data())
     before = snapshot(*folders)
-    return lambda: {
-        p: state[1] for p, state in snapshot(*folders).items() if before.get(p) != state
-    }
+
+    def written() -> tuple[list[Path], float]:
+        found = {p: s[1] for p, s in snapshot(*folders).items() if before.get(p) != s}
+        return list(found), round(sum(found.values()) / 1e6, 6)
+
+    return written
 
 
-def megabytes(written: dict[Path, int]) -> float:
-    """Their size together."""
-    return round(sum(written.values()) / 1e6, 6)
+def now() -> str:
+    """The local time, to the second."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 @contextlib.contextmanager
@@ -65,10 +67,5 @@ def timed(params: "Params", command: str) -> Iterator[None]:
     known = earlier.get(command, {})
     if known.get("hash") == params.hash and known["seconds"] >= seconds:
         return
-    entry = {
-        "hash": params.hash,
-        "ended": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "seconds": seconds,
-        "megabytes": megabytes(written()),
-    }
+    entry = {"hash": params.hash, "ended": now(), "seconds": seconds, "megabytes": written()[1]}
     write({**record, **provenance.describe(params), "commands": {**earlier, command: entry}})

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 from small_grid import small_grid
 
 from soak.record import Failed, case
@@ -52,33 +52,26 @@ def attempts(home: Path) -> list[list[dict]]:
     return [json.loads(record.read_text())["attempts"] for record in records]
 
 
-def descendants(process: int) -> list[int]:
+def descendants(process: int) -> list[psutil.Process]:
     """Processes that ``process`` has started, and those that they have."""
-    found = []
-    for task in Path(f"/proc/{process}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
-            found += [child, *descendants(child)]
-    return found
+    return psutil.Process(process).children(recursive=True)
 
 
-def workers(process: int) -> list[int]:
+def workers(process: int) -> list[psutil.Process]:
     """Worker processes of a local cluster."""
     found = []
     for child in descendants(process):
-        try:
-            text = Path(f"/proc/{child}/cmdline").read_bytes()
-        except OSError:
-            continue
-        if b"spawn_main" in text:
-            found.append(child)
+        with contextlib.suppress(psutil.Error):
+            if any("spawn_main" in word for word in child.cmdline()):
+                found.append(child)
     return found
 
 
-def kill(processes: list[int]) -> None:
+def kill(processes: list[psutil.Process]) -> None:
     """SIGKILL, to those that are there."""
     for process in processes:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def until(ready: Callable[[], bool], process: subprocess.Popen, seconds: float = 300) -> None:
@@ -100,7 +93,7 @@ def kills(home: Path, moments: random.Random) -> str:
     second = moments.randint(first + 1, 8)
     until(lambda: len(rows(home)) >= second, run)
     time.sleep(moments.uniform(0, 1.0))
-    kill([run.pid, *descendants(run.pid)])
+    kill([psutil.Process(run.pid), *descendants(run.pid)])
     run.wait()
     left = len(rows(home))
     if start(home, *local).wait() != 0:
@@ -149,54 +142,14 @@ def by_hand(home: Path, moments: random.Random) -> str:
     return f"last time {address}, trials per worker: {sorted(shares.count(p) for p in set(shares))}"
 
 
-def many(home: Path) -> str:
-    """10,000 configurations, all finished: seconds and megabytes to list, hash and skip them."""
-    values = [float(number) for number in range(1, 101)]
-    axes = {"eta": values, "tau_slow_ms": [5.0 + value for value in values]}
-    program = f"""
-import sys, time, tracemalloc
-from pathlib import Path
-from small_grid import small_grid
-from ltgate import grid, paths
-from ltgate.grid.trial import folder
-def finished(side):
-    made = small_grid(Path({str(home)!r}), axes={{k: v[:side] for k, v in {axes!r}.items()}})
-    (folder("small") / "results").mkdir(parents=True, exist_ok=True)
-    for job in made.jobs():
-        (folder("small") / "results" / (job.key + ".csv")).touch()
-    return made
-made = finished(100)
-began = time.process_time()
-assert grid.run(made)["skipped"] == 10_000
-print("SECONDS", time.process_time() - began)
-for side in (50, 100):
-    tracemalloc.start()
-    grid.run(finished(side))
-    print("PEAK", tracemalloc.get_traced_memory()[1])
-    tracemalloc.stop()
-"""
-    environment = {**os.environ, "LTGATE_HOME": str(home), "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
-    )
-    told = [float(line.split()[1]) for line in done.stdout.splitlines() if line[:1] in "SP"]
-    seconds, half, whole = told
-    if seconds >= 5:
-        raise Failed(f"{seconds:.1f} s")
-    return (
-        f"{seconds:.1f} s of processor time; at most {whole / 1e6:.1f} MB, {half / 1e6:.1f} MB for "
-        "2,500"
-    )
-
-
 def run(scale: float = 1.0, seed: int = 0, only: str = "") -> None:
-    """The undisturbed grid, then the rounds, then a large grid."""
+    """The undisturbed grid, then the rounds."""
     moments, command = random.Random(seed), "python tests/soak grids"
     rounds = max(1, round(ROUNDS * scale))
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder)
         small_grid(top, "soak", seeds=[0, 1, 2], params={"epochs": 8}, retries=3)
-        if only != "10,000" and start(top / "whole", "cluster=none").wait() != 0:
+        if start(top / "whole", "cluster=none").wait() != 0:
             raise Failed("the undisturbed grid failed")
         whole = rows(top / "whole")
         for disturb, name in DISTURBANCES.items():
@@ -212,11 +165,6 @@ def run(scale: float = 1.0, seed: int = 0, only: str = "") -> None:
                         raise Failed(f"other rows, or a trial not done once: {told[-1]}")
                 row["tried"] = f"{rounds} grids of {TRIALS} trials"
                 row["outcome"] = f"same bytes, each trial finished once; {told[-1]}"
-        if only not in "10,000":
-            return
-        with case("grid: 10,000 finished configurations", command) as row:
-            (top / "many").mkdir()
-            row["tried"], row["outcome"] = "1", many(top / "many")
 
 
 DISTURBANCES = {

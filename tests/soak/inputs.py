@@ -36,7 +36,7 @@ HANG = 120  # seconds for one input
 IDENTITY = "0" * 64
 READERS = [
     "yaml", "gzip", "json.decoder", "ltgate.data.idx", "ltgate.params", "ltgate.grid.spec",
-    "ltgate.checkpoint", "ltgate.results", "ltgate.data.task_file", "ltgate.data.streams",
+    "ltgate.checkpoint", "ltgate.data.task_file", "ltgate.data.streams",
     "ltgate.data.recordings",
 ]  # fmt: skip
 
@@ -107,7 +107,6 @@ FORMATS: dict[str, tuple[Target, str]] = {
     "snapshot, resealed": (_resealed_snapshot, "task0.safetensors"),
     "parameters": (partial(_call, "params", "Params.load"), "p.yaml"),
     "grid file": (partial(_call, "grid", "Grid.load"), "g.yaml"),
-    "result rows": (partial(_call, "results", "_read"), "rows.csv"),
     "records": (partial(_call, "files", "read_json"), "record.json"),
 }
 
@@ -159,12 +158,6 @@ def seeds(name: str, folder: Path) -> list[bytes]:
         return [*found, *(text.encode() for text in harm), b"seeds: [" + b"9" * 5000 + b"]"]
     if name == "grid file":
         return [file.read_bytes() for file in (paths.params() / "grids").glob("*.yaml")]
-    if name == "result rows":
-        header = (
-            "config,method,seed,sequence,cue,train_images,split,scenario,step,task,metric,value"
-        )
-        line = "abc,joint,0,fast>slow,yes,60,test,class,0,fast,accuracy,0.5"
-        return [f"{header}\n{line}\n".encode(), f"{header}\n{line},1\n".encode()]
     return [json.dumps({"attempts": [{"started": 1.5, "error": ""}]}).encode(), b"[" * 5000]
 
 

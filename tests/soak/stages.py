@@ -139,9 +139,8 @@ def _grid(home: Path, _: str) -> None:
 
 def _figures(home: Path, _: str) -> None:
     from ltgate import grid
-    from ltgate.grid.products import report
 
-    list(report(grid.Grid.load(home / "soak.yaml")))
+    list(grid.report(grid.Grid.load(home / "soak.yaml")))
 
 
 def _notebooks(home: Path, numbers: str) -> None:
