@@ -26,7 +26,6 @@ from ltgate.errors import Failed, UserError
 from ltgate.files import lock
 from ltgate.grid import clusters
 from ltgate.grid.execution import Task, TrialFailed, _device, folder, task, work
-from ltgate.grid.spec import Grid
 from ltgate.params import Params
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -148,13 +147,11 @@ def test_a_failed_trial_is_tried_again_and_stops_no_other(home, monkeypatch):
 
 
 def test_a_wrong_value_is_recorded_and_not_tried_again(home):
-    axes = {"tau_fast_ms": [5.0, 200.0]}
-    grid = small_grid(home, axes=axes, retries=3)
+    grid = small_grid(home, axes={"tau_fast_ms": [5.0, 200.0]}, retries=3)
     assert package.run(grid) == {"done": 1, "failed": 1, "skipped": 0}
     table = package.table(grid)
     assert "must be below tau_slow_ms" in table["error"][1] and table["best"][0] == "yes"
-    attempts = [len(record["attempts"]) for record in records().values()]
-    assert sorted(attempts) == [1, 1]
+    assert {len(record["attempts"]) for record in records().values()} == {1}
 
 
 def test_a_trial_of_another_process_is_waited_for_and_not_done_again(home):
@@ -223,12 +220,18 @@ def test_two_local_workers_give_the_same_rows(home, one_by_one):
     assert os.getpid() not in processes and 1 <= len(processes) <= 2
 
 
+def scheduler(monkeypatch, workers: int) -> distributed.LocalCluster:
+    """A scheduler of somebody else's, which is trusted."""
+    options = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
+    made = distributed.LocalCluster(n_workers=workers, threads_per_worker=1, **options)
+    assert made.scheduler_address.startswith("tcp://127.0.0.1:")
+    monkeypatch.setenv(clusters.TRUSTED, made.scheduler_address)
+    return made
+
+
 def test_a_scheduler_by_its_address(home, monkeypatch):
     """Its workers go on when the grid is done: they belong to somebody else."""
-    options = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
-    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, **options) as cluster:
-        assert cluster.scheduler_address.startswith("tcp://127.0.0.1:")
-        monkeypatch.setenv(clusters.TRUSTED, cluster.scheduler_address)
+    with scheduler(monkeypatch, 1) as cluster:
         there = {"cluster": cluster.scheduler_address}
         for name in ("small", "again"):
             assert package.run(small_grid(home, name, params=there))["done"] == 4
@@ -247,9 +250,7 @@ def test_no_scheduler_at_an_address(home, monkeypatch):
 def empty(monkeypatch) -> distributed.LocalCluster:
     """A scheduler without workers, which a search waits for 0.5 s in silence."""
     monkeypatch.setattr(clusters, "SILENT", 0.5)
-    options = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
-    with distributed.LocalCluster(n_workers=0, threads_per_worker=1, **options) as cluster:
-        monkeypatch.setenv(clusters.TRUSTED, cluster.scheduler_address)
+    with scheduler(monkeypatch, 0) as cluster:
         yield cluster
 
 
@@ -270,16 +271,12 @@ def test_a_scheduler_that_ends_is_told_and_no_trial_counts_as_failed(home, empty
     assert not records()
 
 
-@pytest.mark.parametrize("refused", ["echo 'sbatch: error: Invalid account' >&2; exit 1", None])
-def test_a_cluster_that_takes_no_job_is_told(home, monkeypatch, refused):
-    folder = home / "bin"
-    folder.mkdir()
-    if refused:
-        (folder / "sbatch").write_text(f"#!/bin/sh\n{refused}\n")
-        (folder / "sbatch").chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
-    why = "sbatch: error: Invalid account" if refused else "No such file or directory: 'sbatch'"
-    with pytest.raises(UserError, match=f"cluster = 'slurm': a job was refused: .*{why}"):
+def test_a_cluster_that_takes_no_job_is_told(home, monkeypatch):
+    (home / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: Invalid account' >&2; exit 1\n")
+    (home / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", str(home), prepend=os.pathsep)
+    why = "cluster = 'slurm': a job was refused: .*sbatch: error: Invalid account"
+    with pytest.raises(UserError, match=why):
         package.run(small_grid(home, params={"cluster": "slurm"}))
 
 
@@ -374,11 +371,6 @@ def test_ctrl_c_leaves_a_grid_that_goes_on(home):
     assert 0 < len(first) < 8
     assert main([*command, "--set", "cluster=none"]) == 0  # here: without starting anew
     assert first.items() <= rows().items() and len(rows()) == 8
-    assert {job.key for job in Grid.load(home / "small.yaml").jobs()} == {
-        name.removesuffix(".csv") for name in rows()
-    }
-    finished = [
-        made for r in records().values() for made in r["attempts"] if made.get("error") == ""
-    ]
+    finished = [made for r in records().values() for made in r["attempts"] if not made["error"]]
     assert len(finished) == 8  # those of the first start were not done again
     assert (paths.figures("small") / "best.yaml").exists()
