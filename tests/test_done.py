@@ -160,7 +160,7 @@ def rewritten(file: Path) -> None:
 
 @pytest.mark.parametrize("coarse", [2, -1], ids=["just written", "written long ago"])
 def test_a_file_rewritten_under_equal_size_and_time_is_noticed(tmp_path, monkeypatch, coarse):
-    monkeypatch.setattr(done, "COARSE_S", coarse)
+    monkeypatch.setattr(files, "COARSE_S", coarse)
     read, plain = [], files.sha256
     monkeypatch.setattr(files, "sha256", lambda path: (read.append(path), plain(path))[1])
     file = tmp_path / "images"
