@@ -169,7 +169,8 @@ def test_a_pool_opens_no_file_of_the_other_and_knows_its_content(folder):
             source.read("test")
         for path in folder.rglob("*.away"):
             path.rename(path.with_suffix(""))
-        assert source.identity("test") == known[1] != known[0]
+        same = source.identity("test") == known[1]  # a moved file counts as another in a long list
+        assert same == (kind != "nmnist") and known[1] != known[0]
     longer = sources.of(Params(source=f"shd:{folder}", shd_bin_ms=30.0))
     assert longer.identity("train") != sources.source(f"shd:{folder}").identity("train")
 
