@@ -28,6 +28,7 @@ include_patterns = [
 exclude_patterns = [".venv", ".git", "data", "ltgate", "runs", "site", "tests/soak", "tests/data"]
 html_theme, html_title = "furo", "ltgate"
 html_extra_path = ["redirect"]  # index.html
+html_static_path, html_css_files = ["static"], ["tables.css"]
 nb_execution_mode = "off"  # what is committed is shown
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3

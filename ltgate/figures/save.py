@@ -73,7 +73,7 @@ def save_figure(figure: style.Figure, folder: str | Path, name: str) -> style.Fi
     if moments := getattr(figure, "moments", ()):
         writer = PillowWriter(fps=10)
         with style.context(), atomic(Path(folder) / f"{name}.gif") as temporary:
-            writer.setup(figure, temporary, dpi=70)
+            writer.setup(figure, temporary, dpi=110)
             for moment in moments:
                 moment()
                 writer.grab_frame()
