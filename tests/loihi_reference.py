@@ -21,11 +21,6 @@ class Activity(NamedTuple):
     peaks: dict[str, np.ndarray]
 
 
-def forward(net: QuantNetwork, images: np.ndarray, drive: np.ndarray) -> dict[str, np.ndarray]:
-    """Spikes of every layer."""
-    return activity(net, images, drive).rasters
-
-
 def activity(net: QuantNetwork, images: np.ndarray, drive: np.ndarray) -> Activity:
     """Everything that is counted."""
     batch = len(images)
@@ -132,10 +127,10 @@ def _layer(random, name, stride, padding, shape, out, weight, blend) -> QuantLay
     rows = 1 if blend else count
     theta = typical[:rows, None] * random.uniform(0.2, 2, (rows, out[0]))
     shift = random.integers(0, 4, rows)
-    mantissa = np.clip(theta / 2.0 ** shift[:, None], 1, 2**17 - 1).astype(np.int32)
+    theta = np.clip(theta / 2.0 ** shift[:, None], 1, 2**17 - 1).astype(int) << shift[:, None]
     return QuantLayer(
-        name, stride, padding, shape, out, weight.astype(np.int8), exponent, mantissa, shift,
-        random.integers(0, 129, out[0]), np.ones(count),
+        name, stride, padding, shape, out, weight.astype(np.int8), exponent, theta,
+        random.integers(0, 129, out[0]),
     )  # fmt: skip
 
 
@@ -158,7 +153,7 @@ def streamed(
     """
     clock = random.integers(0, 3, steps) > 0
     frames = random.random((number, clock.sum(), *net.layers[0].in_shape)) < 0.3
-    net.layers[0].mantissa = np.maximum(net.layers[0].mantissa // 200, 1)
+    net.layers[0].threshold = np.maximum(net.layers[0].threshold // 200, 1)
     return frames.astype(np.uint8), clock.astype(np.int64)
 
 

@@ -104,15 +104,6 @@ def test_streams_spike_in_integers_almost_as_in_floats(output: str) -> None:
     assert_near(net, [Samples(events, schedule(task, "pulse"))])
 
 
-def test_fewer_bits_cost_more() -> None:
-    net, shown = network(), samples()
-    errors = [
-        quantise.report(net, quantise.quantise(net, shown, bits), shown)["weight_error"].max()
-        for bits in (8, 5, 3)
-    ]
-    assert errors == sorted(errors)
-
-
 @pytest.mark.parametrize(
     ("options", "presentation", "words"),
     [

@@ -7,6 +7,7 @@ the code here fills, as it does the number.
 import contextlib
 import functools
 import os
+import re
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -22,17 +23,15 @@ from ltgate.loihi.mapping import Mapping
 from ltgate.params import Params
 
 GRID_COLUMNS = 16
+TEXTS = pd.read_csv(Path(__file__).with_suffix(".csv"), dtype=str, index_col="metric")
 
 
 class Sizes(NamedTuple):
     """How much notebook 5 runs.
 
-    Attributes:
-        compared: Samples of each task, spike by spike in Lava.
-        lava, twin: Samples that are timed.
-        rates, bits, images: Points of the search, and training images of each task there.
-        learned: Samples of each task that the chip's rule learns.
-        repeats: Of what is timed against something else; the table has median and range.
+    Samples of each task that are compared spike by spike in Lava, that are timed in ``lava`` and on
+    the ``twin``, and that the chip's rule learns; points of the search (``rates``, ``bits``) and
+    training ``images`` of each task there; ``repeats`` of what has a median and a range.
     """
 
     compared: int
@@ -255,13 +254,6 @@ def printed(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{name: table[name].map("{:.6g}".format) for name in columns})
 
 
-@functools.cache
-def texts() -> pd.DataFrame:
-    """``chip_table.csv``: unit, kind and source of every metric."""
-    path = Path(__file__).with_suffix(".csv")
-    return pd.read_csv(path, dtype=str, index_col="metric")
-
-
 def _rows(values: dict[str, float | tuple | list], **told: object) -> list[dict]:
     """Rows of the table; ``told`` fills the fields of the metrics' names and sources.
 
@@ -276,7 +268,7 @@ def _rows(values: dict[str, float | tuple | list], **told: object) -> list[dict]
             told["repeats"] = f"median and range of {len(value)}, {load}"
             value = np.median(value), min(value), max(value)
         value, low, high = value if isinstance(value, tuple) else (value,) * 3
-        unit, kind, source = texts().loc[metric]
+        unit, kind, source = TEXTS.loc[metric]
         rows.append(
             {
                 "metric": metric.format_map(told), "value": float(value), "low": float(low),
@@ -287,4 +279,4 @@ def _rows(values: dict[str, float | tuple | list], **told: object) -> list[dict]
 
 
 def _name(words: str) -> str:
-    return words.replace(":", "").replace(",", "").replace(" ", "_").replace("-", "_")
+    return "_".join(re.findall(r"\w+", words))

@@ -36,13 +36,8 @@ def trial(params: Params, aware: bool = True) -> Trial:
 class Deployment:
     """A trained network in the chip's integers.
 
-    Attributes:
-        trial: What was trained.
-        learner: The float network and readout.
-        net: The layers that the readout sees, in integers.
-        readout: Its integer weights.
-        samples: Training images that the integers were calibrated on.
-        seconds: What quantising took.
+    ``net`` has the layers that the readout sees, ``samples`` are the training images on which the
+    integers were calibrated, ``seconds`` is what quantising took.
     """
 
     trial: Trial
@@ -92,14 +87,8 @@ def deploy(of: Trial) -> Deployment:
 class Activity:
     """What one task's samples did on the chip; sums over all of them.
 
-    Attributes:
-        task: Its name.
-        samples: How many.
-        steps: Of one sample.
-        accuracy: Class-incremental.
-        messages: Pixels or events sent.
-        spikes: By layer.
-        synops: Synaptic operations in each layer.
+    ``steps`` are one sample's, ``accuracy`` is class-incremental, ``messages`` are the pixels or
+    events sent; spikes and synaptic operations by layer.
     """
 
     task: str

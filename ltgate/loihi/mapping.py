@@ -37,15 +37,10 @@ class DoesNotFit(UserError):
 
 
 class Shape(NamedTuple):
-    """What the rules need to know of a layer.
+    """What the rules need to know of a layer: its output's sizes.
 
-    Attributes:
-        name: ``input``, or the layer's.
-        width, height, channels: Of the output.
-        inputs: Fan-in of a dense layer, or input channels of a convolution.
-        kernel: Width and height of a convolution's; 0 = dense.
-        compartments: K.
-        bits: Of a weight; 0 = no weights, as at the input.
+    ``inputs``: fan-in of a dense layer (``kernel`` 0), or input channels of a convolution;
+    ``compartments``: K; ``bits`` of a weight: 0 at the input, which has none.
     """
 
     name: str

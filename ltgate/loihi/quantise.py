@@ -30,7 +30,7 @@ from ltgate import backends, features, fixed_point
 from ltgate.data.tasks import Schedule
 from ltgate.errors import UserError
 from ltgate.loihi import twin
-from ltgate.loihi.quantnet import MANTISSA_BITS, QuantLayer, QuantNetwork
+from ltgate.loihi.quantnet import QuantLayer, QuantNetwork
 from ltgate.network import GATE_STEPS, Layer, Network
 from ltgate.neurons import COMPILED
 
@@ -39,6 +39,7 @@ _PIXEL_BITS = 8  # a pixel is byte / 256; an event is 1
 _WIDE_UNIT = 20  # of the calibration run: fine, and every product stays below 2^53
 _WIDE_LIMIT = 2**40
 LARGEST_UNIT = 24
+MANTISSA_BITS = 17  # of a threshold
 REPORTED_IMAGES = 4  # of each task
 READOUT_BITS = 8
 
@@ -79,27 +80,20 @@ def quantise(network: Network, samples: Sequence[Samples], bits: int = 8) -> Qua
 
 
 def _deployable(network: Network, samples: Sequence[Samples]) -> None:
-    dynamics = network.dynamics
-    if dynamics.current != "raw":
-        raise UserError(
-            f"current={dynamics.current!r}: on the chip its gain would change with the frame rate; "
-            "train with current='raw'"
-        )
-    if dynamics.output not in COMPILED:
-        raise UserError(
-            f"output={dynamics.output!r}: the integer neurons (ltgate/loihi/twin, "
-            "ltgate/loihi/lava_backend) know or | blend"
-        )
-    if dynamics.follows != "nothing" or dynamics.compartments > 2:
-        raise UserError(
-            f"follows={dynamics.follows!r} with {dynamics.compartments} compartments: the integer "
-            "neurons know gates that stay, and one or two compartments"
-        )
-    for steps in (s.steps for s in samples):
-        if steps.name != "pulse":
-            raise UserError(
-                f"presentation={steps.name!r}: the chip has one clock; deployment needs 'pulse'"
-            )
+    dynamics, clocks = network.dynamics, {s.steps.name for s in samples} - {"pulse"}
+    for wrong, words in (
+        (dynamics.current != "raw", f"current={dynamics.current!r}: on the chip its gain would "
+         "change with the frame rate; train with current='raw'"),
+        (dynamics.output not in COMPILED, f"output={dynamics.output!r}: the integer neurons "
+         "(ltgate/loihi/twin, ltgate/loihi/lava_backend) know or | blend"),
+        (dynamics.follows != "nothing" or dynamics.compartments > 2,
+         f"follows={dynamics.follows!r} with {dynamics.compartments} compartments: the integer "
+         "neurons know gates that stay, and one or two compartments"),
+        (clocks, f"presentation={''.join(sorted(clocks)[:1])!r}: the chip has one clock; "
+         "deployment needs 'pulse'"),
+    ):  # fmt: skip
+        if wrong:
+            raise UserError(words)
 
 
 def _network(
@@ -118,23 +112,14 @@ def _network(
 def _layer(layer: Layer, bits: int, unit: np.ndarray, input_bits: int) -> QuantLayer:
     integers, k = fixed_point.weight_integers(layer.forward_weight.cpu(), bits)
     theta = layer.threshold.cpu().double().numpy()
-    own = unit[: len(theta)]
-    theta = np.maximum(np.rint(theta * 2.0 ** own[:, None]), 1)
-    shift = [max(0, math.frexp(row.max())[1] - MANTISSA_BITS) for row in theta]
-    mantissa = np.rint(theta / 2.0 ** np.array(shift)[:, None])
+    theta = np.maximum(np.rint(theta * 2.0 ** unit[: len(theta), None]), 1)
+    shift = 2.0 ** np.maximum(np.frexp(theta.max(1, keepdims=True))[1] - MANTISSA_BITS, 0)
+    theta = np.clip(np.rint(theta / shift), 1, 2**MANTISSA_BITS - 1) * shift
+    gate = torch.round(layer.forward_gate.cpu() * GATE_STEPS)
     return QuantLayer(
-        name=layer.name,
-        stride=layer.stride,
-        padding=int(layer.is_conv),
-        in_shape=tuple(layer.in_shape),
-        out_shape=tuple(layer.out_shape),
-        weight=integers.numpy(),
-        exponent=unit - k - input_bits,
-        mantissa=np.clip(mantissa, 1, 2**MANTISSA_BITS - 1).astype(np.int32),
-        shift=np.array(shift),
-        gate=torch.round(layer.forward_gate.cpu() * GATE_STEPS).to(torch.int64).numpy(),
-        unit=2.0**unit,
-    )
+        layer.name, layer.stride, layer.padding, tuple(layer.in_shape), tuple(layer.out_shape),
+        integers.numpy(), unit - k - input_bits, theta.astype(np.int64), gate.long().numpy(),
+    )  # fmt: skip
 
 
 def report(network: Network, net: QuantNetwork, samples: Sequence[Samples]) -> pd.DataFrame:

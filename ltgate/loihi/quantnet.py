@@ -4,7 +4,6 @@ Per compartment c and step of 1 ms, with integer inputs x (pixel bytes or spikes
 
     a_c = floor(2^e_c sum_j q_cj x_j)
     v_c <- clip(trunc(v_c (4096 - d_c) / 4096) + a_c, +-(2^23 - 1))
-    theta_c = mantissa_c << shift_c
 
     or      s_c = v_c >= theta_c;                                   spike = s_fast or s_slow
     blend   spike = g v_fast + (128 - g) v_slow >= 128 theta
@@ -21,8 +20,6 @@ from ltgate.fixed_point import MEMBRANE_LIMIT
 from ltgate.network import KERNEL
 from ltgate.neurons import Options
 
-MANTISSA_BITS = 17  # of a threshold, as lava.proc.lif has it
-
 
 @dataclass
 class QuantLayer:
@@ -35,10 +32,9 @@ class QuantLayer:
         in_shape, out_shape: (channels, height, width).
         weight: int8 [K, out, in, 3, 3] or [K, out, in].
         exponent: int [K], e_c: scales the summed weights into the membrane's unit.
-        mantissa: int32 [K, out] (``or``) or [1, out] (``blend``), below 2^17.
-        shift: int [K] or [1], theta = mantissa << shift.
+        threshold: theta, int64 [K, out] (``or``) or [1, out] (``blend``): a mantissa of 17 bits
+            each, as lava.proc.lif has it, and one shift a row.
         gate: int [out], g, 0 to 128.
-        unit: float64 [K], membranes per unit of the float network: v ~ v_float * unit.
     """
 
     name: str
@@ -48,10 +44,8 @@ class QuantLayer:
     out_shape: tuple[int, int, int]
     weight: np.ndarray
     exponent: np.ndarray
-    mantissa: np.ndarray
-    shift: np.ndarray
+    threshold: np.ndarray
     gate: np.ndarray
-    unit: np.ndarray
 
     @property
     def is_conv(self) -> bool:
@@ -62,11 +56,6 @@ class QuantLayer:
     def neurons(self) -> int:
         """Number of neurons."""
         return int(np.prod(self.out_shape))
-
-    @property
-    def threshold(self) -> np.ndarray:
-        """theta, int64 [K, out] or [1, out]."""
-        return self.mantissa.astype(np.int64) << self.shift[:, None]
 
     def fan_out(self) -> np.ndarray:
         """Output positions that an input position reaches, int64 [height, width] of the input.
@@ -92,7 +81,6 @@ class QuantNetwork(Options):
     """Layers in order and what all of them share.
 
     Attributes:
-        layers: The layers.
         decay: 12-bit d of each compartment, int [K].
         output: ``or`` or ``blend``.
         reset: ``subtract`` or ``zero``.

@@ -93,7 +93,7 @@ def _build(net, sent, recorded, folder):
         channels, height, width = layer.out_shape
         shape = (arriving[0], height, width, channels)
         charges = (*shape[:-1], net.compartments, channels)
-        connection = spiking.EventConv(**synapses(layer), in_shape=arriving, out_shape=charges)
+        connection = spiking.Synapses(**synapses(layer), in_shape=arriving, out_shape=charges)
         port.connect(connection.s_in)
         path = folder / f"{layer.name}.npy"
         if layer.name in recorded:
@@ -123,11 +123,5 @@ def synapses(layer: QuantLayer) -> dict[str, Any]:
 def _memory() -> int:
     """Bytes that this process and its children hold now; what they share counts once (Linux)."""
     own = psutil.Process()
-    total = 0
-    for process in (own, *own.children(recursive=True)):
-        try:
-            held = process.memory_full_info()
-            total += getattr(held, "pss", held.uss)
-        except psutil.Error:
-            continue
-    return total
+    held = [process.memory_full_info() for process in (own, *own.children(recursive=True))]
+    return sum(getattr(info, "pss", info.uss) for info in held)

@@ -1,6 +1,6 @@
 """The network in Lava: a source of images, synapses, neurons that record. Integers throughout.
 
-In NumPy, as the equations are written: nothing here is shared with the twin.
+As the equations are written: nothing here is shared with the twin.
 """
 
 import numpy as np
@@ -13,10 +13,9 @@ from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
-from numpy.lib.stride_tricks import sliding_window_view
-from scipy import sparse
 
 from ltgate.fixed_point import DECAY_ONE
+from ltgate.loihi.lava_backend.arithmetic import integrate, scatter
 from ltgate.network import GATE_STEPS
 
 _KINDS = (PyInPort.VEC_DENSE, PyOutPort.VEC_DENSE, np.ndarray)
@@ -68,10 +67,8 @@ class PyFrameSource(PyLoihiProcessModel):
         self.before = now
 
 
-class EventConv(AbstractProcess):
-    """Synapses of one layer, all compartments: work in proportion to what arrives.
-
-    Spikes or signed graded messages go in.
+class Synapses(AbstractProcess):
+    """Weights of one layer, all compartments, on spikes or signed graded messages.
 
     Args:
         weight: Integers [K, out, in, kernel height, kernel width].
@@ -87,8 +84,8 @@ class EventConv(AbstractProcess):
         self.s_in, self.a_out = InPort(shape=in_shape), OutPort(shape=out_shape)
 
 
-@model(EventConv)
-class PyEventConv(PyLoihiProcessModel):
+@model(Synapses)
+class PySynapses(PyLoihiProcessModel):
     """Integers."""
 
     s_in: PyInPort = IN
@@ -97,18 +94,19 @@ class PyEventConv(PyLoihiProcessModel):
     def __init__(self, proc_params) -> None:
         super().__init__(proc_params)
         weight = proc_params["weight"]
-        self.kernel, lanes = weight.shape[3:], weight.shape[0] * weight.shape[1]
-        self.weight = np.ascontiguousarray(weight.reshape(lanes, -1).T, np.int32)
+        shape = (*weight.shape[3:], weight.shape[2], -1)
+        weight = weight.transpose(3, 4, 2, 0, 1).reshape(shape)
+        self.weight = np.ascontiguousarray(weight, np.int32)
         self.total = np.zeros(proc_params["out_shape"], np.int32)
 
     def run_spk(self) -> None:
         """One step."""
         self.a_out.send(self.total)
-        pad, stride = self.proc_params["padding"], self.proc_params["stride"]
-        arrived = np.pad(self.s_in.recv(), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-        seen = sliding_window_view(arrived, self.kernel, (1, 2))[:, ::stride, ::stride]
-        events = sparse.csr_array(seen.reshape(-1, len(self.weight)))
-        self.total = (events @ self.weight).reshape(self.total.shape)
+        self.total[:] = 0
+        scatter(
+            self.s_in.recv(), self.weight, self.proc_params["stride"],
+            self.proc_params["padding"], self.total.reshape(*self.total.shape[:3], -1),
+        )  # fmt: skip
 
 
 class LTGate(AbstractProcess):
@@ -151,9 +149,8 @@ class PyLTGate(PyLoihiProcessModel):
         super().__init__(proc_params)
         path = proc_params["path"]
         self.file = np.load(path, mmap_mode="r+") if path else ()
-        self.keep = DECAY_ONE - np.asarray(proc_params["decay"], np.int64)[:, None]
-        exponent = np.asarray(proc_params["exponent"], np.int64)[:, None]
-        self.up, self.down = np.maximum(exponent, 0), np.maximum(-exponent, 0)
+        self.keep = DECAY_ONE - proc_params["decay"][:, None]
+        self.exponent = proc_params["exponent"][:, None]
         self.gate, self.theta = proc_params["gate"], proc_params["threshold"]
 
     def run_spk(self) -> None:
@@ -165,10 +162,7 @@ class PyLTGate(PyLoihiProcessModel):
         if p["held"]:
             self.current += charge
             charge = self.current
-        v = self.v.astype(np.int64)
-        v = np.sign(v) * (np.abs(v) * self.keep >> 12)
-        v += charge.astype(np.int64) << self.up >> self.down  # floor(a 2^e)
-        v = v.clip(-p["limit"], p["limit"])
+        v = integrate(self.v, charge, self.keep, self.exponent, p["limit"])
         if p["blend"]:
             blend = self.gate * v[..., 0, :] + (GATE_STEPS - self.gate) * v[..., 1, :]
             crossed = (blend >= GATE_STEPS * self.theta[0])[..., None, :]
