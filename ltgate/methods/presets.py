@@ -30,6 +30,10 @@ class Joint(SpikingLearner):
         self.readout = self.new_readout()
 
 
+class JointGradient(Joint, GradientLearner):
+    """The same for a network whose every weight learns; it goes on from the task before."""
+
+
 class AllButDeepest(SpikingLearner):
     """A readout that sees all views but the deepest, if there are several."""
 
@@ -96,6 +100,9 @@ PRESETS = (
     ("surrogate", GradientLearner,
      "Every weight trained through time by surrogate gradients, one task after the other, nothing "
      "protected.",
+     GradientLearner.preset),
+    ("surrogate_joint", JointGradient,
+     "The upper bound of surrogate gradients: trained on the images of all tasks so far.",
      GradientLearner.preset),
 )  # fmt: skip
 
