@@ -12,12 +12,12 @@ from ltgate.backends import portable
 from ltgate.data.store import open_task
 from ltgate.data.tasks import Schedule, TaskSpec, schedule
 from ltgate.figures import style
+from ltgate.figures.comparison import CUES
 from ltgate.methods.base import SpikingLearner
 from ltgate.neurons import Dynamics
 from ltgate.params import Params
 from ltgate.train import Trial
 
-CUES = ("yes", "no")
 COMPARTMENTS = {"dual": ("fast", "slow"), "fast": ("fast",), "slow": ("slow",)}
 
 

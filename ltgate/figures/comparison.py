@@ -242,7 +242,7 @@ def r_heatmap(frame: pd.DataFrame) -> Figure:
         R = entries.pivot_table(index="step", columns="task", values="accuracy", aggfunc="mean")
         R.index = [f"after {tasks[step]}" for step in R.index]
         tables[name] = R.reindex(columns=tasks)
-    return _matrices(tables, "task tested", 0.75, "accuracy (%)")
+    return _matrices(tables, "task tested", min(0.75, 2.6 / len(tasks)), "accuracy (%)")
 
 
 @figure("method", "truth", "told", "share")
