@@ -1,9 +1,12 @@
 """A benchmark small enough for tests."""
 
+from functools import cache
+
 from ltgate.params import Params
 from ltgate.perf.bench import Bench, Extent
 
 
+@cache  # what is measured once a bench is measured once a process
 def small_bench(threads: int = 1) -> Bench:
     """A bench on a small network, one round of everything."""
     made = Bench(Params(threads=threads))
