@@ -6,6 +6,7 @@ over patches of 4 x 4 positions; at the right and lower edge they may be smaller
 from. It can be deleted at any time.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,22 +57,32 @@ def split(view: str) -> tuple[str, int]:
     return layer, int(side or 1)
 
 
+def shape(network: Network, view: str) -> tuple[int, int, int]:
+    """(channels, height, width) of what a view has."""
+    name, side = split(view)
+    layer = network.layers[network.names.index(name)].out_shape
+    if side > min(layer[1:]):
+        raise UserError(
+            f"readout_layers: {view!r} cuts {layer[1]} x {layer[2]} positions into patches of "
+            f"{side} x {side}; the side must be {min(layer[1:])} at most"
+        )
+    return patched(layer, side)
+
+
 def size(network: Network, view: str) -> int:
     """Number of values that a view has."""
-    name, side = split(view)
-    shape = network.layers[network.names.index(name)].out_shape
-    if side > min(shape[1:]):
-        raise UserError(
-            f"readout_layers: {view!r} cuts {shape[1]} x {shape[2]} positions into patches of "
-            f"{side} x {side}; the side must be {min(shape[1:])} at most"
-        )
-    return patches(shape, side)
+    return math.prod(shape(network, view))
+
+
+def patched(shape: tuple[int, int, int], side: int) -> tuple[int, int, int]:
+    """A layer's (channels, height, width) in patches."""
+    channels, height, width = shape
+    return channels, -(-height // side), -(-width // side)
 
 
 def patches(shape: tuple[int, int, int], side: int) -> int:
     """Number of patches of a layer (channels, height, width)."""
-    channels, height, width = shape
-    return channels * -(-height // side) * -(-width // side)
+    return math.prod(patched(shape, side))
 
 
 def view_counts(counts: Tensor, view: str) -> Tensor:

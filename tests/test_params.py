@@ -63,7 +63,7 @@ ALIKE = {  # impossible values -> parameters
     (-1,): """
         train_images validation_images test_images calibration_iterations batch_size
         hebbian_images eta_v readout_l2 replay_bytes dsd_pruning chunk_images fan_in
-        pairs_of
+        pairs_of prototype_side
     """,
     (-1, 1025): "workers threads",
     (0, -1): """

@@ -239,7 +239,9 @@ class SpikingLearner(nn.Module):
     def new_readout(self) -> readout.Readout:
         """The readout, before it has learned anything."""
         inputs = 1 + sum(self.sizes.values())
-        return readout.READOUTS[self.params.readout](inputs, self.classes, self.params)
+        made = readout.READOUTS[self.params.readout](inputs, self.classes, self.params)
+        made.arrange([features.shape(self.network, view) for view in self.views])
+        return made
 
     def columns(self, labels: Sequence[int] | np.ndarray) -> np.ndarray:
         """Columns of the readout for labels, int64: it has none for labels of no task."""

@@ -133,6 +133,9 @@ class Readout(Tensors):
         """Bytes that it holds at its largest."""
         return 8 * inputs * classes * 3
 
+    def arrange(self, shapes: list[tuple[int, int, int]]) -> None:
+        """Told once, before anything is learned: (channels, height, width) of each view."""
+
     def scores(self, features: Tensor) -> Tensor:
         """Class scores, float64 [B, classes], of features [B, F]."""
         raise NotImplementedError
