@@ -22,6 +22,7 @@ from ltgate import progress
 from ltgate.errors import UserError
 
 COARSE_S = 2  # the longest step of a file system's clock
+VERSIONS = 512  # of files, that a process remembers something of
 TEMPORARY = ".tmp-"  # begins the name of a file or a folder with one that is being written
 _WRITER = f"{TEMPORARY}ltgate-{platform.node()}-"  # and the process
 
@@ -156,7 +157,7 @@ def once_a_version[Result](function: Callable[[Path], Result]) -> Callable[[Path
 
     Versions differ in number, size or times; the time of the last change (ctime) cannot be set by
     whoever replaces a file. One that has changed within the last seconds, which a coarse clock may
-    not tell from its next change, is looked at each time.
+    not tell from its next change, is looked at each time. The last `VERSIONS` are kept.
     """
     kept: dict[tuple, Result] = {}
 
@@ -169,6 +170,8 @@ def once_a_version[Result](function: Callable[[Path], Result]) -> Callable[[Path
         result = function(path)
         if settled:
             kept[version] = result
+            if len(kept) > VERSIONS:
+                del kept[next(iter(kept))]
         return result
 
     return found

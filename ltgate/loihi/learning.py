@@ -211,7 +211,8 @@ def compare(deployed: Deployment, samples: int) -> Compared:
     classes, inputs = train[0].classes, train[0].inputs
     weights = {CHIP: np.zeros((2, classes, inputs)), CHIP_8: np.zeros((2, classes, inputs))}
     generators = {CHIP: None, CHIP_8: np.random.default_rng(deployed.trial.seed)}
-    delta = DeltaCurrent(inputs + 1, classes, rate=1.0, l2=1e-4)
+    choice = {"readout_rate": 1.0, "readout_l2": 1e-4, "projector": "none"}
+    delta = DeltaCurrent(inputs + 1, classes, deployed.trial.params.with_(**choice))
     held_counts = [torch.cat(list(_counts(shown))) for shown in held_out]
     rows = []
 
