@@ -63,7 +63,7 @@ class Dynamics(Options):
         output: A name in ``OUTPUTS``.
         current: ``raw`` or ``normalised``.
         reset: ``subtract`` or ``zero``.
-        follows: A name in :data:`ltgate.timescale.FOLLOWS`.
+        follows: A name in the table of :mod:`ltgate.timescale`.
     """
 
     tau_ms: tuple[float, ...] = (5.0, 100.0)

@@ -33,7 +33,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-FOLLOWS = ("nothing", "neuron", "layer", "rate", "own", "cue")
 GATED = ("neuron", "layer")  # a set point of power
 LOWEST = 1e-6  # of r and 1 / r: silence has a finite distance
 LEAST = 2.0**-100  # of a set point: a neuron that never had an input has one

@@ -304,17 +304,17 @@ def _train(trial: Trial, positions: int | None, made: dict[str, Any]) -> list[di
             break
 
     for position in range(at["position"], positions or len(trial.tasks)):
-        sources = [trial.open(index, "train") for index in learner.curriculum(position)]
-        task, before, done = trial.tasks[position].name, at["before"], at["done"]
-        if done == 0:
-            learner.begin_task(position, sources[-1])
+        images = [trial.open(index, "train") for index in learner.curriculum(position)]
+        task, before, learned = trial.tasks[position].name, at["before"], at["done"]
+        if learned == 0:
+            learner.begin_task(position, images[-1])
             rows.append(row(trial, "train", "class", before, task, "boundary", float(position)))
-        total = p.epochs * sum(-(-len(source) // p.batch_size) for source in sources)
+        total = p.epochs * sum(-(-len(source) // p.batch_size) for source in images)
         points = np.linspace(0, total, p.curve_points + 1).round().astype(int)[1:]
-        stream = _stream(trial, sources, position)
+        stream = _stream(trial, images, position)
         label = f"{trial.method}, seed {trial.seed}: {task}"
         for number, (source, batch) in enumerate(track(stream, total, label), 1):
-            if number <= done:
+            if number <= learned:
                 continue
             try:
                 learner.learn(source, batch)

@@ -35,8 +35,6 @@ SPLITS = ("train", "validation", "test")
 TEST_MARK = "-test.h5"  # ends the name of every task file with test images
 SOURCE_TEST_MARK = "t10k-"  # begins the name of every source file with test images
 
-_FORMAT = 2  # part of the file's name: raise it when the layout changes
-
 
 class SplitParameters(Group, late=True):
     """How many images, and which."""
@@ -157,7 +155,7 @@ def open_task(params: "Params", task: TaskSpec, split: str, seed: int) -> TaskIm
             f"{split} at validation_fraction={params.validation_fraction}; at least 1 is needed"
         )
     rows.indices = indices
-    key = json.dumps([_FORMAT, rows.about["source_sha256"], sorted(task.classes)])
+    key = json.dumps([rows.about["source_sha256"], sorted(task.classes)])
     fingerprint = hashlib.sha256(key.encode() + indices.tobytes()).hexdigest()[:16]
     return TaskImages(task, split, rows, labels[indices], fingerprint)
 
@@ -218,7 +216,7 @@ def _rows(origin: Source, task: TaskSpec, pool: str) -> Rows:
     """All rows of the task file of a pool, built when it is missing or damaged."""
     identity = origin.identity(pool)
     classes = sorted(task.classes)
-    key = hashlib.sha256(json.dumps([_FORMAT, identity, classes]).encode()).hexdigest()[:12]
+    key = hashlib.sha256(json.dumps([identity, classes]).encode()).hexdigest()[:12]
     kind = origin.name.partition(":")[0]
     label = "_".join(map(str, classes))[:40]
     path = paths.data() / "tasks" / f"{kind}-{label}-{key}-{pool}.h5"

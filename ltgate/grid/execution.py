@@ -29,6 +29,7 @@ from ltgate.files import lock, read_json, write_json
 from ltgate.grid import clusters
 from ltgate.grid.spec import Grid, Job
 from ltgate.params import Params
+from ltgate.processes import on_threads
 from ltgate.progress import track
 from ltgate.train import Trial
 
@@ -161,18 +162,14 @@ def _attempt(task: Task, file: Path) -> str:
 
 
 def _run(task: Task) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(task.base.threads or 1)
-    try:
-        job, device = task.job, _device(task.base.device)
+    job, device = task.job, _device(task.base.device)
+    with on_threads(task.base.threads or 1):
         params = task.base.with_(**job.configuration.overrides, device=device)
         trial = Trial(params, job.method, job.seed, job.cue)
         made = trial.made()
         rows = train.measure(trial, task.measure)
         origin = trial.origin(made, task.measure, measure=task.measure)
         results.write(folder(task.base.name), job.key, rows, origin)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _device(wanted: str) -> str:

@@ -43,7 +43,7 @@ MUTANTS = (
     Mutant("the checksum of a checkpoint is not looked at", "checkpoint.py",
            'metadata["crc32"] != _checksum(tensors)', "False", "test_checkpoint.py"),
     Mutant("a resumed run learns its first batches again", "train.py",
-           "if number <= done:", "if False:", "test_train.py"),
+           "if number <= learned:", "if False:", "test_train.py"),
     Mutant("a resumed run draws other random numbers", "methods/base.py",
            'self.generator.bit_generator.state = plain["generator"]', "pass", "test_methods.py"),
     Mutant("curves are measured on test images", "train.py",
