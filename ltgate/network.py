@@ -230,8 +230,8 @@ def create(
     for (name, shape), stride in zip(after.items(), [*strides, *[0] * len(hidden)], strict=True):
         fan_in = (before[0], KERNEL, KERNEL) if stride else (int(np.prod(before)),)
         bound = weight_scale / np.sqrt(np.prod(fan_in))
-        drawn = generator.uniform(-bound, bound, (dynamics.compartments, shape[0], *fan_in))
-        weight = torch.from_numpy(drawn.astype(np.float32)).clamp(-LARGEST, LARGEST)
+        values = generator.uniform(-bound, bound, (dynamics.compartments, shape[0], *fan_in))
+        weight = torch.from_numpy(values.astype(np.float32)).clamp(-LARGEST, LARGEST)
         theta = torch.full((dynamics.thresholds, shape[0]), threshold)
         layers.append(
             Layer(name, stride, before, shape, weight, theta, torch.full(shape[:1], gate))
