@@ -264,6 +264,13 @@ def test_a_scheduler_without_workers_is_told_and_late_ones_do_the_work(home, emp
     assert f"dask worker {address} " in told
 
 
+def test_a_scheduler_that_stays_without_workers_is_given_up(home, empty, monkeypatch):
+    monkeypatch.setattr(clusters, "PATIENCE", 1.5)
+    with pytest.raises(Failed, match=r"no worker for .* h; the same command goes on"):
+        package.run(small_grid(home, params={"cluster": empty.scheduler_address}))
+    assert not rows()
+
+
 def test_a_scheduler_that_ends_is_told_and_no_trial_counts_as_failed(home, empty):
     threading.Timer(2, empty.close).start()
     with pytest.raises(Failed, match="its scheduler is gone; the same command goes on"):

@@ -36,6 +36,8 @@ JOBS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster"}
 ANY = "127.0.0.1:0"  # a free port for the dashboard
 CONNECT = 20  # seconds to wait for a scheduler
 SILENT = 30  # seconds without a worker after which that is told
+PATIENCE = 1800  # and after which a search ends
+IN_A_QUEUE = 7 * 24 * 3600  # the same where workers are jobs that may have to wait for their turn
 TRUSTED = "LTGATE_TRUSTED_SCHEDULER"  # environment variable: an address without TLS that is ours
 
 
@@ -63,8 +65,10 @@ def client(grid: Grid, trials: int) -> Iterator[Client]:
 def ended(client: Client, futures: list[Future], cluster: str) -> Iterator[Future]:
     """The futures in the order in which they end; says so when there is no worker for them.
 
-    Raises `Failed` when the scheduler is gone, which cancels all that it had.
+    Raises `Failed` when there has been none for ``PATIENCE``, or when the scheduler is gone, which
+    cancels all that it had.
     """
+    patience, told = IN_A_QUEUE if cluster in JOBS else PATIENCE, False
     gone = Failed(f"cluster = {cluster!r}: its scheduler is gone; the same command goes on")
     waited = as_completed(futures, loop=client.loop)
     seen = asked = time.monotonic()
@@ -81,12 +85,14 @@ def ended(client: Client, futures: list[Future], cluster: str) -> Iterator[Futur
             workers = client.scheduler_info(n_workers=1)["workers"]
         except (OSError, TimeoutError):
             raise gone from None
+        alone = f"cluster = {cluster!r}: no worker for"
         if workers:
-            seen = asked
-        elif asked > seen + SILENT:
-            seen = float("inf")  # told once
-            told = f"cluster = {cluster!r}: no worker for {SILENT:g} s; {_advice(cluster)}"
-            print(told, file=sys.stderr, flush=True)
+            seen, told = asked, False
+        elif asked > seen + patience:
+            raise Failed(f"{alone} {patience / 3600:g} h; the same command goes on")
+        elif asked > seen + SILENT and not told:
+            told = True
+            print(f"{alone} {SILENT:g} s; {_advice(cluster)}", file=sys.stderr, flush=True)
 
 
 def _advice(cluster: str) -> str:
