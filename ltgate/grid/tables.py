@@ -53,8 +53,8 @@ def points(grid: Grid) -> pd.DataFrame:
                 **found,
                 "seconds": sum(spent) if spent else np.nan,
                 "attempts": len(attempts),
-                "error": "" if made or not attempts else attempts[-1]["error"],
-                "stale": bool(attempts) and not made and not attempts[-1]["error"],
+                "error": "" if made or not attempts else attempts[-1].get("error", ""),
+                "stale": bool(attempts) and not made and not attempts[-1].get("error", ""),
             }
             lines.append(line)
     return pd.DataFrame(lines)
