@@ -242,7 +242,7 @@ def r_heatmap(frame: pd.DataFrame) -> Figure:
         R = entries.pivot_table(index="step", columns="task", values="accuracy", aggfunc="mean")
         R.index = [f"after {tasks[step]}" for step in R.index]
         tables[name] = R.reindex(columns=tasks)
-    return _matrices(tables, "task tested", min(0.75, 2.6 / len(tasks)), "accuracy (%)")
+    return _matrices(tables, "task tested", min(0.75, 2.6 / len(tasks)), "accuracy (%)", places=1)
 
 
 @figure("method", "truth", "told", "share")
@@ -261,8 +261,11 @@ def confusion(frame: pd.DataFrame) -> Figure:
     return fig
 
 
-def _matrices(tables: dict[str, pd.DataFrame], below: str, cell: float, told: str) -> Figure:
-    """Matrices of fractions, numbers in their cells in percent (none: below 0.5)."""
+def _matrices(
+    tables: dict[str, pd.DataFrame], below: str, cell: float, told: str, places: int = 0
+) -> Figure:
+    """Matrices of fractions, numbers in their cells in percent (none where they are 0)."""
+    least = 0.005 / 10**places
     side = cell * max(len(table.columns) for table in tables.values())
     columns = min(len(tables), max(1, int(11 / (side + 0.7))))
     rows = -(-len(tables) // columns)
@@ -273,7 +276,7 @@ def _matrices(tables: dict[str, pd.DataFrame], below: str, cell: float, told: st
         axis.axis("off")
     for axis, (name, table) in zip(axes.flat, tables.items(), strict=False):
         look = {"vmin": 0, "vmax": 1, "cmap": style.MAP, "square": True, "linewidths": 1}
-        texts = table.map(lambda share: f"{100 * share:.0f}" if share >= 0.005 else "")
+        texts = table.map(lambda share: f"{100 * share:.{places}f}" if share >= least else "")
         sns.heatmap(table, ax=axis, annot=texts, fmt="", cbar=False, **look)
         style.legible(axis)
         axis.set(title=style.method(name)[0], xlabel="", ylabel="")
