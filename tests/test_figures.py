@@ -238,7 +238,7 @@ def test_matrices_are_in_percent_in_the_one_order_of_methods():
     rows += [("joint", 1, "a", 0.9)]
     frame = pd.DataFrame(rows, columns=["method", "step", "task", "accuracy"])
     axis = figures.r_heatmap(frame).axes[0]
-    assert [text.get_text() for text in axis.texts if text.get_text()] == ["70", "50", "90"]
+    assert [text.get_text() for text in axis.texts if text.get_text()] == ["70.0", "50.0", "90.0"]
     assert [text.get_text() for text in axis.get_yticklabels()] == ["after b", "after a"]
     titles = [axis.get_title() for axis in figures.r_heatmap(r_heatmap()).axes[:4]]
     assert titles == [style.method(name)[0] for name in SOME]
