@@ -36,11 +36,10 @@ import numpy as np
 from pydantic import Field
 
 from ltgate.data import streams
-from ltgate.data.sources import SOURCES, Declared, Folder, digest
+from ltgate.data.sources import SOURCES, Declared, Folder
 from ltgate.data.streams import Streams, from_times, spool, within
 from ltgate.data.tasks import MOST_FRAMES
 from ltgate.declare import Group, Positive
-from ltgate.done import content
 from ltgate.errors import UserError, telling
 
 
@@ -153,14 +152,12 @@ class Nmnist(Recording):
     plane = (2, SIDE, SIDE)
 
     def identity(self, pool: str) -> str:
-        """See `Source.identity`: of the list of files, for there are 70,000."""
+        """See `Source.identity`; a folder without files is refused."""
         self.files(pool)
-        return digest(
-            repr(self.values).encode(), *(content(x).encode() for x in self.folders(pool))
-        )
+        return super().identity(pool)
 
-    def folders(self, pool: str) -> list[Path]:
-        """Where a pool's files lie."""
+    def inputs(self, pool: str) -> list[Path]:
+        """Their list stands for the files, for there are 70,000."""
         return [self.folder / NMNIST_FOLDERS[pool]]
 
     def read(self, pool: str) -> tuple[Streams, np.ndarray]:
@@ -170,7 +167,7 @@ class Nmnist(Recording):
 
     def files(self, pool: str) -> list[Path]:
         """A pool's files, in order of digit and name."""
-        inside = self.folder / NMNIST_FOLDERS[pool]
+        (inside,) = self.inputs(pool)
         if found := sorted(inside.glob("[0-9]/*.bin")):
             return found
         raise UserError(f"{inside}: holds no files <digit>/*.bin")

@@ -118,6 +118,10 @@ class Source:
         """A pool's files on this disk; `UserError` where one is missing, none is opened."""
         return []
 
+    def inputs(self, pool: str) -> list[Path]:
+        """What a pool's content is known by: its files, or the folder in which there are many."""
+        return self.files(pool)
+
     def identity(self, pool: str) -> str:
         """SHA-256 that changes when the pool's content does; cheap, reads no image."""
         raise NotImplementedError
@@ -164,7 +168,7 @@ class Folder(Source):
         return f"{self.kind}:{self.folder}"
 
     def identity(self, pool: str) -> str:
-        found = (content(path).encode() for path in self.files(pool))
+        found = (content(path).encode() for path in self.inputs(pool))
         return digest(repr(self.values).encode(), *found)
 
 
@@ -193,8 +197,7 @@ def own_files(params: "Params", *pools: str) -> dict[str, str]:
     if ":" not in params.source:
         return {}
     found = source(params.source)
-    listed = getattr(found, "folders", found.files)
-    return {str(path): content(path) for pool in pools for path in listed(pool)}
+    return {str(path): content(path) for pool in pools for path in found.inputs(pool)}
 
 
 def known(name: str) -> tuple[str, str]:

@@ -39,6 +39,7 @@ def points(grid: Grid) -> pd.DataFrame:
             attempts = read_json(record(grid.name, job)).get("attempts", [])
             spent = [one["seconds"] for one in attempts if one.get("seconds") is not None]
             made = results.exists(where, job.key)
+            error = "" if made or not attempts else attempts[-1].get("error", "")
             found = dict.fromkeys(MEASURES, np.nan)
             if made:
                 values = results.by_seed(results.load(where, job.key), split=grid.file.measure)
@@ -53,8 +54,8 @@ def points(grid: Grid) -> pd.DataFrame:
                 **found,
                 "seconds": sum(spent) if spent else np.nan,
                 "attempts": len(attempts),
-                "error": "" if made or not attempts else attempts[-1].get("error", ""),
-                "stale": bool(attempts) and not made and not attempts[-1].get("error", ""),
+                "error": error,
+                "stale": bool(attempts) and not made and not error,
             }
             lines.append(line)
     return pd.DataFrame(lines)
