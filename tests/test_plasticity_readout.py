@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltgate.plasticity import readout
+from ltgate.plasticity import lda, readout
 from ltgate.plasticity.readout import features, of_pairs, root
 
 seeds = st.integers(0, 2**32 - 1)
@@ -187,6 +187,32 @@ def test_goes_on_from_its_state(fresh):
         one.learn(*rows(5, 3, seed=2), [0, 1])
     assert torch.equal(other.weight, rule.weight)
     assert not torch.equal(rule.weight, before)
+
+
+# streaming linear discriminant analysis
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds, number=st.integers(3, 30), inputs=st.integers(1, 6))
+def test_the_linear_discriminant_equals_that_of_all_images_at_once(seed, number, inputs):
+    random = np.random.default_rng(seed)
+    labels = random.permutation(np.append(np.arange(3), random.integers(0, 3, number - 3)))
+    x = random.standard_normal((number, inputs)) + labels[:, None]
+    rule = lda.StreamingLDA(inputs + 1, 4, SimpleNamespace(ridge=0.5))
+    for part in np.array_split(np.arange(number), 3):
+        rows = np.append(x[part], np.ones((len(part), 1)), 1)
+        rule.learn(torch.from_numpy(rows), torch.from_numpy(labels[part]), [0])
+    means = [x[labels == k].mean(0) for k in range(3)]
+    within = np.concatenate([x[labels == k] - means[k] for k in range(3)])
+    inverse = np.linalg.inv(within.T @ within + 0.5 * np.eye(inputs))
+    tests = random.standard_normal((5, inputs))
+    found = rule.scores(torch.from_numpy(np.append(tests, np.ones((5, 1)), 1)))
+    for k, mean in enumerate(means):  # less what all classes share: half the distance to the mean
+        away = tests - mean
+        shared = np.einsum("nf,fg,ng->n", tests, inverse, tests) / 2
+        distance = np.einsum("nf,fg,ng->n", away, inverse, away) / 2
+        np.testing.assert_allclose(found[:, k], shared - distance, rtol=1e-6, atol=1e-8)
+    assert (found[:, 3] < found[:, :3].amin(1)).all()  # never seen
 
 
 # the delta rule kept off what earlier tasks used

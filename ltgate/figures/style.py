@@ -35,6 +35,8 @@ METHODS = {
     "single_tau": ("single tau, slow", YELLOW, "P"),
     "single_tau_fast": ("single tau, fast", OLIVE, "p"),
     "random_features": ("random features", BROWN, "<"),
+    "nearest_mean": ("nearest class mean", "#A68064", "d"),
+    "streaming_lda": ("streaming LDA", "#00573F", "h"),
     "hlop": ("HLOP", VERMILION, "^"),
     "dsd_snn": ("DSD-SNN", ORANGE, "v"),
     "replay": ("replay", GREEN, ">"),

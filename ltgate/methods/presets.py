@@ -67,8 +67,10 @@ LOCAL = {
     "projector": "none",
     "readout": "prototypes",
     "prototypes": 200,
-    "prototype_side": 2,
+    "prototype_side": 3,
 }
+NEAREST_MEAN = {"filters": "first", "projector": "none", "readout": "prototypes", "prototypes": 1}
+LDA = {"filters": "first", "projector": "none", "readout": "lda", "ridge": 0.03}
 SEQUENTIAL = {"filters": "first", "projector": "none", "readout": "delta", "readout_rate": 1.0}
 
 PRESETS = (
@@ -91,6 +93,12 @@ PRESETS = (
      "The best strictly local reading: every synapse learns from its own pre- and postsynaptic "
      "activity and a teacher; no matrix over all inputs, no error of other neurons, no replay.",
      LOCAL),
+    ("nearest_mean", SpikingLearner,
+     "LT-Gate's features, each image of the class whose mean is nearest: all that is kept.",
+     NEAREST_MEAN),
+    ("streaming_lda", SpikingLearner,
+     "LT-Gate's features under streaming linear discriminant analysis (Hayes & Kanan 2020).",
+     LDA),
     ("single_tau", SpikingLearner,
      "LT-Gate with one membrane of the slow time constant, which validation prefers.",
      {**LT_GATE, "compartments": "slow"}),

@@ -75,8 +75,8 @@ class ReadoutParameters(Group, late=True):
     root_counts: bool = False
     """take the square root of spike counts for the readout, before the norm"""
     readout: Annotated[str, OneOf(READOUTS)] = "rls"
-    """rule: delta, delta on the current task's classes, recursive least squares, or prototypes
-    (strictly local)"""
+    """rule: delta, delta on the current task's classes, recursive least squares, linear
+    discriminant, or prototypes (strictly local)"""
     readout_rate: Positive = 0.001
     """learning rate of the delta rules"""
     readout_l2: NotNegative = 0.0001
@@ -313,10 +313,10 @@ class RecursiveLeastSquares(Linear):
                 x, labels = self._rows()
                 products = x @ x.T
                 products.diagonal().add_(self.ridge)
-                self._weight = x.T @ _solve(products, self._targets(labels))
+                self._weight = x.T @ solve(products, self._targets(labels))
             else:
                 self.settle()
-                self._weight = _solve(self.gram, self.moment)
+                self._weight = solve(self.gram, self.moment)
         return self._weight
 
     def learn(self, features: Tensor, labels: Tensor, classes: list[int]) -> None:
@@ -374,7 +374,7 @@ class RecursiveLeastSquares(Linear):
         super()._load_from_state_dict(whole, prefix, *rest)
 
 
-def _solve(matrix: Tensor, right: Tensor) -> Tensor:
+def solve(matrix: Tensor, right: Tensor) -> Tensor:
     """matrix^-1 right, by the lower triangle of a positive definite matrix."""
     factor, failed = torch.linalg.cholesky_ex(matrix)
     if failed or not factor.diagonal().isfinite().all():  # NaN anywhere in a row reaches its end
