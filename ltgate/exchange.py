@@ -45,7 +45,8 @@ def export(source: str | Path, target: str | Path, task: int = 0) -> Path:
         if about is None:
             raise UserError("is no snapshot that tells its parameters; train it anew")
         params = Params(**about["parameters"])
-        memory.check(methods.METHODS[about["method"]].configure(params), [0], 1)
+        configured = methods.METHODS[about["method"]].configure(params)
+        memory.check(memory.parts(configured, [0], 1))
         learner = methods.create(about["method"], params, np.random.default_rng(0))
         learner.load_snapshot(tensors, plain)
         return params, learner.network

@@ -80,11 +80,6 @@ def patched(shape: tuple[int, int, int], side: int) -> tuple[int, int, int]:
     return channels, -(-height // side), -(-width // side)
 
 
-def patches(shape: tuple[int, int, int], side: int) -> int:
-    """Number of patches of a layer (channels, height, width)."""
-    return math.prod(patched(shape, side))
-
-
 def view_counts(counts: Tensor, view: str) -> Tensor:
     """Spike counts [B, channels, height, width] as the view shows them, [B, values]."""
     side = split(view)[1]

@@ -17,7 +17,7 @@ import torch
 from ltgate import network
 from ltgate.data import sources
 from ltgate.errors import UserError
-from ltgate.features import LARGE_BATCH, patches, smallest, split
+from ltgate.features import LARGE_BATCH, patched, smallest, split
 from ltgate.network import KERNEL
 from ltgate.plasticity.filters import FILTERS
 from ltgate.plasticity.readout import READOUTS
@@ -44,33 +44,36 @@ def shapes(params: "Params") -> dict[str, tuple[int, int, int]]:
     return network.shapes(params.channels, params.strides, params.hidden, image)
 
 
-def parts(params: "Params", images: Sequence[int], steps: int) -> list[Part]:
+def parts(
+    params: "Params", images: Sequence[int], steps: int, seen: Sequence[str] = ()
+) -> list[Part]:
     """What a trial of ``params`` (a method's, configured) holds at its largest.
 
     Args:
         params: The parameters.
         images: Images of every task and split whose counts are kept.
         steps: Time steps of the longest sample.
+        seen: Views that the readout sees, of ``readout_layers``; empty: all.
     """
     p, layers = params, shapes(params)
-    compartments = 2 if p.compartments == "dual" else 1
     weights, before = 0, sources.of(params).image_shape
     for name, shape in layers.items():
         inputs = before[0] * KERNEL**2 if name.startswith("conv") else math.prod(before)
-        weights, before = weights + compartments * shape[0] * inputs, shape
-    values = bytes_ = 0
+        weights, before = weights + len(p.taus()) * shape[0] * inputs, shape
+    views, bytes_ = {}, 0
     for view in p.readout_layers:
         name, side = split(view)
         name = f"dense{len(p.hidden)}" if name == "dense" else name
-        values += patches(layers[name], side)
-        bytes_ += patches(layers[name], side) * np.dtype(smallest(steps, side)).itemsize
-    n, classes = values + 1, len({label for task in p.tasks for label in task.classes})
+        views[view] = patched(layers[name], side)
+        bytes_ += math.prod(views[view]) * np.dtype(smallest(steps, side)).itemsize
+    views = [views[view] for view in seen or views]
+    n, classes = sum(map(math.prod, views)) + 1, {x for task in p.tasks for x in task.classes}
     readout, learning = READOUTS[p.readout], FILTERS[p.filters].online
     return [
         Part("weights", 4 * 3 * weights, "channels or hidden"),
         Part(
             f"readout {p.readout}",
-            readout.memory(n, classes, p),
+            readout.memory(n, len(classes), p, views),
             " or ".join(["readout_layers (patches: conv1/4)", *readout.lower]),
         ),
         Part("spike counts", bytes_ * sum(images), "train_images or readout_layers"),
@@ -85,8 +88,7 @@ def parts(params: "Params", images: Sequence[int], steps: int) -> list[Part]:
 def per_image(params: "Params") -> int:
     """Bytes that one image takes in a forward pass: counts, membranes and currents."""
     neurons = sum(int(np.prod(shape)) for shape in shapes(params).values())
-    compartments = 2 if params.compartments == "dual" else 1
-    held = 2 if params.backend != "portable" else 2 + 5 * compartments
+    held = 2 if params.backend != "portable" else 2 + 5 * len(params.taus())
     return 4 * held * neurons
 
 
@@ -133,16 +135,16 @@ def _limit(which: str) -> int:
         return 0
 
 
-def needed(params: "Params", images: Sequence[int], steps: int) -> int:
-    """Bytes that a trial needs; see :func:`parts`."""
-    return sum(part.size for part in parts(params, images, steps))
+def needed(parts: Sequence[Part]) -> int:
+    """Bytes that a trial of these :func:`parts` needs."""
+    return sum(part.size for part in parts)
 
 
-def check(params: "Params", images: Sequence[int], steps: int) -> None:
+def check(parts: Sequence[Part]) -> None:
     """Refuse a trial that would not fit, before it begins: how much it needs, and what to lower."""
-    total, free = needed(params, images, steps), available()
+    total, free = needed(parts), available()
     if total > free:
-        largest = max(parts(params, images, steps), key=lambda part: part.size)
+        largest = max(parts, key=lambda part: part.size)
         raise UserError(
             f"memory: about {total / 1e9:,.1f} GB are needed, {free / 1e9:,.1f} GB are free; "
             f"{largest.name} takes {largest.size / 1e9:,.1f} GB: lower {largest.lower}"

@@ -251,9 +251,7 @@ def drawn(
     params: "Params", image_shape: tuple[int, int, int], generator: np.random.Generator
 ) -> Network:
     """The network that the parameters describe, for images [channels, height, width]."""
-    p = params
-    named = {"dual": [p.tau_fast_ms, p.tau_slow_ms], "fast": [p.tau_fast_ms]}
-    taus = p.taus_ms or named.get(p.compartments, [p.tau_slow_ms])
+    p, taus = params, params.taus()
     if p.chip_aware:
         taus = [fixed_point.effective_tau(tau) for tau in taus]
     network = create(
@@ -273,10 +271,7 @@ def drawn(
 
 
 def wire(layer: Layer, fan_in: int, groups: int, generator: np.random.Generator) -> None:
-    """Keep ``fan_in`` random inputs of every neuron of a dense layer; the others weigh 0.
-
-    Neuron i takes its inputs from part i * groups // neurons of the channels.
-    """
+    """Keep ``fan_in`` random inputs of every neuron of a dense layer; the others weigh 0."""
     inputs, neurons = int(np.prod(layer.in_shape)), layer.out_shape[0]
     if layer.is_conv or inputs % groups or fan_in > inputs // groups:
         raise UserError(
@@ -286,10 +281,14 @@ def wire(layer: Layer, fan_in: int, groups: int, generator: np.random.Generator)
         )
     part = inputs // groups
     kept = torch.zeros(neurons, inputs)
-    for neuron in range(neurons):
-        begin = neuron * groups // neurons * part
-        kept[neuron, begin + generator.choice(part, fan_in, replace=False)] = 1
+    for neuron, group in enumerate(groups_of(neurons, groups)):
+        kept[neuron, group * part + generator.choice(part, fan_in, replace=False)] = 1
     layer.weight = layer.weight * kept
+
+
+def groups_of(neurons: int, groups: int) -> np.ndarray:
+    """Which of equal parts of the channels each neuron's inputs are of, [neurons]."""
+    return np.arange(neurons) * groups // neurons
 
 
 def shapes(

@@ -198,11 +198,19 @@ class TimescaleParameters(Group, since="0.2"):
     follows: Literal["nothing", "neuron", "layer", "rate", "own", "cue"] = "nothing"
     """what a neuron's timescale follows within a sample: see ltgate.timescale"""
 
+    def taus(self) -> list[float]:
+        """Time constants of the compartments (ms), fast first."""
+        fast, slow = self.tau_fast_ms, self.tau_slow_ms
+        return (
+            self.taus_ms
+            or {"dual": [fast, slow], "fast": [fast], "slow": [slow]}[self.compartments]
+        )
+
     @model_validator(mode="after")
     def _possible_timescales(self) -> Self:
         if self.taus_ms != sorted(set(self.taus_ms)):
             raise ValueError(f"taus_ms = {self.taus_ms}: must rise")
-        number = len(self.taus_ms) or (2 if self.compartments == "dual" else 1)
+        number = len(self.taus())
         if self.follows in ("neuron", "layer", "cue") and (self.output != "blend" or number < 2):
             raise ValueError(
                 f"follows = {self.follows!r}: needs output 'blend' and two compartments or more"

@@ -12,6 +12,7 @@ import pandas as pd
 from ltgate import metrics, paths, results, statistics, train
 from ltgate.errors import UserError
 from ltgate.figures import style
+from ltgate.network import groups_of
 from ltgate.params import Params
 from ltgate.train import Trial
 
@@ -81,7 +82,7 @@ def neuron_gates(params: Params) -> pd.DataFrame:
         learner = one.restore(f"task{len(one.tasks) - 1}.safetensors")
         gate = learner.network.layers[0].gate.cpu().numpy()
         found = {"method": method, "seed": one.seed, "neuron": np.arange(len(gate))}
-        truth = (np.arange(len(gate)) < len(gate) // 2).astype(float)
+        truth = (groups_of(len(gate), 2) == 0).astype(float)
         frames.append(pd.DataFrame({**found, "gate": gate, "truth": truth}))
     return pd.concat(frames, ignore_index=True)
 

@@ -255,7 +255,7 @@ def at_once(chosen: Sequence[Trial]) -> int:
     if cores == 1 or backends.device(p.device) != "cpu":
         return 1
     of_each_method = {trial.method: trial for trial in chosen}.values()
-    needed = max(memory.needed(*_extent(trial)) for trial in of_each_method)
+    needed = max(memory.needed(_parts(trial)) for trial in of_each_method)
     return max(1, min(cores, len(chosen), memory.available() // needed))
 
 
@@ -294,7 +294,7 @@ def trained(trial: Trial) -> str:
 def _train(trial: Trial, positions: int | None, made: dict[str, Any]) -> list[dict]:
     """:func:`train` of a trial that is held and has no result; ``made``: see :meth:`Trial.made`."""
     p = trial.params
-    memory.check(*_extent(trial))  # said before the work begins
+    memory.check(_parts(trial))  # said before the work begins
     learner = trial.learner()
     rows, at = [], {"position": 0, "done": 0, "before": 0}  # batches of this task, and before it
     for path in sorted(trial.folder.glob("last-*.safetensors"), reverse=True):
@@ -480,12 +480,13 @@ def row(
     }
 
 
-def _extent(trial: Trial) -> tuple["Params", list[int], int]:
-    """Its method's parameters, images of every task and split, steps: what its memory follows."""
-    counted = range(len(trial.tasks))
+def _parts(trial: Trial) -> list[memory.Part]:
+    """What its memory goes to."""
+    counted, method = range(len(trial.tasks)), methods.METHODS[trial.method]
     images = [len(trial.open(i, split)) for i in counted for split in ("train", "validation")]
     steps = max(len(schedule(task, trial.params.presentation)) for task in trial.tasks)
-    return methods.METHODS[trial.method].configure(trial.params), images, steps
+    p = method.configure(trial.params)
+    return memory.parts(p, images, steps, method.sees(p.readout_layers))
 
 
 def _save(

@@ -15,7 +15,15 @@ SMALL = Params(channels=[4, 8, 8], hidden=[16], device="cpu")
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"hidden": []}, {"strides": [2, 1, 2], "compartments": "fast"}, {"hidden": [7, 5]}, None],
+    [
+        {},
+        {"hidden": []},
+        {"strides": [2, 1, 2], "compartments": "fast"},
+        {"hidden": [7, 5]},
+        None,
+        {"taus_ms": [5.0, 20.0, 100.0]},
+        {"taus_ms": [20.0]},
+    ],
 )
 def test_shapes_and_weights_are_those_of_the_network(changes, tmp_path):
     if changes is None:  # images of three channels
@@ -29,12 +37,13 @@ def test_shapes_and_weights_are_those_of_the_network(changes, tmp_path):
     assert part.size == 3 * weights
 
 
-@pytest.mark.parametrize("method", ["lt_gate", "lt_gate_local"])
-def test_the_readout_needs_at_least_its_state(method):
+@pytest.mark.parametrize("method, most", [("lt_gate", 8), ("lt_gate_local", 1)])
+def test_the_readout_needs_at_least_its_state(method, most):
     learner = create(method, SMALL, np.random.default_rng(0))
     state = sum(x.nbytes for x in learner.readout.buffers())
-    part = next(p for p in memory.parts(learner.params, [1], 20) if "readout" in p.name)
-    assert state <= part.size < 8 * state
+    seen = learner.sees(learner.params.readout_layers)
+    part = next(p for p in memory.parts(learner.params, [1], 20, seen) if "readout" in p.name)
+    assert state <= part.size <= most * state
 
 
 @pytest.mark.parametrize(
@@ -52,11 +61,11 @@ def test_the_readout_needs_at_least_its_state(method):
 )
 def test_what_does_not_fit_is_told_with_what_to_lower(changes, told, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 8 * 10**9)
-    memory.check(SMALL, [1000, 200], 200)
+    memory.check(memory.parts(SMALL, [1000, 200], 200))
     with pytest.raises(
         UserError, match=rf"^memory: about .* GB are needed, 8.0 GB are free; .*{told}"
     ):
-        memory.check(SMALL.with_(**changes), [1000, 200], 200)
+        memory.check(memory.parts(SMALL.with_(**changes), [1000, 200], 200))
 
 
 def test_the_number_simulated_at_once_follows_the_free_memory(monkeypatch):

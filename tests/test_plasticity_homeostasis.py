@@ -13,7 +13,7 @@ from ltgate.neurons import Dynamics
 from ltgate.plasticity import homeostasis
 from ltgate.plasticity.homeostasis import HomeostasisParameters, rates
 
-SCOPES = ["layer", "compartment", "channel"]
+SCOPES = ["layer", "channel"]
 OUTPUTS = ["or", "blend"]
 STEPS = Schedule("frame", 1.0, 1.0, np.ones(12, np.float32))
 
@@ -68,12 +68,7 @@ def test_rates_equal_the_loops(images, output, scope):
             for c in range(2):
                 separate[c, channel] = (spikes if output == "blend" else crossed[c]) / chances
         separate = separate[: len(layer.threshold)]
-        if scope == "layer":
-            expected = [[raster.mean(dtype=np.float64)]]
-        elif scope == "compartment":
-            expected = separate.mean(1, keepdims=True)
-        else:
-            expected = separate
+        expected = [[raster.mean(dtype=np.float64)]] if scope == "layer" else separate
         found = rates(activity, layer, scope)
         assert found.shape == np.shape(expected)
         np.testing.assert_allclose(found, expected, rtol=1e-12)

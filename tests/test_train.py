@@ -50,6 +50,7 @@ class Means:
     """Scores are products with the mean image of every class."""
 
     preset: ClassVar[dict] = {}
+    sees = staticmethod(list)
     log: ClassVar[list[tuple]] = []
 
     def __init__(self, params, generator):

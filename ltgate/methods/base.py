@@ -203,10 +203,15 @@ class SpikingLearner(nn.Module):
         last = f"dense{len(self.params.hidden)}"
         return [last if name == "dense" else name for name in self.params.readout_layers]
 
+    @classmethod
+    def sees(cls, computed: list[str]) -> list[str]:
+        """Which of these views the readout sees: here all."""
+        return computed
+
     @property
     def views(self) -> list[str]:
         """Views that the readout sees."""
-        return self.computed
+        return self.sees(self.computed)
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -37,14 +37,14 @@ class JointGradient(Joint, GradientLearner):
 class LastButOne(SpikingLearner):
     """A readout that sees the last view but one, if there are several."""
 
-    @property
-    def views(self) -> list[str]:
-        """The last of the computed views but one.
+    @classmethod
+    def sees(cls, computed: list[str]) -> list[str]:
+        """The last view but one.
 
         At 50 Hz the few spikes of the deepest would weigh as much as all the others of a view; the
         view before (conv1/4) adds nothing where prototypes have windows: params/tuning_local.csv.
         """
-        return self.computed[-2:][:1]
+        return computed[-2:][:1]
 
 
 LT_GATE = {"filters": "first", "projector": "full", "readout": "rls"}

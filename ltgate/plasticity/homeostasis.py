@@ -22,7 +22,7 @@ class HomeostasisParameters(Group):
 
     target_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """spikes per neuron and step that calibration aims at"""
-    threshold_scope: Literal["layer", "compartment", "channel"] = "channel"
+    threshold_scope: Literal["layer", "channel"] = "channel"
     """what shares one calibrated threshold"""
     threshold_lowest: Positive = 0.0039
     """lower bound of calibration"""
@@ -48,9 +48,8 @@ class HomeostasisParameters(Group):
 def rates(activity: Activity, layer: Layer, scope: str) -> Tensor:
     """Spikes per step, shaped so that they broadcast to the thresholds.
 
-    ``layer``: one output rate, [1, 1]; ``compartment``: each compartment's, [C, 1]; ``channel``:
-    each compartment's in each channel, [C, out]. With one threshold per neuron (``blend``) the
-    output's rate stands for the compartments'.
+    ``layer``: one output rate, [1, 1]; ``channel``: each compartment's in each channel, [C, out].
+    With one threshold per neuron (``blend``) the output's rate stands for the compartments'.
     """
     positions = layer.out_shape[1] * layer.out_shape[2]
     counts = activity.counts[layer.name].double().mean(0).sum((1, 2)) / positions
@@ -58,8 +57,7 @@ def rates(activity: Activity, layer: Layer, scope: str) -> Tensor:
     if scope == "layer":
         return output.mean().view(1, 1)
     crossed = activity.crossings[layer.name].double().mean(0) / (positions * activity.steps)
-    separate = crossed if layer.threshold.shape[0] == crossed.shape[0] else output
-    return separate if scope == "channel" else separate.mean(1, keepdim=True)
+    return crossed if layer.threshold.shape[0] == crossed.shape[0] else output
 
 
 def calibrate(

@@ -88,9 +88,13 @@ class Prototypes(Readout):
         self._see(torch.arange(inputs)[None])
 
     @classmethod
-    def memory(cls, inputs: int, classes: int, params: "Params") -> int:
-        """The prototypes; every input is in side x side windows at most."""
-        return 4 * classes * params.prototypes * inputs * max(params.prototype_side, 1) ** 2
+    def memory(
+        cls, inputs: int, classes: int, params: "Params", shapes: list[tuple[int, int, int]]
+    ) -> int:
+        """The prototypes, and what they have won."""
+        side, number = params.prototype_side, classes * params.prototypes
+        seen = windows(shapes, side).shape if side else (1, inputs)
+        return number * seen[0] * (4 * seen[1] + 8)
 
     def arrange(self, shapes: list[tuple[int, int, int]]) -> None:
         """Cut the views into windows."""

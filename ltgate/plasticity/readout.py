@@ -129,8 +129,10 @@ class Readout(Tensors):
     lower: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
-    def memory(cls, inputs: int, classes: int, params: "Params") -> int:
-        """Bytes that it holds at its largest."""
+    def memory(
+        cls, inputs: int, classes: int, params: "Params", shapes: list[tuple[int, int, int]]
+    ) -> int:
+        """Bytes that it holds at its largest; ``shapes`` as :meth:`arrange` is told."""
         return 8 * inputs * classes * 3
 
     def arrange(self, shapes: list[tuple[int, int, int]]) -> None:
@@ -242,10 +244,10 @@ class Delta(Linear):
         self.subspace = Subspace(inputs) if params.projector == "rankk" else None
 
     @classmethod
-    def memory(cls, inputs: int, classes: int, params: "Params") -> int:
+    def memory(cls, inputs: int, classes: int, params: "Params", *shapes: object) -> int:
         """With moment, residual and their eigenvectors, where the steps are projected."""
         projected = 4 * inputs * inputs * 4 * (params.projector == "rankk")
-        return super().memory(inputs, classes, params) + projected
+        return super().memory(inputs, classes, params, *shapes) + projected
 
     def learn(self, features: Tensor, labels: Tensor, classes: list[int]) -> None:
         """One minibatch step."""
@@ -301,7 +303,7 @@ class RecursiveLeastSquares(Linear):
         self._weight: Tensor | None = None
 
     @classmethod
-    def memory(cls, inputs: int, classes: int, params: "Params") -> int:
+    def memory(cls, inputs: int, classes: int, params: "Params", *shapes: object) -> int:
         """Matrix, factor, waiting rows; a mask."""
         return 8 * inputs * (2 * inputs + 1024) + inputs * inputs
 
