@@ -1,25 +1,31 @@
 # Every target sets up what is missing: a fresh machine needs the one command.
 python := .venv/bin/python
 ready := .venv/.ready
+compiled := .venv/.compiled
 .DEFAULT_GOAL := help
 .PHONY: help setup quick test soak mnist browser site lint lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(ready) ## make the environment in .venv
+setup: $(compiled) ## make the environment in .venv, compile the kernels
 
 $(ready): pyproject.toml environment.yml $(wildcard requirements/*.txt) tools/setup.sh
 	@tools/setup.sh
 	@touch $@
 
-quick: $(ready) ## main job on the bundled digits: all notebooks, figures, tables (minutes)
+$(compiled): $(ready) tools/kernels.py $(wildcard ltgate/backends/*.py ltgate/surrogate/*.py)
+	@echo "setup: compiling the kernels"
+	@$(python) tools/kernels.py
+	@touch $@
+
+quick: $(compiled) ## main job on the bundled digits: all notebooks, figures, tables (minutes)
 	$(python) -m ltgate run params/quick.yaml
 
-mnist: $(ready) ## the same on MNIST, downloaded or from the folder LTGATE_DATA
+mnist: $(compiled) ## the same on MNIST, downloaded or from the folder LTGATE_DATA
 	$(python) -m ltgate run params/mnist.yaml
 
-test: $(ready) ## unit tests, then the committed notebooks against their outputs
+test: $(compiled) ## unit tests, then the committed notebooks against their outputs
 	OMP_NUM_THREADS=1 $(python) -m pytest -n auto --dist worksteal
 	LTGATE_PROGRESS=off $(python) -m pytest -n auto --dist loadfile --nbval --nbval-current-env \
 	    --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks/*.ipynb

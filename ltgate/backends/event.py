@@ -211,7 +211,8 @@ class _Plan:
         return packed
 
     def _power_type(self) -> type:
-        return np.float64 if self.follows == "layer" else np.float32
+        """Where no gate follows it is empty, and of the type for which the kernels are compiled."""
+        return np.float32 if self.follows == "neuron" else np.float64
 
     def scratch(self, model: Model) -> Scratch:
         """Working memory of one thread; pages never touched cost nothing."""
