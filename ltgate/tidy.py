@@ -14,6 +14,7 @@ from ltgate.data.tasks import Schedule, TaskSpec, schedule
 from ltgate.figures import style
 from ltgate.figures.comparison import CUES
 from ltgate.methods.base import SpikingLearner
+from ltgate.network import KERNEL, Layer
 from ltgate.neurons import Dynamics
 from ltgate.params import Params
 from ltgate.train import Trial
@@ -71,6 +72,7 @@ def membranes(
     tasks: Sequence[TaskSpec] | None = None,
     dynamics: Dynamics | None = None,
     images: np.ndarray | None = None,
+    neuron: tuple[int, int, int] | None = None,
 ) -> pd.DataFrame:
     """All compartments of one first-layer neuron, shown one image at every task's frame rate.
 
@@ -78,22 +80,19 @@ def membranes(
     compartment alone crosses its threshold where steps are longest, while all do where they are
     shorter, as far as there is one; among those, one that does so often, and that fires in a
     quarter of the steps at most: firing in every step shows nothing. Other ``tasks`` than the
-    trial's, other ``dynamics`` and another image (of ``images``, the first) may be tried.
+    trial's, other ``dynamics``, another image (of ``images``, the first) and a ``neuron`` (channel,
+    row, column; kept as the frame's ``attrs["neuron"]``) may be asked for.
     """
     layer = learner.network.layers[0]
     shown = (trial.open(0, "train").images if images is None else images)[:1]
     traces = []
     for task in tasks or trial.tasks:
         steps = schedule(task, trial.params.presentation)
-        traces.append((task, steps, *_first_layer(learner, shown, steps, dynamics)))
-    rates = torch.stack([trace.crossed.mean(0)[:, 0] for _, _, trace, _ in traces])
-    longest = rates[max(range(len(traces)), key=lambda number: traces[number][1].dt_ms)]
-    alone = (longest[-1] > 0) & (longest[:-1] == 0).all(0)
-    everywhere = (rates.amax(0) > 0).all(0)
-    calm = (rates.amax((0, 1)) - 0.25).clamp(min=0)
-    score = 8.0 * everywhere + 4.0 * alone + 2 * longest[-1] - longest[0] - 8 * calm
-    place = (slice(None), slice(None), 0, *np.unravel_index(int(score.argmax()), score.shape))
-    threshold = layer.threshold[:, place[3]]
+        traces.append((task, steps, *_first_layer(learner, shown, steps, dynamics, neuron)))
+    channel, *position = neuron or _telling(traces)
+    alone = traces[0][2].membrane[0, 0, 0].numel() == 1
+    place = (slice(None), slice(None), 0, *((0, 0, 0) if alone else (channel, *position)))
+    threshold, gate = layer.threshold[:, channel], layer.gate[channel]
     frames = []
     for task, steps, trace, settings in traces:
         columns = {
@@ -106,21 +105,41 @@ def membranes(
             values = {key: column[:, index].cpu().numpy() for key, column in columns.items()}
             values |= {"task": task.name, "compartment": name}
             values["time_ms"] = np.arange(len(steps)) * steps.dt_ms
-            values["gate"] = float(layer.gate[place[3]] if index == 0 else 1 - layer.gate[place[3]])
+            values["gate"] = float(gate if index == 0 else 1 - gate)
             values["threshold"] = float(threshold[min(index, len(threshold) - 1)])
             frames.append(pd.DataFrame(values))
-    return pd.concat(frames, ignore_index=True)
+    found = pd.concat(frames, ignore_index=True)
+    found.attrs["neuron"] = (channel, *position)
+    return found
+
+
+def _telling(traces: Sequence[tuple]) -> tuple[int, ...]:
+    """Channel, row and column of the neuron that :func:`membranes` shows."""
+    rates = torch.stack([trace.crossed.mean(0)[:, 0] for _, _, trace, _ in traces])
+    longest = rates[max(range(len(traces)), key=lambda number: traces[number][1].dt_ms)]
+    alone = (longest[-1] > 0) & (longest[:-1] == 0).all(0)
+    everywhere = (rates.amax(0) > 0).all(0)
+    calm = (rates.amax((0, 1)) - 0.25).clamp(min=0)
+    score = 8.0 * everywhere + 4.0 * alone + 2 * longest[-1] - longest[0] - 8 * calm
+    return tuple(map(int, np.unravel_index(int(score.argmax()), score.shape)))
 
 
 def _first_layer(
-    learner: SpikingLearner, samples: np.ndarray, steps: Schedule, dynamics: Dynamics | None = None
+    learner: SpikingLearner,
+    samples: np.ndarray,
+    steps: Schedule,
+    dynamics: Dynamics | None = None,
+    neuron: tuple[int, int, int] | None = None,
 ) -> tuple[neurons.Trace, dict[str, torch.Tensor]]:
     """The first layer's record over time [T, C, B, ...], and its settings, which may change too.
 
-    Beside the options of :func:`ltgate.neurons.step`: ``before``, membranes before the reset.
+    Beside the options of :func:`ltgate.neurons.step`: ``before``, membranes before the reset. A
+    ``neuron`` is scanned alone, unless its timescale follows the whole layer.
     """
     layer, dynamics = learner.network.layers[0], dynamics or learner.network.dynamics
     inputs = portable.shown(learner.network, samples, steps)
+    if neuron and dynamics.follows != "layer":
+        layer, inputs = _alone(layer, inputs, neuron)
     currents = portable.in_time(layer, inputs)
     options = portable.options(dynamics, layer, steps)
     changing = portable.Following(dynamics, layer, steps).block(currents, inputs, options)
@@ -129,6 +148,21 @@ def _first_layer(
     earlier = torch.cat([torch.zeros_like(currents[:1]), trace.membrane[:-1]])
     settings["before"] = earlier * settings["decay"] + currents * options["gain"]
     return trace, settings
+
+
+def _alone(
+    layer: Layer, inputs: torch.Tensor, neuron: tuple[int, int, int]
+) -> tuple[Layer, torch.Tensor]:
+    """One neuron as a layer of its own, and the part [T, B, ...] of the inputs that it sees."""
+    one = slice(neuron[0], neuron[0] + 1)
+    if layer.is_conv:
+        row, column = neuron[1] * layer.stride, neuron[2] * layer.stride
+        padded = torch.nn.functional.pad(inputs, 4 * [layer.padding])
+        inputs = padded[..., row : row + KERNEL, column : column + KERNEL]
+    parts = layer.weight[:, one].flatten(2), layer.threshold[:, one], layer.gate[one]
+    alone = Layer(layer.name, 0, tuple(inputs.shape[2:]), (1, 1, 1), *parts)
+    alone.bits = layer.bits
+    return alone, inputs
 
 
 def learned_filters(learner: SpikingLearner) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import io
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -78,8 +79,8 @@ class _Screen:
 def neuron(learner: SpikingLearner, trial: Trial):
     """A digit, picked or drawn, at any frame rate and with any time constants.
 
-    Shows the compartments of the neuron that ``tidy.membranes`` picks, its gate, and the readout's
-    scores of all classes.
+    Shows the compartments of the neuron that ``tidy.membranes`` picks for the digit, its gate, and
+    the readout's scores of all classes.
     """
     if not live():
         return print("In JupyterLab: pick or draw a digit, turn frame rate and time constants.")
@@ -105,13 +106,19 @@ def neuron(learner: SpikingLearner, trial: Trial):
     pad = ipywidgets.GridBox(cells, layout={"grid_template_columns": f"repeat({CANVAS}, 13px)"})
     shown = ipywidgets.Image()
 
-    def update(_: object = None) -> None:
+    place = None  # of the neuron; it stays while the digit stays
+
+    def update(change: Any = None) -> None:
+        nonlocal place
+        if change is None or change.owner not in (rate, *taus):
+            place = None
         pen = np.array([cell.value for cell in cells], np.uint8).reshape(CANVAS, CANVAS)
         image = np.kron(255 * pen, np.ones((2, 2), np.uint8)) if pen.any() else digits[digit.value]
         timing = {"frame_rate_hz": rate.value, "duration_ms": SHOWN_MS}
         task = TaskSpec(name="shown", classes=[0], **timing)
         dynamics = replace(network.dynamics, tau_ms=tuple(tau.value for tau in taus))
-        found = tidy.membranes(learner, trial, [task], dynamics, image[None])
+        found = tidy.membranes(learner, trial, [task], dynamics, image[None], place)
+        place = found.attrs["neuron"]
         steps = schedule(task, trial.params.presentation)
         activity = backends.forward(Network(dynamics, network.layers), image[None], steps)
         scores = learner.readout.scores(learner.inputs_of(learner.seen(activity)))[0]

@@ -98,6 +98,8 @@ def test_the_neuron_shown_is_one_that_does_not_fire_in_every_step(learner, trial
             layer.threshold = torch.tensor([[1e-3, second]]).expand_as(before).clone()
             shown = tidy.membranes(learner, trial)
             busiest.append(shown.groupby(["task", "compartment"])["spike"].mean().max())
+            again = tidy.membranes(learner, trial, neuron=shown.attrs["neuron"])
+            pd.testing.assert_frame_equal(again, shown)
         assert 0 < min(busiest) <= 0.25 and busiest[-1] == 1
     finally:
         layer.threshold = before
