@@ -80,7 +80,7 @@ def test_pooling_equals_the_loops(side):
             for column in range(0, 4, side)
         ]
         assert found[image].tolist() == expected
-    assert features.patches((2, 8, 4), side) == len(expected)
+    assert np.prod(features.patched((2, 8, 4), side)) == len(expected)
 
 
 # values
