@@ -22,6 +22,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One folder of runs and data for all tests of a module."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LTGATE_HOME", str(folder))
+        yield folder
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """PyTorch's and the kernels' threads, one for a test."""

@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import h5py
@@ -18,13 +17,12 @@ from ltgate.data import (
     SPLITS,
     TaskImages,
     batches,
-    is_test_file,
+    idx,
     open_task,
     sources,
     store,
     task_file,
 )
-from ltgate.data.idx import write
 from ltgate.data.tasks import FAST, SLOW, TaskSpec
 from ltgate.errors import UserError
 from ltgate.params import Params
@@ -44,14 +42,10 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def folder(tmp_path):
     """IDX files of 100 training and 20 test images of classes 0 to 9; image i is filled with i."""
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    for pool, count, first in (("train", 100, 0), ("test", 20, 200)):
-        values = (first + np.arange(count)).astype(np.uint8)
-        images, labels = sources.FILES[pool]
-        write(folder / images, np.broadcast_to(values[:, None, None], (count, 28, 28)).copy())
-        write(folder / labels, (np.arange(count) % 10).astype(np.uint8))
-    return folder
+    values = np.arange(220, dtype=np.uint8)
+    images, labels = np.tile(values[:, None, None], (1, 28, 28)), values % 10
+    idx.save(tmp_path / "mine", (images[:100], labels[:100]), (images[200:], labels[200:]))
+    return tmp_path / "mine"
 
 
 @pytest.fixture
@@ -117,7 +111,7 @@ def test_fingerprint_tells_splits_seeds_classes_limits_and_content_apart(own, fo
     # Of 24 openings: 8 test (seed is irrelevant: 4 kinds), 8 validation (no limit: 4), 8 train.
     assert len(set(found)) == 4 + 4 + 8
     before = open_task(own, FAST, "train", 0).fingerprint
-    write(folder / sources.FILES["train"][0], np.zeros((100, 28, 28), np.uint8))
+    idx.write(folder / sources.FILES["train"][0], np.zeros((100, 28, 28), np.uint8))
     assert open_task(own, FAST, "train", 0).fingerprint != before
 
 
@@ -381,66 +375,21 @@ def test_workers_give_the_same_batches(own):
         assert other.task == FAST
 
 
-# no test file is opened but for the test split
-
-_opened: list[str] | None = None
-
-
-def _record(event, arguments):
-    if _opened is not None and event == "open":
-        _opened.append(str(arguments[0]))
-
-
-@pytest.fixture
-def opened(monkeypatch):
-    """Paths of all files that Python or h5py opens during the test."""
-    global _opened
-
-    class File(h5py.File):
-        def __init__(self, name, *args, **kwargs):
-            _opened.append(str(name))
-            super().__init__(name, *args, **kwargs)
-
-    if not getattr(_record, "added", False):  # an audit hook stays for good
-        sys.addaudithook(_record)
-        _record.added = True
-    monkeypatch.setattr(h5py, "File", File)
-    _opened = []
-    yield _opened
-    _opened = None
-
-
 def use(params, split):
     for task in params.tasks:
         for batch in batches(open_task(params, task, split, 0), 16):
             assert batch.images.any()
 
 
-@pytest.mark.parametrize("source", ["digits", "mnist", "idx"])
-def test_only_the_test_split_opens_test_files(source, folder, opened, monkeypatch):
-    if source == "mnist":
-        for name in [name for pool in sources.FILES.values() for name in pool]:
-            monkeypatch.setitem(sources.MNIST_SHA256, name, files.sha256(folder / name))
-        opened.clear()
-    named = f"idx:{folder}" if source == "idx" else source
-    params = Params(source=named, data_folder=str(folder) if source == "mnist" else "")
-    for _ in range(2):  # built, then read
-        use(params, "train")
-        use(params, "validation")
-    assert [path for path in opened if path.endswith("-train.h5")]
-    assert [path for path in opened if is_test_file(path)] == []
-
-    use(params, "test")  # the proof can fail: here they are
-    marked = {path.rpartition("/")[2] for path in opened if is_test_file(path)}
-    assert len([name for name in marked if name.endswith(store.TEST_MARK)]) == 2
-    if source != "digits":  # whose images come in one file
-        assert marked >= set(sources.FILES["test"])
-
-
-def test_training_needs_no_test_files(own, folder):
+@pytest.mark.parametrize("source", ["mnist", "idx"])
+def test_training_needs_no_test_files(own, folder, source, monkeypatch):
+    """That nothing but the final evaluation opens one is shown in ``test_train.py``."""
+    for name in [name for pool in sources.FILES.values() for name in pool]:
+        monkeypatch.setitem(sources.MNIST_SHA256, name, files.sha256(folder / name))
     for name in sources.FILES["test"]:
         (folder / name).unlink()
-    use(own, "train")
-    use(own, "validation")
+    params = own if source == "idx" else Params(source=source, data_folder=str(folder))
+    use(params, "train")
+    use(params, "validation")
     with pytest.raises(UserError, match="t10k-images-idx3-ubyte does not exist"):
-        use(own, "test")
+        use(params, "test")

@@ -413,19 +413,6 @@ def test_no_backend_is_chosen_and_no_figure_is_left_open(tmp_path):
     assert run_python(code, MPLBACKEND="svg").strip() == "svg"
 
 
-def test_a_failing_save_leaves_the_old_figure(tmp_path):
-    class Broken:
-        def savefig(self, path, **_):
-            path.write_bytes(b"half")
-            raise KeyboardInterrupt
-
-    path = tmp_path / "a.pdf"
-    path.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt):
-        figures.save_figure(Broken(), tmp_path, "a")
-    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["a.pdf"]
-
-
 TABLE = pd.DataFrame(
     {
         "a_method": ["a|b", "<c>"],

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import distributed
-import h5py
 import pytest
 import torch
 from small_grid import small_grid
@@ -21,7 +20,6 @@ from small_grid import small_grid
 from ltgate import files, paths, processes, results, train
 from ltgate import grid as package
 from ltgate.__main__ import main
-from ltgate.data.store import is_test_file
 from ltgate.errors import Failed, UserError
 from ltgate.files import lock
 from ltgate.grid import clusters
@@ -87,27 +85,13 @@ def test_the_rows_are_those_of_the_trials_one_by_one(home, one_by_one):
     assert rows() == one_by_one
 
 
-def test_selection_opens_no_test_image(home, monkeypatch):
-    """Every file that is opened is watched; the control: the final evaluation opens some."""
-    opened = []
-    sys.addaudithook(lambda event, args: event == "open" and opened.append(args[0]))
-    whole = h5py.File.__init__
-
-    def watched(self, name, *arguments, **options):
-        opened.append(name)
-        whole(self, name, *arguments, **options)
-
-    def tests_opened() -> list:
-        files = [name for name in opened if isinstance(name, str | os.PathLike)]
-        assert files
-        return list(filter(is_test_file, files))
-
-    monkeypatch.setattr(h5py.File, "__init__", watched)
-    package.run(small_grid(home, axes={"ridge": [0.1]}))
-    assert not tests_opened()
-    package.run(small_grid(home, "tested", axes={"ridge": [0.1]}, measure="test"))
-    assert tests_opened()
-    assert set(results.load(folder("tested"))["split"]) == {"train", "test"}
+@pytest.mark.parametrize("measure", ["validation", "test"])
+def test_only_a_final_evaluation_opens_test_images(home, monkeypatch, measure):
+    opened, whole = set(), train.open_task
+    monkeypatch.setattr(train, "open_task", lambda *args: opened.add(args[2]) or whole(*args))
+    package.run(small_grid(home, axes={"ridge": [0.1]}, measure=measure))
+    assert opened == {"train", "validation", measure}
+    assert set(results.load(folder("small"))["split"]) == {"train", measure}
 
 
 def test_no_checkpoint_is_left_but_those_that_a_notebook_needs(home):

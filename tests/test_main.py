@@ -105,6 +105,6 @@ def test_a_parameter_file_is_found_by_name_and_by_published_path(
     (tmp_path / "params/quick.yaml").write_text("name: mine")
     assert Params.load("params/quick.yaml").name == "mine", "what is here wins"
     assert Params.load("quick") == published
-    with pytest.raises(UserError, match=r"^nowhere: .* by name there are .*published, .*search$"):
+    with pytest.raises(UserError, match=r"^nowhere: .* by name there are .*published, .*_quick$"):
         paths.parameter_file("nowhere", "grids")
     assert paths.parameter_file("nowhere.yaml") == Path("nowhere.yaml")

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import small_grid
 import torch
 
 from ltgate import checkpoint, methods, metrics
@@ -23,31 +24,10 @@ TASKS = [
     TaskSpec(name="fast", classes=[0, 1, 2], frame_rate_hz=1000.0, duration_ms=10.0),
     TaskSpec(name="slow", classes=[7, 4], frame_rate_hz=50.0, duration_ms=120.0),
 ]
-PARAMS = Params(
-    name="tiny",
-    tasks=TASKS,
-    train_images=24,
-    validation_images=12,
-    channels=[2, 3],
-    strides=[2, 2],
-    hidden=[8],
-    readout_layers=["conv1/2", "conv2"],
-    filter_passes=2,
-    calibration_iterations=4,
-    batch_size=8,
-    backend="portable",
-    device="cpu",
-    threads=1,
-)
+SMALL = {"name": "tiny", "tasks": TASKS, "validation_images": 12, "control": True}
+PARAMS = Params(**{**small_grid.PARAMS, **SMALL})
 CLASSES = 8  # labels go up to 7
-
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory):
-    """Images, features and filters are made once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LTGATE_HOME", str(tmp_path_factory.mktemp("home")))
-        yield
+pytestmark = pytest.mark.usefixtures("shared_home")
 
 
 def opened(position, split="train"):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import small_grid
 import torch
 
 from ltgate import backends, methods, surrogate
@@ -18,37 +19,15 @@ TASKS = [
     TaskSpec(name="slow", classes=[3, 4], frame_rate_hz=50.0, duration_ms=120.0),
     TaskSpec(name="last", classes=[5, 6], frame_rate_hz=500.0, duration_ms=40.0),
 ]
-PARAMS = Params(
-    name="tiny",
-    tasks=TASKS,
-    train_images=32,
-    validation_images=12,
-    channels=[8, 10],
-    strides=[2, 2],
-    hidden=[20],
-    readout_layers=["dense"],
-    calibration_iterations=6,
-    batch_size=16,
-    gradient_batch=8,
-    backend="portable",
-    device="cpu",
-    threads=1,
-)
-BOTH = ["hlop", "dsd_snn"]
+PARAMS = Params(**{
+    **small_grid.PARAMS, "name": "tiny", "tasks": TASKS, "train_images": 32,
+    "validation_images": 12, "channels": [8, 10], "hidden": [20], "readout_layers": ["dense"],
+    "calibration_iterations": 6, "batch_size": 16, "gradient_batch": 8,
+})  # fmt: skip
+pytestmark = pytest.mark.usefixtures("shared_home", "one_thread")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory):
-    """Images are made once; one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LTGATE_HOME", str(tmp_path_factory.mktemp("home")))
-        yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(params=BOTH)
+@pytest.fixture(params=["hlop", "dsd_snn"])
 def name(request):
     return request.param
 
@@ -175,7 +154,7 @@ def test_the_rate_falls_to_zero_within_a_task(name):
     assert sizes[4] == 0  # beyond what was announced
 
 
-def test_counts_of_a_changing_network_leave_no_files(name, home, tmp_path, monkeypatch):
+def test_counts_of_a_changing_network_leave_no_files(name, tmp_path, monkeypatch):
     monkeypatch.setenv("LTGATE_DATA_CACHE", str(tmp_path))
     learner = learned(fresh(name), 0)
     learner.scores(opened(0, "validation"))

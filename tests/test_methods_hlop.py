@@ -7,15 +7,7 @@ import torch
 from ltgate.methods.hlop import ITERATIONS, MOMENTUM, SubspaceNeurons
 
 INPUTS = 12
-
-
-@pytest.fixture(autouse=True)
-def threads():
-    """Small products are faster on one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def activity(random, directions, strengths, count=64):

@@ -73,18 +73,9 @@ def test_published_network(output):
         Dynamics(output=output), [16, 32, 64], [1, 2, 2], [256], np.random.default_rng(0)
     )
     assert network.names == ["conv1", "conv2", "conv3", "dense1"]
-    assert [layer.in_shape for layer in network.layers] == [
-        (1, 28, 28),
-        (16, 28, 28),
-        (32, 14, 14),
-        (64, 7, 7),
-    ]
-    assert [layer.out_shape for layer in network.layers] == [
-        (16, 28, 28),
-        (32, 14, 14),
-        (64, 7, 7),
-        (256, 1, 1),
-    ]
+    shapes = [layer.out_shape for layer in network.layers]
+    assert shapes == [(16, 28, 28), (32, 14, 14), (64, 7, 7), (256, 1, 1)]
+    assert [layer.in_shape for layer in network.layers] == [(1, 28, 28), *shapes[:-1]]
     assert [tuple(layer.weight.shape) for layer in network.layers] == [
         (2, 16, 1, 3, 3),
         (2, 32, 16, 3, 3),

@@ -27,15 +27,7 @@ PARAMS = Params(**{
 TASKS = PARAMS.tasks
 BATCHES = 6  # of a task: 2 epochs x 24 images / 8
 
-pytestmark = pytest.mark.usefixtures("cache", "home")
-
-
-@pytest.fixture(autouse=True)
-def threads():
-    """The loop sets the number of threads; other tests keep theirs."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("cache", "home", "one_thread")
 
 
 def rows_on_disk(home):
@@ -475,18 +467,6 @@ def test_resume_after_a_stop_anywhere_else(
     assert rows_on_disk(home) == expected
 
 
-def test_a_run_that_starts_anew_would_be_noticed(unbroken, home, monkeypatch):
-    # The comparison can fail: a learner that forgets its state on resume gives other rows.
-    with monkeypatch.context() as patch:
-        stopping(patch, SpikingLearner, "learn", 8)
-        with pytest.raises(Stop):
-            train.run_trial(Trial(PARAMS, "lt_gate", 0))
-    monkeypatch.setattr(SpikingLearner, "load", lambda self, tensors, plain: None)
-    train.run_trial(Trial(PARAMS, "lt_gate", 0))
-    assert rows_on_disk(home).keys() == unbroken("lt_gate").keys()
-    assert rows_on_disk(home) != unbroken("lt_gate")
-
-
 # a real kill
 
 KILLER = """
@@ -595,11 +575,9 @@ print(json.dumps(found))
 def test_nothing_but_the_final_evaluation_opens_a_test_file(tmp_path, monkeypatch):
     monkeypatch.delenv("LTGATE_DATA_CACHE")
     random = np.random.default_rng(0)
-    for pool, count in (("train", 100), ("test", 30)):
-        images, labels = sources.FILES[pool]
-        idx.write(tmp_path / images, random.integers(0, 256, (count, 28, 28)).astype(np.uint8))
-        idx.write(tmp_path / labels, (np.arange(count) % 5).astype(np.uint8))
-    source = f"idx:{tmp_path}"
+    images, labels = random.integers(0, 256, (130, 28, 28), np.uint8), np.arange(130) % 5
+    labels = labels.astype(np.uint8)
+    source = idx.save(tmp_path, (images[:100], labels[:100]), (images[100:], labels[100:]))
     params = PARAMS.with_(source=source, control=False, methods=methods.names(), epochs=1)
     (tmp_path / "params.yaml").write_text(params.to_yaml())
     found = json.loads(run_python(AUDIT, tmp_path / "params.yaml"))

@@ -8,10 +8,8 @@ set        parameters laid over both; ``control`` may also be an override of som
 seeds      default: the base's
 methods    default: the base's
 axes       parameter -> list of values; or any label -> {value: {parameter: value, ...}}, for
-           values that set several parameters; or parameter -> {low, high, scale}, a range
+           values that set several parameters
 variants   {name: {parameter: value, ...}}: one axis called ``variant``
-samples    configurations drawn at random; 0 = all combinations (then no ranges)
-draw       seed of the random draws
 measure    ``validation``: what selection needs, test images stay closed; ``test``: the final
            evaluation of every configuration
 retries    how often a failed trial is tried again
@@ -33,8 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from pydantic import TypeAdapter, ValidationError, model_validator
+from pydantic import TypeAdapter, ValidationError
 
 from ltgate import methods, paths, train
 from ltgate.declare import Name, Seed, Strict, Whole
@@ -44,32 +41,6 @@ from ltgate.parameter_files import read
 from ltgate.params import GRID_ONLY, Params
 
 LARGEST = 1_000_000  # configurations of a grid
-
-
-class Range(Strict):
-    """An interval that random search draws from; whole numbers when both ends are."""
-
-    low: int | float
-    high: int | float
-    scale: Literal["linear", "log"] = "linear"  # uniform in the value or its log
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "Range":
-        if self.low >= self.high:
-            raise ValueError(f"low = {self.low:g}: must be below high = {self.high:g}")
-        if self.scale == "log" and self.low <= 0:
-            raise ValueError(f"low = {self.low:g}: must be > 0 for scale 'log'")
-        return self
-
-    def draw(self, random: np.random.Generator) -> int | float:
-        """One value."""
-        whole = isinstance(self.low, int) and isinstance(self.high, int)
-        low, high = (self.low, self.high + 1) if whole else (self.low, self.high)
-        if self.scale == "log":
-            value = math.exp(random.uniform(math.log(low), math.log(high)))
-        else:
-            value = random.uniform(low, high)
-        return min(math.floor(value), self.high) if whole else value
 
 
 class GridFile(Strict):
@@ -83,8 +54,6 @@ class GridFile(Strict):
     methods: list[str] = []
     axes: dict[str, Any] = {}
     variants: dict[str, dict[str, Any]] = {}
-    samples: Whole = 0
-    draw: Whole = 0
     measure: Literal["validation", "test"] = "validation"
     retries: Whole = 1
     options: dict[str, Any] = {}
@@ -124,11 +93,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Grid:
-    """A validated grid file over validated ``base`` parameters; axes with their values or range."""
+    """A validated grid file over validated ``base`` parameters; axes with their values."""
 
     file: GridFile
     base: Params
-    axes: dict[str, list[Choice] | Range]
+    axes: dict[str, list[Choice]]
 
     @classmethod
     def load(cls, path: str | Path, base: Params | None = None, **overrides: Any) -> "Grid":
@@ -167,7 +136,7 @@ class Grid:
         axes = {name: _choices(name, value) for name, value in file.axes.items()}
         if file.variants:
             axes["variant"] = [Choice(label, changes) for label, changes in file.variants.items()]
-        _check(made, axes, file)
+        _check(made, axes)
         _check_options(made.cluster, file.options)
         return cls(file, made, axes)
 
@@ -183,7 +152,7 @@ class Grid:
     def configurations(self) -> Iterator[Configuration]:
         """Every configuration, hashed."""
         base = Params.texts(self.base.model_dump())
-        for choices in self._combinations():
+        for choices in itertools.product(*self.axes.values()):
             labels = {axis: choice.label for axis, choice in zip(self.axes, choices, strict=True)}
             changes: dict[str, Any] = {}
             for choice in choices:
@@ -203,24 +172,6 @@ class Grid:
                     for method in base.methods:
                         yield Job(configuration, method, seed, cue)
 
-    def _combinations(self) -> Iterator[tuple[Choice, ...]]:
-        if not self.file.samples:
-            yield from itertools.product(*self.axes.values())
-            return
-        random = np.random.default_rng(self.file.draw)
-        drawn = set()
-        for _ in range(self.file.samples):
-            choices = tuple(
-                Choice(value := axis.draw(random), {name: value})
-                if isinstance(axis, Range)
-                else axis[random.integers(len(axis))]
-                for name, axis in self.axes.items()
-            )
-            labels = tuple(choice.label for choice in choices)
-            if labels not in drawn:  # few values are soon drawn twice
-                drawn.add(labels)
-                yield choices
-
 
 @functools.cache
 def _form(name: str) -> TypeAdapter:
@@ -239,43 +190,28 @@ def _preset(method: str) -> dict[str, Any]:
     return dict(methods.METHODS[method].preset)
 
 
-def _choices(name: str, value: Any) -> list[Choice] | Range:
+def _choices(name: str, value: Any) -> list[Choice]:
     """An axis as it is written in the file."""
     if isinstance(value, list) and value:
         labels = (" ".join(map(str, v)) if isinstance(v, list) else v for v in value)
         return [Choice(label, {name: v}) for label, v in zip(labels, value, strict=True)]
-    if isinstance(value, dict) and value:
-        if all(isinstance(changes, dict) for changes in value.values()):
-            return [Choice(label, changes) for label, changes in value.items()]
-        try:
-            return Range(**value)
-        except (TypeError, UserError) as error:
-            raise UserError(f"axes: {name}: {error}") from None
+    if isinstance(value, dict) and value and all(isinstance(x, dict) for x in value.values()):
+        return [Choice(label, changes) for label, changes in value.items()]
     raise UserError(
-        f"axes: {name} = {value!r}: must be a list of values, {{label: {{parameter: value}}}}, or "
-        "{low, high, scale}"
+        f"axes: {name} = {value!r}: must be a list of values, or {{label: {{parameter: value}}}}"
     )
 
 
-def _check(base: Params, axes: dict[str, list[Choice] | Range], file: GridFile) -> None:
+def _check(base: Params, axes: dict[str, list[Choice]]) -> None:
     """Unknown names, wrong types and impossible values of every axis by itself.
 
     Contradictions between the values of several axes show when their trial begins.
     """
     for name, axis in axes.items():
-        if isinstance(axis, Range):
-            if not file.samples:
-                raise UserError(f"axes: {name} is a range: samples must say how many to draw")
-            for end in (axis.low, axis.high):
-                _alone(base, {name: end}, f"axes: {name}")
-            continue
         for choice in axis:
             _alone(base, choice.overrides, f"axes: {name}: {choice.label}")
-    found = file.samples or math.prod(map(len, axes.values()))
-    if found > LARGEST:
-        raise UserError(f"axes: {found:.3g} configurations; allowed are {LARGEST}, see samples")
-    if file.samples and not axes:
-        raise UserError(f"samples = {file.samples}: there are no axes to draw from")
+    if (found := math.prod(map(len, axes.values()))) > LARGEST:
+        raise UserError(f"axes: {found:.3g} configurations; allowed are {LARGEST}")
 
 
 def _check_options(cluster: str, options: dict[str, Any]) -> None:

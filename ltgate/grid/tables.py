@@ -125,8 +125,6 @@ def ablations(grid: Grid) -> pd.DataFrame:
         if rows := [results.load(where, key) for key in keys if results.exists(where, key)]:
             part = results.summarise(pd.concat(rows), split=grid.file.measure)
             parts.append(part.assign(variant=configuration.labels["variant"]))
-    if not parts:
-        raise UserError(f"grid {grid.name}: no variant has a result; run it first")
     return pd.concat(parts, ignore_index=True)[["variant", *results.MAIN_COLUMNS]]
 
 
@@ -157,7 +155,7 @@ def report(grid: Grid) -> Iterator[str]:
         save_table(frame, where, "table_ablations")
         save_figure(figures.ablations(frame), where, "ablations")
     else:
-        if len(grid.axes) == 2 and not grid.file.samples:
+        if len(grid.axes) == 2:
             y, x = grid.axes
             seeds = points(grid).rename(columns={"acc": "accuracy"})
             seeds = seeds[(seeds["cue"] == "yes") & (seeds["method"] == grid.base.methods[0])]

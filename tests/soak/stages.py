@@ -119,9 +119,6 @@ def _train(_: Path, method: str) -> None:
         "validation_images": 40, "test_images": 40, "hebbian_images": 40, "batch_size": 8,
         "threads": 1, "control": False, "device": "cpu",
     }  # fmt: skip
-    from ltgate.data.tasks import TaskSpec
-
-    small["tasks"] = [TaskSpec(**task) for task in tasks]
     train.run(Params(name="soak", methods=[method], checkpoint_every=2, **small))
 
 
