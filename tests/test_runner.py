@@ -4,15 +4,19 @@ Most tests replace the kernel by a stand-in that only notes what it is asked to 
 ``real`` in their names start kernels.
 """
 
+import builtins
 import json
 import os
 import platform
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import numpy as np
+import psutil
 import pytest
 
 import ltgate
@@ -20,18 +24,20 @@ from ltgate import __main__, grid, paths
 from ltgate.data import idx
 from ltgate.files import lock
 from ltgate.params import Params
-from ltgate.runner import claims, execute, run_record
+from ltgate.runner import claims, execute, lanes, run_record
 from ltgate.runner.jupyter import NotebookFailed
 
 
-def write_notebook(path: Path, parameters: str, *cells: str) -> None:
-    """A notebook with a heading, a parameters cell and code cells."""
+def write_notebook(path: Path, parameters: str, *cells: str, after: list[str] | None) -> None:
+    """A notebook with a heading, a parameters cell and code cells; what it says it builds on."""
     v4 = nbformat.v4
     first = v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
     rest = [v4.new_code_cell(cell) for cell in cells]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     heading = v4.new_markdown_cell(f"# Title of {path.stem}")
-    notebook = v4.new_notebook(cells=[heading, first, *rest], metadata={"kernelspec": kernel})
+    told = {} if after is None else {"ltgate": {"after": after}}
+    metadata = {"kernelspec": kernel, **told}
+    notebook = v4.new_notebook(cells=[heading, first, *rest], metadata=metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, path)
 
@@ -44,8 +50,10 @@ class World:
         self.ran: list[tuple[str, dict[str, Any]]] = []
         self.fails: dict[str, BaseException] = {}
 
-    def notebook(self, name: str, parameters: str = "name = 'smoke'\neta = 0.01", *cells: str):
-        write_notebook(self.folder / "notebooks" / f"{name}.ipynb", parameters, *cells)
+    def notebook(
+        self, name: str, parameters: str = "name = 'smoke'\neta = 0.01", *cells: str, after=None
+    ):
+        write_notebook(self.folder / f"notebooks/{name}.ipynb", parameters, *cells, after=after)
 
     def params(self, name: str = "small", **values: Any) -> str:
         path = self.folder / "params" / f"{name}.yaml"
@@ -245,6 +253,98 @@ def test_out_moves_runs_and_figures_but_not_data(three: World, monkeypatch) -> N
     assert seen == [base / "runs" / "small", base / "figures" / "small", *kept]
     assert (base / "runs/small/run.json").exists() and not (three.folder / "runs").exists()
     assert paths.root() == three.folder, "the environment is as it was"
+
+
+# ------------------------------------------------------------------------------- side by side
+
+
+def six(
+    world: World, monkeypatch: pytest.MonkeyPatch, meets: dict[str, threading.Barrier]
+) -> list[str]:
+    """Six notebooks on two lanes, and when they run; those of ``meets`` wait for each other."""
+
+    def stand_in(source: Path, parameters: dict[str, Any], output: Path) -> None:
+        events.append(f"{source.stem} begins")
+        if source.stem in meets:
+            meets[source.stem].wait(10)
+        world.stand_in(source, parameters, output)
+        events.append(f"{source.stem} ends")
+
+    events: list[str] = []
+    for name, builds_on in {"01_a": [], "02_b": [], "03_c": ["02"], "04_d": None, "05_e": [],
+                            "06_f": ["05"]}.items():  # fmt: skip
+        world.notebook(name, after=builds_on)
+    monkeypatch.setattr(execute, "run_notebook", stand_in)
+    monkeypatch.setattr(lanes, "number", lambda _: 2)
+    return events
+
+
+def test_notebooks_run_beside_those_that_they_do_not_build_on(world: World, monkeypatch, capsys):
+    first, second = threading.Barrier(2), threading.Barrier(2)
+    meets = {"01_a": first, "02_b": first, "03_c": second, "05_e": second}
+    events = six(world, monkeypatch, meets)
+    assert world.run(world.params()) == 0
+    assert sorted(world.names) == ["01_a", "02_b", "03_c", "04_d", "05_e", "06_f"]
+    assert events.index("02_b ends") < events.index("03_c begins")
+    assert events.index("05_e ends") < events.index("06_f begins")
+    place = events.index("04_d begins")
+    assert events[place + 1] == "04_d ends", "it says nothing, so it has the machine for itself"
+    assert {f"{name} ends" for name in ("01_a", "02_b", "03_c")} <= {*events[:place]}
+    assert "[4/6] 04_d  done in " in capsys.readouterr().out
+    assert world.run(world.params()) == 0 and world.names == [], "what ran beside is done too"
+
+
+def test_what_does_not_build_on_a_changed_notebook_does_not_run_again(world: World, monkeypatch):
+    six(world, monkeypatch, {})
+    world.run(world.params())
+    world.notebook("02_b", "name = 'smoke'", "more = 1", after=[])
+    world.run(world.params())
+    assert sorted(world.names) == ["02_b", "03_c", "04_d"]
+
+
+def test_the_expected_time_is_that_of_the_lanes(world: World, monkeypatch, capsys) -> None:
+    six(world, monkeypatch, {})
+    seconds = {"01_a": 10, "02_b": 4, "03_c": 5, "04_d": 7, "05_e": 20, "06_f": 2}
+    rows = [f"small,{name},{value},1,x" for name, value in seconds.items()]
+    file = world.folder / "params/expected.csv"
+    parameters = world.params()
+    file.write_text("\n".join(["name,notebook,seconds,megabytes,machine", *rows, ""]))
+    world.run(parameters)
+    # 01 and 02, 03 from 4 to 9, 05 from 9 to 29, 06 from 29 to 31, 04 alone to 38
+    told = "expected: 38.0 s, up to 2 notebooks side by side; 6 MB of disk, "
+    assert told in capsys.readouterr().out
+
+
+def test_files_are_counted_once_and_what_changes_later_is_looked_at_again(world, monkeypatch):
+    six(world, monkeypatch, {})
+    begun, written, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def stand_in(source: Path, parameters: dict[str, Any], output: Path) -> None:
+        world.ran.append((source.stem, parameters))
+        shared = output.parent.parent / "results" / "shared.csv"
+        shared.parent.mkdir(exist_ok=True)
+        if source.stem == "01_a":
+            assert begun.wait(10)
+            shared.write_text("a" * 1_000_000)
+            written.set()
+            assert ended.wait(10)
+            shared.write_text("b" * 1_000_000)
+        elif source.stem == "02_b":
+            begun.set()
+            assert written.wait(10)
+
+    def told(*words: object, **_: object) -> None:
+        if "02_b  done" in str(words):
+            ended.set()
+
+    monkeypatch.setattr(execute, "run_notebook", stand_in)
+    monkeypatch.setattr(builtins, "print", told)
+    world.run(world.params(), "--only", "01,02")
+    entries = run_record.read("small")["notebooks"]
+    assert entries["01_a"]["outputs"] == entries["02_b"]["outputs"] != {}
+    assert entries["02_b"]["megabytes"] >= 1 > entries["01_a"]["megabytes"], "counted once"
+    world.run(world.params(), "--only", "01,02")
+    assert world.names == []
 
 
 # -------------------------------------------------------------------------- what is passed on
@@ -506,6 +606,44 @@ def test_a_real_failure_gives_the_error_its_line_and_the_notebook(world: World, 
     assert "TypeError" in output.read_text()
     assert run_record.read("small")["notebooks"]["01_first"]["status"] == "unfinished"
     assert "02_second" not in run_record.read("small")["notebooks"]
+
+
+SLOW = """
+import time
+from ltgate import paths
+(paths.run(name) / "started").touch()
+time.sleep(120)
+"""
+
+
+@pytest.mark.parametrize("stopped_by", ["a failure", "Ctrl-C"])
+def test_a_real_kernel_beside_ends_with_what_stops_the_run(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys, stopped_by: str
+) -> None:
+    monkeypatch.setattr(lanes, "number", lambda _: 2)
+    started = "from ltgate import paths\nwhile not (paths.run(name) / 'started').exists(): pass\n"
+    fails = {
+        "a failure": "1 / 0",
+        "Ctrl-C": "import os, signal; os.kill(os.getppid(), signal.SIGINT)",
+    }
+    waits = "\nimport time; time.sleep(120)"
+    world.notebook("01_first", "name = 'smoke'", SLOW, after=[])
+    world.notebook("02_second", "name = 'smoke'", started + fails[stopped_by] + waits, after=[])
+    world.notebook("03_third", "name = 'smoke'", after=[])
+    before = time.monotonic()
+    status = world.run(world.params())
+    told = capsys.readouterr().err
+    if stopped_by == "a failure":
+        assert status == 1 and "02_second: ZeroDivisionError" in told
+    else:
+        assert status == 130 and told == "error: interrupted; the same command goes on from here\n"
+    assert time.monotonic() - before < 100
+    left = [c for c in psutil.Process().children() if "ipykernel_launcher" in c.cmdline()]
+    assert left == []
+    notebooks = run_record.read("small")["notebooks"]
+    assert {name: notebooks[name]["status"] for name in notebooks} == dict.fromkeys(
+        ("01_first", "02_second"), "unfinished"
+    )
 
 
 def test_a_real_kernel_that_dies_is_a_failure(world: World, capsys) -> None:

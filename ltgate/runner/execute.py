@@ -1,17 +1,16 @@
 """Runs the numbered notebooks with parameter files, and only what has to be run again.
 
 A notebook is run again when its source, the library, a parameter it is passed, the content of the
-user's image files or an earlier notebook's run has changed since its last success, or when an
-output is not as it was made (:mod:`ltgate.done`). What was run, where and for how long is kept in
-``run.json`` of the run's folder.
+user's image files or the run of a notebook that it builds on has changed since its last success, or
+when an output is not as it was made (:mod:`ltgate.done`). What was run, where and for how long is
+kept in ``run.json`` of the run's folder.
 """
 
 import contextlib
 import os
 import shutil
-import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ from ltgate.errors import UserError
 from ltgate.files import digest
 from ltgate.parameter_files import parse
 from ltgate.params import Params
-from ltgate.runner import claims, run_record
+from ltgate.runner import claims, lanes, run_record
 from ltgate.runner.claims import duration
 from ltgate.runner.jupyter import cells, run_notebook, select, this_kernel
 from ltgate.runner.run_record import Record
@@ -124,7 +123,8 @@ def plan(params: Params, notebooks: list[Path]) -> list[Step]:
     steps: list[Step] = []
     for notebook in notebooks:
         entry, reason = known.get(notebook.stem, {}), "an earlier notebook runs"
-        if not any(step.reason for step in steps):
+        before = lanes.earlier(notebook)
+        if not any(step.reason for step in steps if step.notebook in before):
             reason = _reason(params, notebook, known)
         cost = entry.get("seconds"), entry.get("megabytes")
         if "seconds" not in entry:
@@ -160,7 +160,7 @@ def _inputs(params: Params, notebook: Path, known: Record) -> dict[str, str]:
     """
     from ltgate.data.sources import own_files
 
-    earlier = [p.stem for p in select() if p.name < notebook.name]
+    earlier = [p.stem for p in lanes.earlier(notebook)]
     return {
         "notebook": digest([[c["cell_type"], c["source"]] for c in cells(notebook)]),
         "library": digest(done.sources()),
@@ -184,10 +184,15 @@ def _announce(path: str, params: Params, steps: list[Step]) -> None:
         print(f"  {step.notebook.stem:<{width}}  {note}")
     measured = [step for step in steps if step.reason and step.seconds is not None]
     if measured:
-        seconds = sum(step.seconds or 0 for step in measured)
+        alone = {step.notebook: step.seconds or 0 for step in measured}
+        at_once = lanes.number(params.threads)
+        seconds = lanes.expected(alone, at_once)
+        less = seconds < sum(alone.values())
+        beside = f", up to {at_once} notebooks side by side" if less else ""
         megabytes = sum(step.megabytes or 0 for step in measured)
         free = shutil.disk_usage(folder).free / 1e6
-        print(f"  expected: {duration(seconds)}; {megabytes:.0f} MB of disk, {free:.0f} MB free")
+        room = f"{megabytes:.0f} MB of disk, {free:.0f} MB free"
+        print(f"  expected: {duration(seconds)}{beside}; {room}")
         if megabytes > free:
             raise UserError(
                 f"{folder}: about {megabytes:.0f} MB are needed and {free:.0f} MB are free; make "
@@ -201,45 +206,86 @@ def _execute(path: str, params: Params, steps: list[Step]) -> None:
         return
     earlier = run_record.read(params.name)
     told = {"file": path, "notebooks": earlier.get("notebooks", {})}
-    record = {**earlier, **provenance.describe(params), **told}
-    with this_kernel(params):
-        for number, step in enumerate(steps, 1):
-            state = "unchanged, skipped"
-            if step.reason:
-                state = f"done in {duration(_execute_step(params, step.notebook, record))}"
-            print(f"[{number}/{len(steps)}] {step.notebook.stem}  {state}", flush=True)
+    books = _Books(params, {**earlier, **provenance.describe(params), **told})
+    lines = {
+        step.notebook: f"[{place}/{len(steps)}] {step.notebook.stem}  "
+        for place, step in enumerate(steps, 1)
+    }
+    for step in steps:
+        if not step.reason:
+            print(f"{lines[step.notebook]}unchanged, skipped", flush=True)
+    todo = [step.notebook for step in steps if step.reason]
+    with this_kernel(params), books:
+        ended = lanes.run(todo, lanes.number(params.threads), books.begin, books.work)
+        with contextlib.closing(ended):
+            for notebook, seconds in ended:
+                books.end(notebook, seconds)
+                print(f"{lines[notebook]}done in {duration(seconds)}", flush=True)
 
 
-def _execute_step(params: Params, notebook: Path, record: Record) -> float:
-    """Run a notebook and put that on ``record``; the seconds it took.
+class _Books:
+    """Keeps the record of a run; notebooks that are open at the end of the block did not finish.
 
-    Its ``outputs``, relative to the root, are what it has written, and what it found and kept.
+    A notebook's ``outputs``, relative to the root, are what was written while it ran, also by one
+    beside it, and what it found and kept.
     """
-    folder, entry = paths.run(params.name), record["notebooks"].setdefault(notebook.stem, {})
-    # The new id makes every later notebook run again, even if this one is interrupted.
-    entry.update(
-        status="unfinished",
-        id=uuid.uuid4().hex,
-        inputs=_inputs(params, notebook, record["notebooks"]),
-        parameters=_passed(params),
-        commit=record["commit"],
-        started=run_record.now(),
-    )
-    run_record.write(record)
-    written, start = run_record.watch(params.name), time.monotonic()
-    try:
-        run_notebook(notebook, entry["parameters"], folder / "notebooks" / notebook.name)
-        entry.update(status="done", seconds=round(time.monotonic() - start, 2))
-    finally:
-        made, megabytes = written()
-        stay = (folder / "results", folder / "notebooks", paths.figures(params.name))
-        made = [str(p.relative_to(paths.root())) for p in made if any(map(p.is_relative_to, stay))]
-        there = {name: paths.root() / name for name in sorted({*entry.get("outputs", ()), *made})}
-        entry["outputs"] = {name: done.content(p) for name, p in there.items() if p.is_file()}
-        if entry["status"] == "done":
-            entry["megabytes"] = megabytes
-        run_record.write(record)
-    return entry["seconds"]
+
+    def __init__(self, params: Params, record: Record) -> None:
+        self.params = params
+        self.record = record
+        self.open: dict[Path, tuple[Callable[[], dict[Path, float]], int]] = {}
+        self.ended: list[Record] = []
+        self.counted: set[Path] = set()  # in some notebook's megabytes
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        for notebook in list(self.open):
+            self.end(notebook)
+
+    def begin(self, notebook: Path) -> None:
+        """Put on record that it runs."""
+        known = self.record["notebooks"]
+        # The new id makes every later notebook run again, even if this one is interrupted.
+        known.setdefault(notebook.stem, {}).update(
+            status="unfinished",
+            id=uuid.uuid4().hex,
+            inputs=_inputs(self.params, notebook, known),
+            parameters=_passed(self.params),
+            commit=self.record["commit"],
+            started=run_record.now(),
+        )
+        run_record.write(self.record)
+        self.open[notebook] = run_record.watch(self.params.name), len(self.ended)
+
+    def work(self, notebook: Path) -> None:
+        """Run it."""
+        output = paths.run(self.params.name) / "notebooks" / notebook.name
+        run_notebook(notebook, _passed(self.params), output)
+
+    def end(self, notebook: Path, seconds: float | None = None) -> None:
+        """Put on record what it has written, and ``seconds`` if it is done."""
+        written, since = self.open.pop(notebook)
+        entry, made = self.record["notebooks"][notebook.stem], written()
+        folder = paths.run(self.params.name)
+        stay = (folder / "results", folder / "notebooks", paths.figures(self.params.name))
+        kept = [str(p.relative_to(paths.root())) for p in made if any(map(p.is_relative_to, stay))]
+        entry["outputs"] = _contents({*entry.get("outputs", ()), *kept})
+        for other in self.ended[since:]:  # what was not whole yet when they ended
+            other["outputs"] = _contents(other["outputs"])
+        self.ended.append(entry)
+        if seconds is not None:
+            mine = sum(size for path, size in made.items() if path not in self.counted)
+            self.counted.update(made)
+            entry.update(status="done", seconds=seconds, megabytes=round(mine, 6))
+        run_record.write(self.record)
+
+
+def _contents(names: Iterable[str]) -> dict[str, str]:
+    """What the files of these names contain now (:func:`ltgate.done.content`)."""
+    there = {name: paths.root() / name for name in sorted(names)}
+    return {name: done.content(path) for name, path in there.items() if path.is_file()}
 
 
 @contextlib.contextmanager

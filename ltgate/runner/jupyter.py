@@ -42,16 +42,30 @@ def title(notebook: Path) -> str:
     return heading[1].strip() if heading else ""
 
 
+def after(notebook: Path) -> list[str] | None:
+    """Numbers of the notebooks that it builds on, as its metadata has it (:mod:`.lanes`), or None.
+
+    Raises as :func:`cells`.
+    """
+    return _read(notebook)["metadata"].get("ltgate", {}).get("after")
+
+
 def cells(notebook: Path) -> list[dict[str, Any]]:
-    """Cells of a notebook of format 4, sources as text; read as JSON: importing nbformat takes 2 s.
+    """Cells of a notebook of format 4, sources as text.
 
     Raises `UserError` for any other file.
     """
+    return _read(notebook)["cells"]
+
+
+def _read(notebook: Path) -> dict[str, Any]:
+    """A notebook's content; read as JSON: importing nbformat takes 2 s."""
     try:
         content = json.loads(notebook.read_text(encoding="utf-8"))
         if content["nbformat"] != 4:
             raise ValueError
-        return [{**cell, "source": "".join(cell["source"])} for cell in content["cells"]]
+        cells = [{**cell, "source": "".join(cell["source"])} for cell in content["cells"]]
+        return {"metadata": content.get("metadata", {}), "cells": cells}
     except (OSError, ValueError, KeyError, TypeError) as error:
         kind = type(error).__name__
         raise UserError(f"{notebook}: not a readable notebook of format 4 ({kind})") from None

@@ -35,14 +35,13 @@ def snapshot(*folders: Path) -> dict[Path, tuple[int, int]]:
     return found
 
 
-def watch(name: str) -> Callable[[], tuple[list[Path], float]]:
-    """From now on, watch the folders of run ``name``: a call gives the files written, and MB."""
+def watch(name: str) -> Callable[[], dict[Path, float]]:
+    """From now on, watch the folders of run ``name``: a call gives the files written, with MB."""
     folders = (paths.run(name), paths.figures(name), paths.data())
     before = snapshot(*folders)
 
-    def written() -> tuple[list[Path], float]:
-        found = {p: s[1] for p, s in snapshot(*folders).items() if before.get(p) != s}
-        return list(found), round(sum(found.values()) / 1e6, 6)
+    def written() -> dict[Path, float]:
+        return {p: s[1] / 1e6 for p, s in snapshot(*folders).items() if before.get(p) != s}
 
     return written
 
@@ -67,5 +66,6 @@ def timed(params: "Params", command: str) -> Iterator[None]:
     known = earlier.get(command, {})
     if known.get("hash") == params.hash and known["seconds"] >= seconds:
         return
-    entry = {"hash": params.hash, "ended": now(), "seconds": seconds, "megabytes": written()[1]}
+    megabytes = round(sum(written().values()), 6)
+    entry = {"hash": params.hash, "ended": now(), "seconds": seconds, "megabytes": megabytes}
     write({**record, **provenance.describe(params), "commands": {**earlier, command: entry}})
