@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MADE = ROOT / "docs" / "made"
 sys.path.insert(0, str(ROOT))
 
+from docutils.nodes import SkipNode  # noqa: E402
+from docutils.utils.math.latex2mathml import tex2mathml  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 
 import ltgate  # noqa: E402
@@ -27,6 +29,7 @@ include_patterns = [
 ]  # fmt: skip
 exclude_patterns = [".venv", ".git", "data", "ltgate", "runs", "site", "tests/soak", "tests/data"]
 html_theme, html_title = "furo", "ltgate"
+html_math_renderer = "mathml"
 html_extra_path = ["redirect"]  # index.html
 html_static_path, html_css_files = ["static"], ["tables.css"]
 nb_execution_mode = "off"  # what is committed is shown
@@ -91,8 +94,15 @@ def modules() -> None:
     page("api", contents("The library", names))
 
 
+def formula(translator, node) -> None:
+    """A formula as the browser's own MathML: no script from elsewhere."""
+    translator.body.append(tex2mathml(node.astext(), node.tagname == "math_block"))
+    raise SkipNode
+
+
 def setup(app: Sphinx) -> None:
-    """Bars in a docstring are bars."""
+    """Formulae without a network; bars in a docstring are bars."""
+    app.add_html_math_renderer("mathml", (formula, None), (formula, None))
 
     def plain(app, what, name, thing, options, lines: list[str]) -> None:
         if name.startswith("ltgate"):
