@@ -2,9 +2,10 @@ r"""Timescale robustness: learned at one frame rate, tested at others, nothing a
 
 A learner meets the sequence of tasks with all of them at the training rate f (Hz). Its snapshot
 then answers on the same test images shown at a rate f', for the same duration, with the same
-current in every frame, once with one step per frame (``frame``) and once with a frame's charge on
-a clock of 1 ms (``pulse``). Only dt in the neuron's equation changes: weights, thresholds, gates
-and readout stay as they were learned at f under ``frame``. The figure of merit per seed is::
+current in every frame (a stream: the same frames), once with one step per frame (``frame``) and
+once with a frame's charge on a clock of 1 ms (``pulse``). Only dt in the neuron's equation changes:
+weights, thresholds, gates and readout stay as they were learned at f under ``frame``. The figure
+of merit per seed is::
 
     kept(f, f') = ACC at f' / ACC at f under ``frame``
 
@@ -21,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from ltgate import checkpoint, metrics, paths, results, statistics, train
-from ltgate.data.store import open_task
+from ltgate.data import store
 from ltgate.declare import Distinct, Group, Positive, Some
 from ltgate.errors import UserError
 from ltgate.methods import create
@@ -86,8 +87,8 @@ class Condition:
 
 
 def at_rate(params: "Params", rate: float) -> "Params":
-    """``params`` with every task at ``rate`` Hz, its duration unchanged."""
-    tasks = [{**task.model_dump(), "frame_rate_hz": rate} for task in params.tasks]
+    """``params`` with every task at ``rate`` Hz (:func:`ltgate.data.store.at_rate`)."""
+    tasks = [store.at_rate(params, task, rate).model_dump() for task in params.tasks]
     return params.with_(tasks=tasks, presentation="frame", keep_features=False)
 
 
@@ -182,22 +183,9 @@ def table_kept(params: "Params") -> pd.DataFrame:
 def _rows(condition: Condition) -> list[dict]:
     """Accuracy and spikes on the test images of every task."""
     trial = condition.trial
-    p = at_rate(trial.params, condition.tested_hz).with_(presentation=condition.presentation)
+    p = trial.params.with_(presentation=condition.presentation)
     learner = create(trial.method, p, np.random.default_rng())  # all it draws is replaced
     checkpoint.restore(trial.folder / train.trained(trial), learner.load_snapshot)
-    classes = [label for task in p.tasks for label in task.classes]
-    rows = []
-    for task in p.tasks:
-        images = open_task(p, task, "test", trial.seed)
-        scores = learner.scores(images).numpy()
-        found = {
-            "accuracy": metrics.accuracy(scores, images.labels, classes),
-            "spikes_per_sample": sum(learner.spikes(images).values()),
-        }
-        rows += [
-            train.row(
-                trial, "test", "class", len(p.tasks) - 1, task.name, condition.metric(name), value
-            )
-            for name, value in found.items()
-        ]
-    return rows
+    last, rate = len(trial.tasks) - 1, condition.tested_hz
+    tests = (train.rows_at(trial, learner, task, last, rate, "test") for task in trial.tasks)
+    return list(itertools.chain.from_iterable(tests))

@@ -12,6 +12,7 @@ import pandas as pd
 from ltgate import metrics, paths, results, statistics, train
 from ltgate.errors import UserError
 from ltgate.figures import style
+from ltgate.methods import presets
 from ltgate.network import groups_of
 from ltgate.params import Params
 from ltgate.train import Trial
@@ -60,6 +61,51 @@ def controls(params: Params) -> dict[str, Params]:
     return {"warp, frames shuffled": params.with_(**shuffled), "two scales, equal rates": both}
 
 
+def learned(params: Params) -> dict[str, Params]:
+    """Neurons that see every channel: filters as drawn, learned locally, or trained by gradients.
+
+    What a filter learns of the first task is chosen in ``params/tuning_streams.csv``.
+    """
+    timescales = ["tau_100", "gate_layer"]
+    drawn = params.with_(
+        fan_in=0, control=False, other_rates=[params.tasks[-1].frame_rate_hz], methods=timescales
+    )
+    hebbian = drawn.with_(filters="first", filter_taus_ms=[20.0, 100.0])
+    return {
+        "random or by gradients": drawn.with_(methods=[*timescales, "surrogate", "hlop"]),
+        "learned": hebbian,
+        "random, local rules": local(drawn),
+        "learned, local rules": local(hebbian),
+    }
+
+
+def delayed(params: Params) -> dict[str, Params]:
+    """A cue, a silence and a probe, and the same without the silence."""
+    singles = [f"tau_{tau}" for tau in presets.SINGLE]
+    methods = [*singles, "tau_of_rate", "either", "gate_layer", "gate_three"]
+    task = {"name": "delayed", "classes": [0, 1], "frame_rate_hz": 1000.0}
+    found = {}
+    for shortest, longest in ((params.delayed_shortest, params.delayed_longest), (0, 0)):
+        task["duration_ms"] = float(4 * params.delayed_width + longest)
+        found[f"{shortest} to {longest}"] = params.with_(
+            source="delayed", delayed_shortest=shortest, delayed_longest=longest, tasks=[task],
+            other_rates=[], methods=methods,
+        )  # fmt: skip
+    return found
+
+
+def further(params: Params) -> dict[str, pd.DataFrame]:
+    """``table_learned`` and ``table_delayed``, where the parameters ask for controls."""
+    if not params.control:
+        return {}
+    parts = {"table_learned": ("filters", learned), "table_delayed": ("silence, ms", delayed)}
+    return {
+        name: pd.concat([table(rows(p), p).assign(**{by: label}) for label, p in made.items()])
+        for name, (by, make) in parts.items()
+        for made in [make(params)]
+    }
+
+
 def rows(params: Params) -> pd.DataFrame:
     """Result rows of every method and seed, trained and tested where that is not done yet."""
     train.run(params)
@@ -92,15 +138,20 @@ def at_speeds(rows: pd.DataFrame, params: Params) -> pd.DataFrame:
 
     Mean over seeds and 95 % t interval, like ``table_robustness``.
     """
-    learned = (rows["metric"] == "accuracy_at_rate") & (rows["step"] == 0)
-    chosen = rows[learned & (rows["cue"] == "yes")]
     lines = []
     for method in params.methods:
-        for rate, found in chosen[chosen["method"] == method].groupby("task", sort=False):
-            setting = method, params.tasks[0].frame_rate_hz, float(rate[:-2]), "frame"
+        for rate in params.other_rates:
+            found = _first_at(rows[rows["method"] == method], rate)
+            setting = method, params.tasks[0].frame_rate_hz, rate, "frame"
             lines.append((*setting, *metrics.mean_interval(found["value"])))
     columns = ["method", "trained_hz", "tested_hz", "presentation", "mean", "ci_low", "ci_high"]
     return pd.DataFrame(lines, columns=columns)
+
+
+def _first_at(rows: pd.DataFrame, rate: float) -> pd.DataFrame:
+    """Accuracies at a frame rate (Hz) after the first task."""
+    asked = {"metric": f"accuracy/{rate:g}Hz/frame", "step": 0, "cue": "yes"}
+    return results.choose(rows, **asked)
 
 
 def best_single(rows: pd.DataFrame) -> str:
@@ -123,11 +174,7 @@ def table(rows: pd.DataFrame, params: Params) -> pd.DataFrame:
     rows = rows[rows["cue"] == "yes"]
     values, best = results.by_seed(rows, params), best_single(rows)
     label = f"more than {style.method(best)[0]}, points"
-    unlearned = rows[
-        (rows["metric"] == "accuracy_at_rate")
-        & (rows["step"] == 0)
-        & (rows["task"] == f"{params.tasks[-1].frame_rate_hz:g}Hz")
-    ]
+    unlearned = _first_at(rows, params.tasks[-1].frame_rate_hz)
     values = values[values["scenario"] != "task"]
     values = pd.concat([values, unlearned.assign(metric="unlearned")])
     tests = statistics.compare(values, best, ("acc",)).set_index("against")

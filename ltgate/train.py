@@ -21,7 +21,7 @@ from pydantic import Field, field_validator, model_validator
 import ltgate
 from ltgate import backends, checkpoint, done, memory, methods, paths, provenance, results
 from ltgate.data.sources import own_files
-from ltgate.data.store import Batch, TaskImages, batches, open_task
+from ltgate.data.store import Batch, TaskImages, at_rate, batches, open_task
 from ltgate.data.tasks import TaskSpec, schedule
 from ltgate.declare import Count, Distinct, Group, Name, Positive, Seed, Some, Whole, nearest
 from ltgate.errors import NotFinite
@@ -369,8 +369,8 @@ def evaluate(trial: Trial, split: str = "test") -> list[dict]:
         tested = [trial.open(position, split) for position in range(step + 1)]
         for images in tested:
             rows += _accuracies(trial, learner, images, step)
-        if trial.shares_classes:
-            rows += _other_rates(trial, learner, split, step)
+        for rate in trial.params.other_rates if trial.shares_classes else ():
+            rows += rows_at(trial, learner, trial.tasks[0], step, rate, split)
     _, plain = checkpoint.load(trial.folder / f"task{step}.safetensors")
     spikes = [sum(learner.spikes(images).values()) for images in tested]
     costs = {"spikes_per_sample": np.mean(spikes), "state_bytes": plain["state_bytes"]}
@@ -384,18 +384,21 @@ def evaluate(trial: Trial, split: str = "test") -> list[dict]:
     ]
 
 
-def _other_rates(trial: Trial, learner: SpikingLearner, split: str, step: int) -> list[dict]:
-    """Accuracy on the first task's images at every rate of ``other_rates``, learned or not.
+def rows_at(
+    trial: Trial, learner: SpikingLearner, task: TaskSpec, step: int, rate: float, split: str
+) -> list[dict]:
+    """Accuracy and spikes on a task's images at another frame rate (Hz), learned or not.
 
-    Rows of task ``200Hz`` and so on, metric ``accuracy_at_rate``: the same frames, another clock.
+    Metrics ``accuracy/200Hz/frame`` and so on, with the learner's presentation.
     """
-    first, rows = trial.tasks[0], []
-    for rate in trial.params.other_rates:
-        timing = {"frame_rate_hz": rate, "duration_ms": first.frames * 1000 / rate}
-        task = TaskSpec(**{**first.model_dump(), **timing, "name": f"{rate:g}Hz"})
-        images = open_task(trial.params, task, split, trial.seed)
-        rows += _accuracies(trial, learner, images, step, "accuracy_at_rate")
-    return rows
+    images = open_task(trial.params, at_rate(trial.params, task, rate), split, trial.seed)
+    condition = f"{rate:g}Hz/{learner.params.presentation}"
+    spikes = sum(learner.spikes(images).values())
+    scenario = trial.scenarios[0]
+    return [
+        *_accuracies(trial, learner, images, step, f"accuracy/{condition}")[:1],
+        row(trial, split, scenario, step, task.name, f"spikes_per_sample/{condition}", spikes),
+    ]
 
 
 def frame(rows: list[dict]) -> pd.DataFrame:

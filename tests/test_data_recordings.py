@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from ltgate import paths, results, train
-from ltgate.data import SPLITS, open_task, sources, streams
+from ltgate.data import SPLITS, is_test_file, open_task, recordings, sources, streams
 from ltgate.data.tasks import TaskSpec
 from ltgate.errors import UserError
 from ltgate.params import Params
@@ -101,6 +101,29 @@ def test_recordings_train_at_several_speeds(folder, kind, more, frames, rates):
     accuracy = results.choose(rows, metric="accuracy", scenario="domain", split="test")
     assert len(accuracy) == len(rates) * (len(rates) + 1) / 2
     assert accuracy["value"].between(0, 1).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "frames"), [("shd", SHD, 50), ("nmnist", NMNIST, 32), ("events", {}, 40)]
+)
+def test_only_the_final_evaluation_reads_test_files(folder, kind, more, frames, monkeypatch):
+    params = Params(
+        source=f"{kind}:{folder}", tasks=tasks(frames, 100.0), channels=[], strides=[], hidden=[4],
+        readout_layers=["dense"], filters="random", methods=["lt_gate"], threads=1, **more,
+    )  # fmt: skip
+    read, plain = [], (streams.apart, recordings.Nmnist._sample)
+    monkeypatch.setattr(
+        streams, "apart", lambda path, *to: read.append(path) or plain[0](path, *to)
+    )
+    monkeypatch.setattr(
+        recordings.Nmnist, "_sample", lambda self, path: read.append(path) or plain[1](self, path)
+    )
+    (trial,) = train.trials(params)
+    train.train(trial)
+    assert read and not any(map(is_test_file, read))
+    train.evaluate(trial)  # the proof can fail: here they are
+    test = set(sources.source(params.source).files("test"))
+    assert {path for path in read if is_test_file(path)} == test
 
 
 def test_shd_events_are_where_their_time_and_unit_say(tmp_path):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from ltgate import methods, paths, results, train
 from ltgate.data import open_task, sources
@@ -212,9 +213,9 @@ def test_rates_that_were_not_learned_have_rows_of_their_own():
     train.run(params)
     rows = results.load(paths.run("streams"))
     assert set(rows[rows["metric"] == "accuracy"]["scenario"]) == {"domain"}
-    other = rows[rows["metric"] == "accuracy_at_rate"]
-    assert other[["step", "task"]].values.tolist() == [
-        [step, rate] for step in (0, 1) for rate in ("200Hz", "12.5Hz")
+    other = rows[rows["metric"].str.startswith("accuracy/")]
+    assert other[["step", "metric"]].values.tolist() == [
+        [step, f"accuracy/{rate}Hz/frame"] for step in (0, 1) for rate in ("200", "12.5")
     ]
     assert set(other["scenario"]) == {"domain"} and other["value"].between(0, 1).all()
 
@@ -227,3 +228,20 @@ def test_compartments_start_with_one_set_of_weights_if_asked(same):
     )
     assert ((fast != 0).sum(1) == 4).all() and ((fast != 0) == (slow != 0)).all()
     assert (fast == slow).all() == same
+
+
+def test_filters_learn_from_traces_of_the_first_task_one_filter_a_neuron():
+    params = Params(
+        **{**TRAINED, "filters": "first", "fan_in": 0}, methods=["gate_layer"],
+        filter_taus_ms=[20.0, 100.0], filter_passes=2,
+    )  # fmt: skip
+    trial = train.Trial(params, "gate_layer", 0)
+    learner = trial.learner()
+    drawn = learner.network.layers[0].weight
+    learner.begin_task(0, trial.open(0, "train"))
+    fast, slow = found = learner.network.layers[0].weight
+    assert torch.equal(fast, slow) and not torch.equal(found, drawn)
+    np.testing.assert_allclose(found.square().sum(2), 1, atol=1e-5)
+    of_counts = train.Trial(params.with_(filter_taus_ms=[]), "gate_layer", 0).learner()
+    of_counts.begin_task(0, trial.open(0, "train"))
+    assert not torch.equal(of_counts.network.layers[0].weight, found)

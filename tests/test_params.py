@@ -111,6 +111,7 @@ OUT_OF_RANGE = {
     "chip_bits": [1, 9],
     "taus_ms": [[0.0], [-1.0], [100.0, 5.0], [5.0, 5.0]],
     "other_rates": [[0.0], [50.0, 50.0]],
+    "filter_taus_ms": [[0.0], [5.0, 5.0], [5.0, 10.0, 20.0]],
     **{name: [-1, "x"] for name in FIELDS if name.startswith(STREAMS)},
 }
 CHOICES = {
@@ -396,6 +397,7 @@ CHANGED = {
     "device": "cpu",
     "taus_ms": [5.0, 20.0],
     "other_rates": [20.0],
+    "filter_taus_ms": [20.0],
     "pairs_of": 3,
 }
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ltgate.errors import UserError
 from ltgate.network import balance, create
 from ltgate.neurons import Dynamics
-from ltgate.plasticity.competitive import BLANK, learn
+from ltgate.plasticity.competitive import BLANK, learn, traces
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -157,3 +157,22 @@ def test_blank_inputs_are_told_with_what_to_change():
     blank = torch.zeros(4, *layer.in_shape)
     with pytest.raises(UserError, match=r"^conv1: nothing to learn filters from.*threshold_lowest"):
         learn(layer, blank, 1.0, 2, np.random.default_rng(0))
+
+
+# streams
+
+
+@pytest.mark.parametrize("taus", [[20.0], [20.0, 100.0]])
+def test_a_trace_is_the_sum_of_the_spikes_before_each_less_by_its_age(taus):
+    spikes = np.random.default_rng(0).integers(0, 2, (30, 2, 3, 1, 1)).astype(np.float32)
+    ages = np.arange(30)[:, None] - np.arange(30)
+    expected = 0.0
+    for sign, tau in zip((1, -1), taus, strict=False):
+        weight = np.where(ages >= 0, np.exp(-5.0 * ages / tau), 0) * (1 - np.exp(-5.0 / tau))
+        expected = expected + sign * np.einsum("ts,snchw->tnchw", weight, spikes)
+    found = traces(torch.from_numpy(spikes), taus, 5.0)
+    np.testing.assert_allclose(found, expected.reshape(-1, 3, 1, 1), atol=1e-6)
+    if len(taus) == 2:  # one that fired long ago is below 0, one that fires now above
+        order = torch.zeros(20, 1, 2, 1, 1)
+        order[0, 0, 0], order[-1, 0, 1] = 1, 1
+        assert traces(order, taus, 5.0)[-1, 0] < 0 < traces(order, taus, 5.0)[-1, 1]

@@ -24,7 +24,7 @@ def rows(params: Params, accuracy: dict[str, list[float]]) -> pd.DataFrame:
                     ("test", 0, "fast", "accuracy", value + shift),
                     ("test", 1, "fast", "accuracy", value + shift),
                     ("test", 1, "slow", "accuracy", value + shift),
-                    ("test", 0, "50Hz", "accuracy_at_rate", value / 2),
+                    ("test", 0, "fast", "accuracy/50Hz/frame", value / 2),
                     ("test", 1, "all", "spikes_per_sample", 100.0),
                     ("test", 1, "all", "state_bytes", 5000.0),
                     ("validation", 40, "fast", "curve_accuracy", abs(value + shift - 1)),
@@ -53,7 +53,7 @@ def test_a_row_is_a_method_against_the_best_single_one() -> None:
 
 
 def test_speeds_are_those_after_the_first_task() -> None:
-    some = FULL.with_(methods=list(ACCURACY))
+    some = FULL.with_(methods=list(ACCURACY), other_rates=[50.0])
     made = study.at_speeds(rows(some, ACCURACY), some)
     assert list(made["method"]) == list(ACCURACY) and set(made["tested_hz"]) == {50.0}
     np.testing.assert_allclose(made["mean"], [0.275, 0.325, 0.4])
@@ -73,6 +73,12 @@ def test_what_is_compared_differs_in_what_it_says_alone() -> None:
     differing = {name for name in ours if ours[name] != local[name]}
     assert differing == {"readout", "standardise_counts", "readout_rate", "epochs"}
     assert study.controls(FULL.with_(control=False)) == {}
+    assert study.further(FULL.with_(control=False)) == {}
+    drawn, hebbian, *_ = (made.model_dump() for made in study.learned(FULL).values())
+    differing = {name for name in drawn if drawn[name] != hebbian[name]}
+    assert differing == {"filters", "filter_taus_ms", "methods"}
+    silent, none = study.delayed(FULL).values()
+    assert (silent.tasks[0].frames, none.tasks[0].frames) == (420, 20)
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -84,6 +84,7 @@ class Shd(Recording):
 
     values: ShdParameters = field(default_factory=ShdParameters)
     kind = "shd"
+    test_files = ("shd_test.h5", "ssc_test.h5")
     plane = (SHD_UNITS, 1, 1)
 
     def read(self, pool: str) -> tuple[Streams, np.ndarray]:
@@ -149,6 +150,7 @@ class Nmnist(Recording):
 
     values: NmnistParameters = field(default_factory=NmnistParameters)
     kind = "nmnist"
+    test_files = ("Test/[0-9]/*.bin",)
     plane = (2, SIDE, SIDE)
 
     def identity(self, pool: str) -> str:

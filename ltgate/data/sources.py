@@ -36,6 +36,7 @@ FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
+IDX_TESTS = ("t10k-*",)
 
 # Of the uncompressed bytes: compressed copies of the same data differ between mirrors.
 MNIST_SHA256 = {
@@ -100,9 +101,13 @@ class Source:
 
     A source of streams also has a ``stream_shape`` (frames, channels, height, width), and reads
     :class:`ltgate.data.streams.Streams`.
+
+    Attributes:
+        test_files: What the paths of its files with test images match.
     """
 
     name: str
+    test_files: ClassVar[tuple[str, ...]] = ()
     stream_shape: tuple[int, int, int, int]
 
     def given(self, params: "Params", seed: int) -> Self:
@@ -283,6 +288,7 @@ class Mnist(Source):
     recognition".
     """
 
+    test_files = IDX_TESTS
     folder: Path | None = None
     named: str = "mnist"
     name: str = "mnist"
@@ -329,6 +335,7 @@ class Idx(Folder):
     """
 
     kind = "idx"
+    test_files = IDX_TESTS
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

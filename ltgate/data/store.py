@@ -9,11 +9,11 @@ never opened otherwise. Tasks that differ in rate or duration only share a file.
 import contextlib
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import chain
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -21,7 +21,7 @@ from pydantic import Field
 
 from ltgate import files, paths
 from ltgate.data import task_file
-from ltgate.data.sources import Source, of
+from ltgate.data.sources import SOURCES, Source, of
 from ltgate.data.streams import Streams
 from ltgate.data.task_file import Rows
 from ltgate.data.tasks import TaskSpec
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "validation", "test")
 TEST_MARK = "-test.h5"  # ends the name of every task file with test images
-SOURCE_TEST_MARK = "t10k-"  # begins the name of every source file with test images
 
 
 class SplitParameters(Group, late=True):
@@ -60,8 +59,15 @@ class LoaderParameters(Group, compute=True):
 
 def is_test_file(path: str | Path) -> bool:
     """Whether ``path`` names a file with test images, of a source or of a task."""
-    name = os.path.basename(os.fspath(path))
-    return name.endswith(TEST_MARK) or name.startswith(SOURCE_TEST_MARK)
+    sources = [getattr(kind, "test_files", ()) for kind in SOURCES.values()]
+    return any(PurePath(path).match(mark) for mark in (f"*{TEST_MARK}", *chain(*sources)))
+
+
+def at_rate(params: "Params", task: TaskSpec, rate: float) -> TaskSpec:
+    """``task`` at another frame rate (Hz): an image is shown as long, a stream keeps its frames."""
+    streamed = hasattr(of(params), "stream_shape")
+    duration = task.frames * 1000 / rate if streamed else task.duration_ms
+    return task.model_copy(update={"frame_rate_hz": rate, "duration_ms": duration})
 
 
 @dataclass(frozen=True, eq=False)

@@ -278,6 +278,7 @@ class EventFolder(Folder):
     """Streams in files of the project's own format."""
 
     kind = "events"
+    test_files = ("test.h5",)
 
     @property
     def stream_shape(self) -> tuple[int, int, int, int]:

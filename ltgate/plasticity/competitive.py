@@ -11,16 +11,30 @@ Post times pre, gated by winning, at constant norm: Oja's bounded Hebbian rule u
 whose fixed points are the centres of spherical k-means (compare Coates & Ng 2012; Diehl & Cook
 2015). A filter that never won in a pass is imprinted with a random patch, as a neuron that is never
 active lowers its threshold until it responds to something.
+
+Of streams counts tell nothing where the class is an order of events. With ``filter_taus_ms`` every
+step of every sample stands for a position, and x is the presynaptic trace at that step, or a fast
+trace less a slow one, which is above 0 where a channel has just fired and below where it fired
+before: both tell which came last (compare the time surfaces of Lagorce et al. 2017)::
+
+    e_c[n] = a_c e_c[n-1] + (1 - a_c) spike[n],   a_c = exp(-dt / tau_c),   x = e_1 - e_2
+
+With ``same_weights`` the compartments of a neuron learn one filter.
 """
+
+from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as functional
+from pydantic import Field
 from torch import Tensor
 
 from ltgate.backends.portable import correlate, currents
 from ltgate.data.store import TaskImages
-from ltgate.declare import Count, Group, Share, Whole
+from ltgate.data.tasks import schedule
+from ltgate.declare import Count, Distinct, Group, Positive, Share, Whole
 from ltgate.errors import UserError
 from ltgate.network import KERNEL, LARGEST, Layer
 from ltgate.plasticity.filters import FILTERS, Filters
@@ -41,6 +55,14 @@ class CompetitionParameters(Group):
     """images of the first task that the filters learn from; 0 = all"""
 
 
+class TraceParameters(Group, since="0.2"):
+    """Filters of streams."""
+
+    filter_taus_ms: Annotated[list[Positive], Distinct, Field(max_length=2)] = []
+    """time constants (ms) of presynaptic traces, one or the difference of two, that filters learn
+    from; none: counts"""
+
+
 @FILTERS.add("first")
 class CompetitiveFilters(Filters):
     """Filters learned on the first task before its pass, and frozen then."""
@@ -48,15 +70,27 @@ class CompetitiveFilters(Filters):
     def learn_layer(self, index: int, images: TaskImages, chunk: int) -> None:
         """Learn from the spike counts of the layer before, or from pixels."""
         p, layer = self.params, self.network.layers[index]
-        inputs = self._inputs(index, images, chunk)
+        seen = self._traces if p.filter_taus_ms else self._inputs
+        inputs, whole = seen(index, images, chunk), layer.weight
+        layer.weight = whole[:1] if p.same_weights else whole
         rule = (p.eta_filters, p.filter_passes, self.generator)
-        layer.weight = learn(layer, inputs, *rule).to(layer.weight)
+        layer.weight = learn(layer, inputs, *rule).to(whole).expand_as(whole).clone()
+
+    def _traces(self, index: int, images: TaskImages, chunk: int) -> Tensor:
+        """Presynaptic traces of layer ``index`` at every step, [steps N, in, height, width]."""
+        steps = schedule(images.task, self.params.presentation)
+        spikes = self._inputs_in_time(index, images.task, self._shown(images), steps)
+        return traces(spikes, self.params.filter_taus_ms, steps.dt_ms)
+
+    def _shown(self, images: TaskImages) -> np.ndarray:
+        return images.images[: min(self.params.hebbian_images or len(images), len(images))]
 
     def _inputs(self, index: int, images: TaskImages, chunk: int) -> Tensor:
         """What layer ``index`` receives: pixel currents or spike counts [N, in, height, width]."""
-        pixels = images.images[: min(self.params.hebbian_images or len(images), len(images))]
+        pixels = self._shown(images)
         if index == 0:
-            return self.network.pixels(pixels).cpu()
+            streamed = pixels.ndim == 5
+            return torch.tensor(pixels.sum(1)) if streamed else self.network.pixels(pixels).cpu()
         before = self.network.names[index - 1]
         part = self.network.upto(before)
         parts = [
@@ -64,6 +98,22 @@ class CompetitiveFilters(Filters):
             for start in range(0, len(pixels), chunk)
         ]
         return torch.cat(parts).cpu()
+
+
+def traces(spikes: Tensor, taus_ms: Sequence[float], dt_ms: float) -> Tensor:
+    """The module's x at every step, [T N, in, height, width].
+
+    Args:
+        spikes: Presynaptic, float32 [T, N, in, height, width].
+        taus_ms: One time constant, or two, the first's trace less the second's.
+        dt_ms: Length of a step.
+    """
+    decay = torch.exp(-dt_ms / torch.tensor(taus_ms)).view(-1, 1, 1, 1, 1)
+    trace, found = torch.zeros(len(taus_ms), *spikes.shape[1:]), torch.empty_like(spikes)
+    for step, spike in enumerate(spikes):
+        trace = decay * trace + (1 - decay) * spike
+        found[step] = trace[0] if len(trace) == 1 else trace[0] - trace[1]
+    return found.flatten(0, 1)
 
 
 def learn(

@@ -101,7 +101,7 @@ class Filters(nn.Module):
         if dynamics.follows == "nothing" and type(gate).start is Gate.start:
             return
         steps = schedule(images.task, p.presentation)
-        inputs = self._inputs_in_time(index, images, steps)
+        inputs = self._inputs_in_time(index, images.task, self._calibration(images), steps)
         if dynamics.follows == "rate":
             q = inputs.sum() / inputs.shape[1] / (len(inputs) * steps.dt_ms)
             layer.gate = torch.full_like(layer.gate, float(q))
@@ -121,13 +121,14 @@ class Filters(nn.Module):
                 fast = np.abs(np.log(np.array(dynamics.tau_ms) / p.tau_fast_ms)).argmin()
                 layer.gate = power[int(fast)].to(layer.gate)
 
-    def _inputs_in_time(self, index: int, images: TaskImages, steps: Schedule) -> Tensor:
-        """What layer ``index`` receives on the calibration images, float32 [T, B, ...]."""
-        shown = self._calibration(images)
+    def _inputs_in_time(
+        self, index: int, task: TaskSpec, shown: np.ndarray, steps: Schedule
+    ) -> Tensor:
+        """What layer ``index`` receives of images of a task, float32 [T, B, ...]."""
         if index == 0:
             return portable.shown(self.network, shown, steps)
         before = self.network.names[index - 1]
-        activity = self.forward(self.network.upto(before), images.task, shown, raster=(before,))
+        activity = self.forward(self.network.upto(before), task, shown, raster=(before,))
         return activity.rasters[before].float()
 
     def _power(self, layer: Layer, inputs: Tensor, steps: Schedule) -> Tensor:

@@ -41,6 +41,7 @@ from ltgate.network import Network
 from ltgate.surrogate import compiled
 
 SLICE_IMAGES = {"cpu": 1, "cuda": 8}
+SLICE_NEURONS = 2**13  # of all streams of a slice, where it may be larger: steps cost, not neurons
 
 
 class LinearHead(nn.Module):
@@ -198,6 +199,8 @@ def backpropagate(
     totals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     shown = []
     size = SLICE_IMAGES[network.layers[0].weight.device.type]
+    if images.ndim == 5:
+        size = max(size, SLICE_NEURONS // sum(layer.neurons for layer in network.layers))
     for begin in range(0, len(images), size):
         part = images[begin : begin + size]
         with torch.enable_grad():
