@@ -204,24 +204,6 @@ def test_two_local_workers_give_the_same_rows(home, one_by_one):
     assert os.getpid() not in processes and 1 <= len(processes) <= 2
 
 
-def scheduler(monkeypatch, workers: int) -> distributed.LocalCluster:
-    """A scheduler of somebody else's, which is trusted."""
-    options = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
-    made = distributed.LocalCluster(n_workers=workers, threads_per_worker=1, **options)
-    assert made.scheduler_address.startswith("tcp://127.0.0.1:")
-    monkeypatch.setenv(clusters.TRUSTED, made.scheduler_address)
-    return made
-
-
-def test_a_scheduler_by_its_address(home, monkeypatch):
-    """Its workers go on when the grid is done: they belong to somebody else."""
-    with scheduler(monkeypatch, 1) as cluster:
-        there = {"cluster": cluster.scheduler_address}
-        for name in ("small", "again"):
-            assert package.run(small_grid(home, name, params=there))["done"] == 4
-        assert rows("small") == rows("again")
-
-
 def test_no_scheduler_at_an_address(home, monkeypatch):
     monkeypatch.setattr(clusters, "CONNECT", 0.3)
     monkeypatch.setenv(clusters.TRUSTED, "tcp://127.0.0.1:1")
@@ -232,13 +214,17 @@ def test_no_scheduler_at_an_address(home, monkeypatch):
 
 @pytest.fixture
 def empty(monkeypatch) -> distributed.LocalCluster:
-    """A scheduler without workers, which a search waits for 0.5 s in silence."""
+    """A trusted scheduler without workers, which a search waits for 0.5 s in silence."""
     monkeypatch.setattr(clusters, "SILENT", 0.5)
-    with scheduler(monkeypatch, 0) as cluster:
+    options = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
+    with distributed.LocalCluster(n_workers=0, threads_per_worker=1, **options) as cluster:
+        assert cluster.scheduler_address.startswith("tcp://127.0.0.1:")
+        monkeypatch.setenv(clusters.TRUSTED, cluster.scheduler_address)
         yield cluster
 
 
 def test_a_scheduler_without_workers_is_told_and_late_ones_do_the_work(home, empty, capsys):
+    """They go on when the grid is done: they belong to somebody else."""
     threading.Timer(4, empty.scale, [1]).start()
     address = empty.scheduler_address
     grid = small_grid(home, params={"cluster": address})
@@ -246,6 +232,8 @@ def test_a_scheduler_without_workers_is_told_and_late_ones_do_the_work(home, emp
     (told,) = [line for line in capsys.readouterr().err.splitlines() if "no worker" in line]
     assert told.startswith(f"cluster = {address!r}: no worker for 0.5 s; start some ")
     assert f"dask worker {address} " in told
+    assert package.run(small_grid(home, "again", params={"cluster": address}))["done"] == 4
+    assert rows("small") == rows("again")
 
 
 def test_a_scheduler_that_stays_without_workers_is_given_up(home, empty, monkeypatch):

@@ -2,9 +2,9 @@
 
 An undisturbed grid runs in one process first. Then, in each round and on folders of their own:
 a worker of a local cluster is killed with SIGKILL, later the whole run, and the grid is started
-again; two processes start the same grid at the same time; a scheduler and two workers are started
-by hand on the loopback address and the grid is pointed at them. Result files are compared byte by
-byte with the undisturbed ones, and the records must show one finished attempt for each trial.
+again; a scheduler and two workers are started by hand on the loopback address and the grid is
+pointed at them. Result files are compared byte by byte with the undisturbed ones, and the records
+must show one finished attempt for each trial. Two processes on one grid: ``together``.
 """
 
 import contextlib
@@ -105,17 +105,6 @@ def kills(home: Path, moments: random.Random) -> str:
     )
 
 
-def together(home: Path, moments: random.Random) -> str:
-    """Two processes on one folder."""
-    runs = [start(home, "cluster=none")]
-    time.sleep(moments.uniform(0, 1.0))
-    runs.append(start(home, "cluster=none"))
-    if any(run.wait() for run in runs):
-        raise Failed("one of two processes failed")
-    shares = [attempt["process"] for trial in attempts(home) for attempt in trial]
-    return f"last time trials per process: {[shares.count(run.pid) for run in runs]}"
-
-
 def by_hand(home: Path, moments: random.Random) -> str:
     """A scheduler and two workers that are started by hand."""
     port = moments.randint(20000, 30000)
@@ -169,6 +158,5 @@ def run(scale: float = 1.0, seed: int = 0, only: str = "") -> None:
 
 DISTURBANCES = {
     kills: "a worker killed, then the whole run",
-    together: "two processes on one folder",
     by_hand: "scheduler and two workers started by hand",
 }
