@@ -2,8 +2,8 @@
 
 Vector loads and stores check no index, and numba's bounds checking does not see them. With every
 array of a call moved to the end (or the start) of its pages, one byte read or written beyond it
-ends the process with SIGSEGV. Run as a script: ``fences.py event|twin|gradients end|start SEEDS``,
-or ``fences.py beyond end|start [safe]`` to see that it does.
+ends the process with SIGSEGV. Run as a script: ``fences.py end|start SEEDS``, which names the
+kernels as it comes to them, or ``fences.py end|start beyond`` to see that it does.
 """
 
 import ctypes
@@ -105,8 +105,8 @@ def _gradients(seed: int) -> dict:
     return {**found.counts, **{f"{name} gradient": x for name, x in found.weights.items()}}
 
 
-def _beyond(_: int) -> dict:
-    """One element too many, at either end."""
+def beyond(at_end: bool) -> None:
+    """All elements, and then one too many at that end."""
     from numba import njit
 
     from ltgate.backends.simd import load16, store
@@ -115,9 +115,10 @@ def _beyond(_: int) -> dict:
     def shift(array, by):
         store(array, by, load16(array, by) + load16(array, by))
 
-    array, by = np.zeros(16, np.float32), 0 if "safe" in sys.argv else (-1, 1)[AT_END]
-    guarded(shift, AT_END)(array, by)
-    return {}
+    array, guard = np.zeros(16, np.float32), guarded(shift, at_end)
+    guard(array, 0)
+    print("inside", flush=True)
+    guard(array, 1 if at_end else -1)
 
 
 def _kernels() -> list[tuple[Any, str]]:
@@ -133,13 +134,17 @@ def _kernels() -> list[tuple[Any, str]]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    show = {"event": _event, "twin": _twin, "gradients": _gradients, "beyond": _beyond}[sys.argv[1]]
-    AT_END = sys.argv[2] == "end"
-    seeds = range(int(sys.argv[3]) if sys.argv[3:4] and sys.argv[3].isdigit() else 1)
-    free = [show(seed) for seed in seeds] if show is not _beyond else [{}]
+    at_end = sys.argv[1] == "end"
+    if sys.argv[2] == "beyond":
+        beyond(at_end)
+    cases = [
+        (show, seed) for show in (_event, _twin, _gradients) for seed in range(int(sys.argv[2]))
+    ]
+    free = [show(seed) for show, seed in cases]
     for module, name in _kernels():
-        setattr(module, name, guarded(getattr(module, name), AT_END))
-    for seed, wanted in zip(seeds, free, strict=True):
+        setattr(module, name, guarded(getattr(module, name), at_end))
+    for (show, seed), wanted in zip(cases, free, strict=True):
+        print(show.__name__, seed, flush=True)
         found = show(seed)
         for name, value in wanted.items():
-            assert torch.equal(found[name], value), (seed, name)
+            assert torch.equal(found[name], value), name

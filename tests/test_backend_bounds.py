@@ -23,12 +23,12 @@ def fences(*words: object) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize("end", ["end", "start"])
 def test_a_fence_ends_what_goes_beyond_it(end):
-    assert fences("beyond", end, "safe").returncode == 0
-    assert fences("beyond", end).returncode == -signal.SIGSEGV
+    done = fences(end, "beyond")
+    assert done.stdout == "inside\n" and done.returncode == -signal.SIGSEGV
 
 
 @pytest.mark.parametrize("end", ["end", "start"])
-@pytest.mark.parametrize("kernels", ["event", "twin", "gradients"])
-def test_kernels_stay_inside_their_arrays(kernels, end):
-    done = fences(kernels, end, SEEDS)
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_kernels_stay_inside_their_arrays(end):
+    done = fences(end, SEEDS)
+    assert done.returncode == 0, done.stdout[-100:] + done.stderr[-2000:]
+    assert len(done.stdout.splitlines()) == 3 * SEEDS

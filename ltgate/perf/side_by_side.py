@@ -19,7 +19,7 @@ Row = tuple[str, str, int, float, str, float]  # in the order of COLUMNS
 
 
 def table(bench: Bench) -> pd.DataFrame:
-    """``table_bench``: batches of 32, forward pass, on one thread and on all.
+    """``table_bench``: batches of 32, forward pass, on all threads and (``bench = full``) on one.
 
     ``ours_s`` and ``peer_s`` are the shortest times (s) in the same interleaved run, the peer's at
     the best of its settings; ``ratio`` is ours over the peer's, below 1 is faster. A peer that is
@@ -28,7 +28,8 @@ def table(bench: Bench) -> pd.DataFrame:
     """
     rows: list[Row] = []
     for device in ("cpu", "cuda") if bench.device != "cpu" else ("cpu",):
-        for threads in sorted({1, bench.threads}) if device == "cpu" else [bench.threads]:
+        alone = device == "cpu" and bench.extent.everything
+        for threads in sorted({1, bench.threads}) if alone else [bench.threads]:
             with on_threads(threads):
                 for task in TASKS:
                     rows += _passes(bench, task, device, threads)
