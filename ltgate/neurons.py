@@ -200,11 +200,9 @@ class TimescaleParameters(Group, since="0.2"):
 
     def taus(self) -> list[float]:
         """Time constants of the compartments (ms), fast first."""
-        fast, slow = self.tau_fast_ms, self.tau_slow_ms
-        return (
-            self.taus_ms
-            or {"dual": [fast, slow], "fast": [fast], "slow": [slow]}[self.compartments]
-        )
+        fast, slow = [self.tau_fast_ms], [self.tau_slow_ms]
+        named = {"dual": fast + slow, "fast": fast, "slow": slow}
+        return self.taus_ms or named[self.compartments]
 
     @model_validator(mode="after")
     def _possible_timescales(self) -> Self:

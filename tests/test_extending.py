@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_grid
 import torch
 
 import ltgate
@@ -123,10 +124,8 @@ USED = {  # how a file's rule is chosen, and its parameter at another value than
 FILED = {"mnist", "events:", "shd:", "nmnist:"}  # sources whose files are not at hand here
 OFFLINE = [name for name in sources.SOURCES if name not in FILED]
 SMALL = {
-    "name": "mine", "tasks": TASKS, "train_images": 16, "validation_images": 8, "test_images": 8,
-    "channels": [2, 3], "strides": [2, 2], "hidden": [4], "readout_layers": ["conv1", "conv2"],
-    "filter_passes": 2, "calibration_iterations": 2, "threads": 1, "device": "cpu",
-    "backend": "portable", "control": False,
+    **small_grid.PARAMS, "name": "mine", "tasks": TASKS, "train_images": 16, "test_images": 8,
+    "readout_layers": ["conv1", "conv2"], "calibration_iterations": 2,
 }  # fmt: skip
 
 
