@@ -68,11 +68,12 @@ def learned(params: Params) -> dict[str, Params]:
     """
     timescales = ["tau_100", "gate_layer"]
     drawn = params.with_(
-        fan_in=0, control=False, other_rates=[params.tasks[-1].frame_rate_hz], methods=timescales
-    )
+        fan_in=0, control=False, other_rates=[params.tasks[-1].frame_rate_hz],
+        methods=timescales, head_rate=0.1,
+    )  # fmt: skip
     hebbian = drawn.with_(filters="first", filter_taus_ms=[20.0, 100.0])
     return {
-        "random or by gradients": drawn.with_(methods=[*timescales, "surrogate", "hlop"]),
+        "random or by gradients": drawn.with_(methods=[*timescales, "surrogate", "hlop_streams"]),
         "learned": hebbian,
         "random, local rules": local(drawn),
         "learned, local rules": local(hebbian),

@@ -38,6 +38,8 @@ METHODS = {
     "nearest_mean": ("nearest class mean", "#A68064", "d"),
     "streaming_lda": ("streaming LDA", "#00573F", "h"),
     "hlop": ("HLOP", VERMILION, "^"),
+    "hlop_streams": ("HLOP", VERMILION, "^"),
+    "surrogate": ("surrogate gradients", GREEN, "X"),
     "dsd_snn": ("DSD-SNN", ORANGE, "v"),
     "replay": ("replay", GREEN, ">"),
     "sequential": ("sequential", GREY, "X"),

@@ -8,6 +8,7 @@ from ltgate.data.store import TaskImages
 from ltgate.declare import FilePath, Group
 from ltgate.methods.base import METHODS, SpikingLearner
 from ltgate.methods.gradient import GradientLearner
+from ltgate.methods.hlop import HLOP
 
 
 class StudyParameters(Group, compute=True):
@@ -118,6 +119,9 @@ PRESETS = (
     ("surrogate_joint", JointGradient,
      "The upper bound of surrogate gradients: trained on the images of all tasks so far.",
      GradientLearner.preset),
+    ("hlop_streams", HLOP,
+     "HLOP with the readout's rate that streams want: params/tuning_streams.csv.",
+     {**HLOP.preset, "head_rate": 0.05}),
 )  # fmt: skip
 
 # What may stand for a neuron's timescale: the rows of docs/timescales.md, one line each. All have
