@@ -73,7 +73,7 @@ def learned(params: Params) -> dict[str, Params]:
     )  # fmt: skip
     hebbian = drawn.with_(filters="first", filter_taus_ms=[20.0, 100.0])
     return {
-        "random or by gradients": drawn.with_(methods=[*timescales, "surrogate", "hlop_streams"]),
+        "random": drawn.with_(methods=[*timescales, "surrogate", "hlop_streams"]),
         "learned": hebbian,
         "random, local rules": local(drawn),
         "learned, local rules": local(hebbian),
@@ -100,11 +100,11 @@ def further(params: Params) -> dict[str, pd.DataFrame]:
     if not params.control:
         return {}
     parts = {"table_learned": ("filters", learned), "table_delayed": ("silence, ms", delayed)}
-    return {
-        name: pd.concat([table(rows(p), p).assign(**{by: label}) for label, p in made.items()])
-        for name, (by, make) in parts.items()
-        for made in [make(params)]
-    }
+    found = {}
+    for name, (by, made) in parts.items():
+        tables = {label: table(rows(p), p) for label, p in made(params).items()}
+        found[name] = pd.concat(tables, names=[by]).reset_index(by).fillna("")
+    return found
 
 
 def rows(params: Params) -> pd.DataFrame:
@@ -188,6 +188,7 @@ def table(rows: pd.DataFrame, params: Params) -> pd.DataFrame:
         if len(params.tasks) > 1:
             line["forgetting, points"] = _percent(own.get("forgetting"))
             line["last speed unlearned, %"] = _percent(own.get("unlearned"))
+        line[label] = line["p"] = ""
         if method in tests.index:
             test = -100 * tests.loc[method, ["difference", "ci_high", "ci_low"]].astype(float)
             line[label] = "{:+.1f} ({:+.1f} to {:+.1f})".format(*test)

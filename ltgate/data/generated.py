@@ -13,7 +13,8 @@ fast class * ``scales_classes`` + slow class.
 ``delayed``: a cue, a silence, a probe; the label is 0 where both are the same. Cue and probe are
 bursts of one of two halves of the channels, each channel with probability ``delayed_burst``, on
 ``delayed_width`` frames; between them lie ``delayed_shortest`` to ``delayed_longest`` frames.
-Neither burst alone tells the label: a neuron has to bridge the silence.
+Neither burst alone tells the label, but how often a half has burst is right in three of four
+samples, without a memory.
 
 A class of a pattern is a smooth random closed curve: a point u in [0, 1) of it gives every channel
 one time. The times are functions of u alone, so a class is an order in which the channels fire, and

@@ -38,8 +38,6 @@ METHODS = {
     "nearest_mean": ("nearest class mean", "#A68064", "d"),
     "streaming_lda": ("streaming LDA", "#00573F", "h"),
     "hlop": ("HLOP", VERMILION, "^"),
-    "hlop_streams": ("HLOP", VERMILION, "^"),
-    "surrogate": ("surrogate gradients", GREEN, "X"),
     "dsd_snn": ("DSD-SNN", ORANGE, "v"),
     "replay": ("replay", GREEN, ">"),
     "sequential": ("sequential", GREY, "X"),
@@ -64,6 +62,8 @@ METHODS = {
     "gate_five": ("set-point gate, 5 taus", "#00573F", "v"),
     "gate_cue": ("told the speed", VERMILION, "*"),
     "gate_oracle": ("told the truth", VERMILION, "*"),
+    "hlop_streams": ("HLOP", VERMILION, "^"),
+    "surrogate": ("surrogate gradients", GREEN, "X"),
 }
 VARIANTS = {
     "base": "LT-Gate",
