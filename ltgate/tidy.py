@@ -165,6 +165,22 @@ def _alone(
     return alone, inputs
 
 
+def layers(learner: SpikingLearner) -> pd.DataFrame:
+    """The network as ``figures.network_diagram`` takes it, the input first."""
+    network, names = learner.network, compartments(learner.params)
+    taus = dict(zip(names, network.dynamics.tau_ms, strict=True))
+    spike = {"or": "either above\nits threshold", "blend": "blend by the gate\nabove threshold"}
+    rule = spike.get(network.dynamics.output, network.dynamics.output)
+    rows = [("input", network.layers[0].in_shape, 0, taus, rule, "")]
+    for layer in network.layers:
+        views = [view for view in learner.views if view.partition("/")[0] == layer.name]
+        patches = [f" of {side} x {side}" for view in views if (side := view.partition("/")[2])]
+        read = "".join(["counts", *patches]) if views else ""
+        rows.append((layer.name, layer.out_shape, layer.neurons, taus, rule, read))
+    columns = ["layer", "shape", "neurons", "compartments", "spike", "read"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def learned_filters(learner: SpikingLearner) -> pd.DataFrame:
     """Weights of the first layer's filters in every compartment, averaged over input channels."""
     weights = learner.network.layers[0].weight.mean(2).cpu().numpy()

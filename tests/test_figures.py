@@ -182,6 +182,17 @@ def learned_filters() -> pd.DataFrame:
     return frame.assign(weights=[np.full((3, 3), n) for n in frame["filter"]])
 
 
+def network_diagram() -> pd.DataFrame:
+    taus = {"fast": 5.0, "slow": 100.0}
+    rows = [
+        ("input", (1, 28, 28), 0, taus, "either", ""),
+        ("conv1", (4, 14, 14), 784, taus, "either", "counts"),
+    ]
+    return pd.DataFrame(
+        rows, columns=["layer", "shape", "neurons", "compartments", "spike", "read"]
+    )
+
+
 def embedding() -> pd.DataFrame:
     return every({"first": noise(), "second": noise()}, task=TASKS, label=range(10))
 

@@ -10,6 +10,7 @@ from ltgate.figures.comparison import confusion as confusion
 from ltgate.figures.comparison import learning_curves as learning_curves
 from ltgate.figures.comparison import r_heatmap as r_heatmap
 from ltgate.figures.comparison import robustness as robustness
+from ltgate.figures.diagram import network_diagram as network_diagram
 from ltgate.figures.grid import grid_heatmap as grid_heatmap
 from ltgate.figures.grid import grid_slices as grid_slices
 from ltgate.figures.grid import scaling as scaling

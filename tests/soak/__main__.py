@@ -11,7 +11,7 @@ sys.path[:0] = [
 ]
 
 CASES = (
-    "kills", "disks", "inputs", "together", "memory", "grids", "lava", "mutants", "audit",
+    "kills", "disks", "inputs", "together", "memory", "repeat", "grids", "lava", "mutants", "audit",
 )  # fmt: skip
 
 
