@@ -145,7 +145,6 @@ CASES = {
 }
 LIKE = {
     *(f"{RUN}{name}.yaml" for name in ("quick", "mnist", "mnist_five", "mnist_reversed", "paper")),
-    f"{RUN}mnist_local.yaml",
     *(f"{RUN}{name}.yaml" for name in ("compare", "compare_gradient")),
     *(f"python -m ltgate grid {name}" for name in ("published_mnist", "ablations_digits")),
     "python -m ltgate grid ablations",
