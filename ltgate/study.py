@@ -188,7 +188,8 @@ def table(rows: pd.DataFrame, params: Params) -> pd.DataFrame:
         if len(params.tasks) > 1:
             line["forgetting, points"] = _percent(own.get("forgetting"))
             line["last speed unlearned, %"] = _percent(own.get("unlearned"))
-        line[label] = line["p"] = ""
+        if len(tests):  # of several seeds
+            line[label] = line["p"] = ""
         if method in tests.index:
             test = -100 * tests.loc[method, ["difference", "ci_high", "ci_low"]].astype(float)
             line[label] = "{:+.1f} ({:+.1f} to {:+.1f})".format(*test)
