@@ -65,14 +65,19 @@ def versions() -> dict[str, str]:
     return found
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable else os.cpu_count() or 1
+
+
 @functools.cache
 def machine() -> dict[str, Any]:
     """Processor model, cores this process may use, memory (GB), GPU (or 'none') and system."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    usable = getattr(os, "sched_getaffinity", None)
     return {
         "cpu": _cpu(),
-        "cores": len(usable(0)) if usable else os.cpu_count(),
+        "cores": cores(),
         "memory_gb": round(memory / 1e9, 1),
         "gpu": _gpu(),
         "system": platform.platform(),

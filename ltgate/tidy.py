@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from ltgate import backends, figures, neurons
+from ltgate import backends, features, figures, neurons
 from ltgate.backends import portable
 from ltgate.data.store import open_task
 from ltgate.data.tasks import Schedule, TaskSpec, schedule
@@ -173,9 +173,9 @@ def layers(learner: SpikingLearner) -> pd.DataFrame:
     rule = spike.get(network.dynamics.output, network.dynamics.output)
     rows = [("input", network.layers[0].in_shape, 0, taus, rule, "")]
     for layer in network.layers:
-        views = [view for view in learner.views if view.partition("/")[0] == layer.name]
-        patches = [f" of {side} x {side}" for view in views if (side := view.partition("/")[2])]
-        read = "".join(["counts", *patches]) if views else ""
+        sides = [side for name, side in map(features.split, learner.views) if name == layer.name]
+        patches = [f" of {side} x {side}" for side in sides if side > 1]
+        read = "".join(["counts", *patches]) if sides else ""
         rows.append((layer.name, layer.out_shape, layer.neurons, taus, rule, read))
     columns = ["layer", "shape", "neurons", "compartments", "spike", "read"]
     return pd.DataFrame(rows, columns=columns)

@@ -21,11 +21,9 @@ def live(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def trial(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LTGATE_HOME", str(tmp_path_factory.mktemp("home")))
-        params = Params(channels=[2], strides=[2], hidden=[4], readout_layers=["conv1"])
-        yield train.Trial(params, "lt_gate", seed=0)
+def trial(shared_home):
+    params = Params(channels=[2], strides=[2], hidden=[4], readout_layers=["conv1"])
+    return train.Trial(params, "lt_gate", seed=0)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from distributed import Client, Future, LocalCluster, as_completed
 from distributed.core import Status
 from distributed.deploy import SpecCluster
 
-from ltgate import paths
+from ltgate import paths, provenance
 from ltgate.errors import Failed, UserError
 from ltgate.grid.spec import Grid
 from ltgate.params import Params
@@ -109,8 +109,7 @@ def size(params: Params) -> int:
         return params.grid_workers
     if params.device != "cpu" and torch.cuda.is_available():
         return torch.cuda.device_count() * params.trials_per_gpu
-    usable = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable else os.cpu_count() or 1
+    return provenance.cores()
 
 
 def _cluster(params: Params, options: dict[str, Any], trials: int) -> SpecCluster:

@@ -9,10 +9,15 @@ a class scores x S^-1 mu_k - mu_k S^-1 mu_k / 2: the linear discriminant for cla
 frequent, times the number of images. The sums are those of recursive least squares.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from ltgate.plasticity.readout import READOUTS, RecursiveLeastSquares, solve
+
+if TYPE_CHECKING:
+    from ltgate.params import Params
 
 UNSEEN = float(torch.finfo(torch.float32).min)  # the score of a class without an image
 
@@ -22,6 +27,11 @@ class StreamingLDA(RecursiveLeastSquares):
     """The linear discriminant of all images so far, whatever their order."""
 
     without = ("full",)
+
+    @classmethod
+    def memory(cls, inputs: int, classes: int, params: "Params", *shapes: object) -> int:
+        """As least squares, and S beside its matrix."""
+        return super().memory(inputs, classes, params, *shapes) + 8 * inputs * inputs
 
     @property
     def weight(self) -> Tensor:

@@ -381,7 +381,7 @@ def solve(matrix: Tensor, right: Tensor) -> Tensor:
     factor, failed = torch.linalg.cholesky_ex(matrix)
     if failed or not factor.diagonal().isfinite().all():  # NaN anywhere in a row reaches its end
         raise NotFinite(
-            "readout rls: its matrix is not positive definite; raise ridge (now below what "
+            "readout rls or lda: its matrix is not positive definite; raise ridge (now below what "
             "float64 resolves beside the spike counts)"
         )
     return torch.cholesky_solve(right, factor)

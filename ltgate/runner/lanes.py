@@ -7,7 +7,6 @@ machine for itself: one that measures times, say.
 
 import asyncio
 import contextlib
-import os
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from ltgate import memory, provenance
 from ltgate.runner.jupyter import after, select
 
 ROOM = 2e9  # bytes that a notebook may want for each of its processes
@@ -24,9 +24,8 @@ PATIENCE = 10  # seconds in which an interrupted kernel may end by itself
 
 def number(threads: int) -> int:
     """How many run at once: as many as cores and memory allow. ``threads`` 0 = all cores."""
-    usable = getattr(os, "sched_getaffinity", None)
-    cores = threads or (len(usable(0)) if usable else os.cpu_count() or 1)
-    return max(1, min(cores, int(psutil.virtual_memory().available / (ROOM * cores))))
+    cores = threads or provenance.cores()
+    return max(1, min(cores, int(memory.available() / (ROOM * cores))))
 
 
 def earlier(notebook: Path) -> list[Path]:
