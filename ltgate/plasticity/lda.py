@@ -37,11 +37,19 @@ class StreamingLDA(RecursiveLeastSquares):
     def weight(self) -> Tensor:
         """S^-1 mu, float64 [F, classes]; in the row of the bias -mu S^-1 mu / 2."""
         if self._weight is None:
-            self.settle()
-            number = self.moment[-1]  # the bias is 1 in every image
-            means = self.moment / number.clamp_min(1)
-            weight = solve(self.gram - means @ self.moment.T, means)
+            gram, moment = self._sums()
+            number = moment[-1]  # the bias is 1 in every image
+            means = moment / number.clamp_min(1)
+            weight = solve(gram - means @ moment.T, means)
             weight[-1] = -(means[:-1] * weight[:-1]).sum(0) / 2
             weight[-1, number == 0] = UNSEEN
             self._weight = weight
         return self._weight
+
+    def _sums(self) -> tuple[Tensor, Tensor]:
+        """A and b of all images; few rows stay rows, for an answer changes no state."""
+        if self._few:
+            x, labels = self._rows()
+            return self.gram + x.T @ x, x.T @ self._targets(labels)
+        self.settle()
+        return self.gram, self.moment
